@@ -1,0 +1,55 @@
+"""One clock for the whole platform, so that a replay can run faster than the world.
+
+`now()` is platform time. At speed 1 it is the wall clock. In a replay every process is started with the same anchor
+(`CLOCK_ANCHOR_REAL`, `CLOCK_ANCHOR`, `CLOCK_SPEED`) and therefore reads the same time without talking to the others.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Where `now` comes from. `speed` is platform seconds per wall second."""
+
+    @property
+    def speed(self) -> float: ...
+
+    def now(self) -> datetime:
+        """Platform time, aware UTC."""
+        ...
+
+    def wall(self, seconds: float) -> timedelta:
+        """How much platform time passes in `seconds` on the wall: deadlines of networks and processes are wall time."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class AnchoredClock:
+    """Platform time that was `anchor` at wall time `anchor_real` (unix seconds) and runs `speed` times as fast."""
+
+    anchor_real: float = 0.0
+    anchor: float = 0.0
+    speed: float = 1.0
+
+    def now(self) -> datetime:
+        return datetime.fromtimestamp(self.anchor + (time.time() - self.anchor_real) * self.speed, UTC)
+
+    def wall(self, seconds: float) -> timedelta:
+        return timedelta(seconds=seconds * self.speed)
+
+
+def clock_from_env(environ: Mapping[str, str] | None = None) -> AnchoredClock:
+    """The clock this process was started with; the wall clock where nothing is said."""
+    env = os.environ if environ is None else environ
+    if "CLOCK_SPEED" not in env:
+        return AnchoredClock()
+    speed = float(env["CLOCK_SPEED"])
+    if speed <= 0:
+        raise ValueError("CLOCK_SPEED must be greater than zero")
+    return AnchoredClock(float(env["CLOCK_ANCHOR_REAL"]), float(env["CLOCK_ANCHOR"]), speed)
