@@ -1,4 +1,4 @@
-"""The one protocol every exchange client keeps. Paper is not a special case: it answers the real clients on the wire."""
+"""The one protocol every exchange client keeps. Paper is no special case: it answers the real clients on the wire."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from providers.types import (
     MarketRules,
     OcoRequest,
     OrderBook,
-    OrderReport,
     OrderRef,
+    OrderReport,
     OrderRequest,
     Resolution,
 )

@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class AlgoConfig(AppConfig):
+    name = "algo"
+    verbose_name = "Trading"

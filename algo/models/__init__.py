@@ -1,0 +1,42 @@
+"""Facts, and the constraints that guard them."""
+
+from algo.models.account import Account, AccountState, Environment
+from algo.models.backtest import BacktestRun
+from algo.models.candle import Candle
+from algo.models.control import Heartbeat, KillSwitch, SystemControl, Ticket, TicketKind
+from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
+from algo.models.market import Market, Provider
+from algo.models.notification import OutboxEvent
+from algo.models.order import Fill, Order, OrderEvent, Role
+from algo.models.signal import Decision, Outcome, Signal
+from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
+
+__all__ = [
+    "FINISHED_DEALS",
+    "Account",
+    "AccountState",
+    "AllowedSides",
+    "BacktestRun",
+    "Candle",
+    "CloseReason",
+    "Deal",
+    "DealStatus",
+    "Decision",
+    "Environment",
+    "Fill",
+    "Heartbeat",
+    "KillSwitch",
+    "Market",
+    "Order",
+    "OrderEvent",
+    "OutboxEvent",
+    "Outcome",
+    "Provider",
+    "Role",
+    "Signal",
+    "StrategyConfig",
+    "StrategyStatus",
+    "SystemControl",
+    "Ticket",
+    "TicketKind",
+]

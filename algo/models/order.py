@@ -1,0 +1,121 @@
+"""Orders, what became of them, and their fills. The row is there before the first byte is sent."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from algo.models.account import Account
+from algo.models.deal import Deal
+from algo.models.fields import AmountField, choices
+from algo.models.market import Market
+from providers.types import FINAL_STATUSES, OrderStatus, OrderType, Side
+
+
+class Role(models.TextChoices):
+    """What an order is for within its deal."""
+
+    ENTRY = "ENTRY", "Entry"
+    STOP = "STOP", "Stop"
+    TARGET = "TARGET", "Target"
+    EXIT = "EXIT", "Exit"
+
+
+class Order(models.Model):
+    """One instruction to one exchange. `unknown_since` is set while nobody can say whether it arrived."""
+
+    deal = models.ForeignKey(Deal, on_delete=models.PROTECT, related_name="orders")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="orders")
+    market = models.ForeignKey(Market, on_delete=models.PROTECT, related_name="orders")
+    role = models.CharField(max_length=8, choices=Role.choices)
+    leg = models.PositiveSmallIntegerField(help_text="Counts the orders of one role within the deal; never reused.")
+    client_order_id = models.CharField(max_length=32, unique=True)
+    exchange_order_id = models.CharField(max_length=64, null=True, blank=True)
+    pair = models.ForeignKey("self", on_delete=models.PROTECT, null=True, blank=True, related_name="legs")
+    side = models.CharField(max_length=4, choices=choices(Side))
+    type = models.CharField(max_length=12, choices=choices(OrderType))
+    quantity = AmountField()
+    price = AmountField(null=True)
+    stop_price = AmountField(null=True)
+    status = models.CharField(max_length=16, choices=choices(OrderStatus), default=OrderStatus.PENDING)
+    filled_quantity = AmountField(default=0)
+    average_price = AmountField(null=True)
+    fee = AmountField(default=0)
+    fee_asset = models.CharField(max_length=24, blank=True)
+    reason = models.CharField(max_length=200, blank=True, help_text="Why it was placed, refused or given up.")
+    raw = models.JSONField(default=dict, help_text="The exchange's last word, unparsed.")
+    attempts = models.PositiveSmallIntegerField(default=0)
+    cancel_requested_at = models.DateTimeField(null=True)
+    unknown_since = models.DateTimeField(null=True)
+    negative_at = models.DateTimeField(null=True, help_text="When every look-up last agreed that it never arrived.")
+    created_at = models.DateTimeField()
+    submitted_at = models.DateTimeField(null=True)
+    accepted_at = models.DateTimeField(null=True, help_text="When the exchange first confirmed it.")
+    checked_at = models.DateTimeField(null=True, help_text="When the exchange was last asked about it.")
+    closed_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        constraints = [
+            models.UniqueConstraint(fields=("deal", "role", "leg"), name="order_leg_once"),
+            models.UniqueConstraint(
+                fields=("account", "exchange_order_id"),
+                condition=Q(exchange_order_id__isnull=False),
+                name="order_exchange_id_once",
+            ),
+            models.UniqueConstraint(
+                fields=("deal",),
+                condition=Q(role=Role.EXIT) & ~Q(status__in=sorted(FINAL_STATUSES)),
+                name="order_one_live_exit_per_deal",
+            ),
+            models.CheckConstraint(name="order_quantity_positive", condition=Q(quantity__gt=0)),
+            models.CheckConstraint(
+                name="order_fill_within_quantity",
+                condition=Q(filled_quantity__gte=0) & Q(filled_quantity__lte=models.F("quantity")),
+            ),
+            models.CheckConstraint(name="order_entry_sent_once", condition=~Q(role=Role.ENTRY) | Q(attempts__lte=1)),
+        ]
+        indexes = [models.Index(fields=("account", "status"), name="order_live_by_account")]
+
+    def __str__(self) -> str:
+        return f"{self.role} {self.side} {self.type} {self.client_order_id}"
+
+
+class OrderEvent(models.Model):
+    """Append-only: every change of an order, with the raw answer that caused it."""
+
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField()
+    from_status = models.CharField(max_length=16, blank=True)
+    to_status = models.CharField(max_length=16)
+    reason = models.CharField(max_length=400, blank=True)
+    raw = models.JSONField(default=dict)
+
+    class Meta:
+        ordering = ("at", "id")
+
+    def __str__(self) -> str:
+        return f"{self.from_status} → {self.to_status}"
+
+
+class Fill(models.Model):
+    """One execution of part of an order, booked exactly once."""
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="fills")
+    order = models.ForeignKey(Order, on_delete=models.PROTECT, related_name="fills")
+    trade_id = models.CharField(max_length=80)
+    price = AmountField()
+    quantity = AmountField()
+    fee = AmountField(default=0)
+    fee_asset = models.CharField(max_length=24, blank=True)
+    executed_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ("-executed_at", "-id")
+        constraints = [
+            models.UniqueConstraint(fields=("account", "trade_id"), name="fill_booked_once"),
+            models.CheckConstraint(name="fill_positive", condition=Q(quantity__gt=0) & Q(price__gt=0)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.quantity} @ {self.price}"

@@ -1,0 +1,64 @@
+"""The Celery application. Losing or doubling a message costs latency, never safety: see algo/execution/advance.py."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from celery import Celery
+from celery.signals import setup_logging, worker_process_init
+from kombu import Queue
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
+
+app = Celery("algo_trade")
+app.config_from_object("django.conf:settings", namespace="CELERY")
+app.conf.update(
+    task_serializer="json",
+    accept_content=["json"],
+    task_ignore_result=True,
+    task_acks_late=False,  # a lost tick is caught by the next one; a doubled one is absorbed by constraints
+    worker_prefetch_multiplier=1,
+    task_time_limit=120,
+    # the visibility timeout must outlive any task twice over, or Redis hands a running task out again
+    broker_transport_options={
+        "visibility_timeout": 600,
+        "socket_timeout": 5,
+        "socket_connect_timeout": 2,
+        "health_check_interval": 15,
+    },
+    worker_cancel_long_running_tasks_on_connection_loss=False,
+    worker_max_tasks_per_child=2000,
+    worker_soft_shutdown_timeout=5,
+    broker_connection_retry_on_startup=True,
+    broker_connection_max_retries=None,
+    worker_hijack_root_logger=False,
+    task_default_queue="strategies",
+    task_create_missing_queues=False,
+    task_queues=[Queue(name) for name in ("orders", "strategies", "market_data", "notifications", "backtests")],
+    task_send_sent_event=True,
+    worker_send_task_events=True,
+    result_expires=3600,
+    timezone="UTC",
+    # workers with other models of the database than beat would schedule in local time
+    enable_utc=True,
+)
+app.autodiscover_tasks(["algo"])
+
+
+@setup_logging.connect
+def use_django_logging(**_: Any) -> None:
+    """Celery must not replace the handlers that mask secrets."""
+    import logging.config  # noqa: PLC0415
+
+    from django.conf import settings  # noqa: PLC0415
+
+    logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_process_init.connect
+def warm_up(**_: Any) -> None:
+    """Compile the indicators before the first candle closes, not while it waits."""
+    from algo.strategies.strategy_factory import warm_up as warm_up_strategies  # noqa: PLC0415
+
+    warm_up_strategies()

@@ -1,0 +1,72 @@
+"""The environment, typed. Settings fail here, at start, with a sentence; never at midnight with a KeyError.
+
+Sources, first wins: the process environment, `.run/session.env` (written by `./run` while it is up, so that
+`manage.py` talks to the same servers), `.env`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+PAPER, LIVE = "paper", "live"
+
+
+class Env(BaseSettings):
+    """Every variable the platform reads. `.env.example` lists the same names."""
+
+    model_config = SettingsConfigDict(env_file=(BASE_DIR / ".env", BASE_DIR / ".run" / "session.env"), extra="ignore")
+
+    SECRET_KEY: SecretStr = SecretStr("")
+    DEBUG: bool = False
+    ALLOWED_HOSTS: str = "127.0.0.1,localhost"
+    CSRF_TRUSTED_ORIGINS: str = ""
+    DATABASE_URL: SecretStr = SecretStr("")
+    REDIS_URL: SecretStr = SecretStr("")
+    FIELD_ENCRYPTION_KEYS: SecretStr = Field(SecretStr(""), description="Fernet keys, newest first, comma separated")
+
+    WALLEX_BASE_URL: str = "https://api.wallex.ir"
+    NOBITEX_BASE_URL: str = "https://apiv2.nobitex.ir"
+    WALLEX_API_KEY: SecretStr = SecretStr("")
+    NOBITEX_API_KEY: SecretStr = SecretStr("")
+    EXCHANGE_ENVIRONMENT: Literal["paper", "live"] = "live"
+    PAPER_URL: str = ""
+    PAPER_CONTROL_TOKEN: SecretStr = SecretStr("")
+
+    TRADING_DAY_TIME_ZONE: str = "Asia/Tehran"
+    LOG_LEVEL: str = "INFO"
+    FLOWER_URL: str = "http://127.0.0.1:5555"
+    TLS: bool = False
+    SENTRY_DSN: SecretStr = SecretStr("")
+
+    @model_validator(mode="after")
+    def refuse_unsafe(self) -> Env:
+        """Nothing insecure starts with DEBUG off."""
+        if not self.DEBUG and not self.SECRET_KEY.get_secret_value():
+            raise ValueError(
+                "SECRET_KEY is not set and DEBUG is off: nothing was started. Set SECRET_KEY in the environment or in "
+                ".env (50 random characters), or start everything with ./run, which makes one."
+            )
+        if not self.DATABASE_URL.get_secret_value():
+            raise ValueError(
+                "DATABASE_URL is not set: nothing was started. Start everything with ./run, or point DATABASE_URL at "
+                "a PostgreSQL database (postgres://user:password@host:5432/name)."
+            )
+        if not self.FIELD_ENCRYPTION_KEYS.get_secret_value():
+            raise ValueError(
+                "FIELD_ENCRYPTION_KEYS is not set: exchange keys could not be encrypted. Set it to a Fernet key "
+                "(32 random bytes, URL-safe base64); ./run makes one."
+            )
+        for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL"):
+            if urlsplit(getattr(self, name)).scheme not in ("http", "https"):
+                raise ValueError(f"{name} must be an http or https address.")
+        return self
+
+    @property
+    def secret_key(self) -> str:
+        return self.SECRET_KEY.get_secret_value() or "insecure-key-for-debugging-only-" + "x" * 24

@@ -1,0 +1,179 @@
+"""Django settings, all of them fed by the typed environment in env.py."""
+
+from __future__ import annotations
+
+import sys
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import dj_database_url
+from pydantic import ValidationError
+
+from algo_trade.env import BASE_DIR, Env
+
+try:
+    env = Env()
+except ValidationError as exc:
+    sentences = [error["msg"].removeprefix("Value error, ") for error in exc.errors()]
+    sys.exit("Configuration error. " + " ".join(sentences))
+
+SECRET_KEY = env.secret_key
+DEBUG = env.DEBUG
+ALLOWED_HOSTS = [host.strip() for host in env.ALLOWED_HOSTS.split(",") if host.strip()]
+CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in env.CSRF_TRUSTED_ORIGINS.split(",") if origin.strip()]
+
+INSTALLED_APPS = [
+    "unfold",
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "django.contrib.staticfiles",
+    "rest_framework",
+    "knox",
+    "django_filters",
+    "drf_spectacular",
+    "drf_spectacular_sidecar",
+    "drf_standardized_errors",
+    "django_celery_beat",
+    "algo.apps.AlgoConfig",
+]
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+]
+ROOT_URLCONF = "algo_trade.urls"
+WSGI_APPLICATION = "algo_trade.wsgi.application"
+ASGI_APPLICATION = "algo_trade.asgi.application"
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ]
+        },
+    }
+]
+DATABASES: dict[str, dict[str, Any]] = {
+    "default": {
+        **dj_database_url.parse(env.DATABASE_URL.get_secret_value(), conn_max_age=60, conn_health_checks=True),
+        "ATOMIC_REQUESTS": False,
+    }
+}
+if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
+    sys.exit("Configuration error. DATABASE_URL must name a PostgreSQL database: money is never kept in anything less.")
+DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c lock_timeout=4000 -c timezone=UTC"
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+REDIS_URL = env.REDIS_URL.get_secret_value() or "redis://127.0.0.1:6379/0"
+CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+LOGIN_URL = "/admin/login/"
+SESSION_COOKIE_HTTPONLY = True
+SECURE_CONTENT_TYPE_NOSNIFF = True
+SECURE_REFERRER_POLICY = "same-origin"
+X_FRAME_OPTIONS = "DENY"
+if env.TLS:
+    SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_HSTS_SECONDS = 31_536_000
+    SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
+    SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
+
+LANGUAGE_CODE = "en"
+TIME_ZONE = "UTC"
+USE_TZ = True
+USE_I18N = True
+STATIC_URL = "/static/"
+STATIC_ROOT = BASE_DIR / "staticfiles"
+STORAGES = {
+    "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
+    "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
+}
+WHITENOISE_USE_FINDERS = True  # no collectstatic is needed to start
+
+# --- exchanges and risk -------------------------------------------------------------------------------------------
+WALLEX_BASE_URL = env.WALLEX_BASE_URL.rstrip("/")
+NOBITEX_BASE_URL = env.NOBITEX_BASE_URL.rstrip("/")
+WALLEX_API_KEY = env.WALLEX_API_KEY.get_secret_value()
+NOBITEX_API_KEY = env.NOBITEX_API_KEY.get_secret_value()
+EXCHANGE_ENVIRONMENT = env.EXCHANGE_ENVIRONMENT
+PAPER_URL = env.PAPER_URL.rstrip("/")
+PAPER_CONTROL_TOKEN = env.PAPER_CONTROL_TOKEN.get_secret_value()
+FIELD_ENCRYPTION_KEYS = [key for key in env.FIELD_ENCRYPTION_KEYS.get_secret_value().split(",") if key]
+DEFAULT_STOP_LOSS_PERCENT = Decimal("0.3")
+DEFAULT_TAKE_PROFIT_PERCENT = Decimal("0.6")
+MAX_POSITION_SIZE_PERCENT = Decimal("50.0")
+TRADING_DAY_TIME_ZONE = env.TRADING_DAY_TIME_ZONE
+
+# --- tasks --------------------------------------------------------------------------------------------------------
+CELERY_BROKER_URL = REDIS_URL
+CELERY_RESULT_BACKEND = REDIS_URL
+FLOWER_URL = env.FLOWER_URL
+
+# --- REST ---------------------------------------------------------------------------------------------------------
+REST_FRAMEWORK = {
+    "DEFAULT_AUTHENTICATION_CLASSES": [
+        "knox.auth.TokenAuthentication",
+        "rest_framework.authentication.SessionAuthentication",
+    ],
+    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "DEFAULT_PAGINATION_CLASS": "algo.api.pagination.Pagination",
+    "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
+    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    "DEFAULT_THROTTLE_RATES": {"anon": "30/min", "user": "600/min"},
+    "DEFAULT_THROTTLE_CLASSES": [
+        "rest_framework.throttling.AnonRateThrottle",
+        "rest_framework.throttling.UserRateThrottle",
+    ],
+    "COERCE_DECIMAL_TO_STRING": True,
+}
+REST_KNOX = {"TOKEN_TTL": timedelta(days=90), "AUTO_REFRESH": False}
+SPECTACULAR_SETTINGS = {
+    "TITLE": "algo_trade API",
+    "DESCRIPTION": "Deals, orders, signals and strategies. Send `Authorization: Token <your token>`.",
+    "VERSION": "1",
+    "SERVE_INCLUDE_SCHEMA": False,
+    "SWAGGER_UI_DIST": "SIDECAR",
+    "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
+    "REDOC_DIST": "SIDECAR",
+}
+UNFOLD = {"SITE_TITLE": "algo_trade", "SITE_HEADER": "algo_trade", "SITE_SUBHEADER": "Nobitex and Wallex"}
+
+# --- words in the log ---------------------------------------------------------------------------------------------
+STRATEGY_PROCESSOR_LOG_PREFIX = "PROCESSOR => "
+DEAL_PROCESSING_LOG_PREFIX = "DEAL_PROCESSOR => "
+ORDER_MANAGEMENT_LOG_PREFIX = "ORDER_MGMT => "
+STOP_ORDER_MONITOR_LOG_PREFIX = "STOP_MONITOR => "
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "filters": {"redact": {"()": "providers.redaction.RedactingFilter"}},
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
+    "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
+    "loggers": {"urllib3": {"level": "WARNING"}},
+}
+
+TEST_RUNNER = "launcher.test_runner.PytestRunner"
