@@ -1,0 +1,225 @@
+"""Rows for the tests of every room: sensible defaults, all overridable; related rows are made where none is given."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+from django.contrib.auth import get_user_model
+
+from algo.models import (
+    Account,
+    Deal,
+    Decision,
+    Fill,
+    Market,
+    Order,
+    OrderEvent,
+    OutboxEvent,
+    Outcome,
+    Role,
+    Signal,
+    StrategyConfig,
+    Ticket,
+    TicketKind,
+)
+from providers.types import Capabilities, OrderStatus, OrderType, ProtectionMode, Side, canonical_asset
+
+NOW = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
+WALLEX_LIKE = Capabilities(stop_market=True, stop_limit=True, stops_lock_balance=True)
+NOBITEX_LIKE = Capabilities(oco=True, stop_market=True, stop_limit=True, finds_closed_by_client_id=True)
+_numbers = itertools.count(1)
+
+
+def make_user(username: str = "", *, password: str = "correct horse battery", **fields: Any) -> Any:
+    """An ordinary user; `is_staff=True, is_superuser=True` for the admin."""
+    return get_user_model().objects.create_user(username or f"user{next(_numbers)}", password=password, **fields)
+
+
+def make_account(*, api_key: str = "", **fields: Any) -> Account:
+    """A paper account at Wallex, probed: its stops lock the balance (mode 3)."""
+    fields.setdefault("name", f"account {next(_numbers)}")
+    fields.setdefault("provider", "wallex")
+    fields.setdefault("capabilities", asdict(NOBITEX_LIKE if fields["provider"] == "nobitex" else WALLEX_LIKE))
+    if "owner" not in fields:
+        fields["owner"] = make_user()
+    account = Account(**fields)
+    if api_key:
+        account.set_api_key(api_key)
+    account.save()
+    return account
+
+
+def make_market(symbol: str = "BTCUSDT", *, provider: str = "wallex", **fields: Any) -> Market:
+    """The market `symbol` of `provider` (made once per test); a fresh one where any field is given."""
+    base, quote = next((symbol[: -len(end)], end) for end in ("USDT", "TMN", "IRT", "BTC") if symbol.endswith(end))
+    defaults: dict[str, Any] = {
+        "base": base,
+        "quote": quote,
+        "pair": f"{base}/{canonical_asset(quote)}",
+        "tick_size": Decimal("0.01"),
+        "step_size": Decimal("0.000001"),
+        "min_quantity": Decimal("0.000001"),
+        "min_notional": Decimal("5"),
+        "maker_fee_rate": Decimal("0.0025"),
+        "taker_fee_rate": Decimal("0.003"),
+        "market_band": Decimal("0.02"),
+        "refreshed_at": NOW,
+    }
+    if fields:
+        return Market.objects.create(provider=provider, symbol=symbol, **(defaults | fields))
+    return Market.objects.get_or_create(provider=provider, symbol=symbol, defaults=defaults)[0]
+
+
+def make_config(**fields: Any) -> StrategyConfig:
+    """A running BreakoutStrategy with default parameters: Nobitex candles, Wallex orders, BTCUSDT."""
+    fields.setdefault("name", f"strategy {next(_numbers)}")
+    fields.setdefault("strategy", "BreakoutStrategy")
+    fields.setdefault("status", "running")
+    if "account" not in fields:
+        fields["account"] = make_account(provider=fields["market"].provider) if "market" in fields else make_account()
+    fields.setdefault("market", None)
+    if fields["market"] is None:
+        fields["market"] = make_market(provider=fields["account"].provider)
+    if "data_market" not in fields:
+        fields["data_market"] = make_market(fields["market"].symbol, provider="nobitex")
+    return StrategyConfig.objects.create(**fields)
+
+
+def make_signal(config: StrategyConfig | None = None, **fields: Any) -> Signal:
+    """A breakout BUY on a bar of its own."""
+    config = config or make_config()
+    bar = fields.setdefault("bar_open_at", NOW - timedelta(minutes=next(_numbers)))
+    defaults: dict[str, Any] = {
+        "created_at": bar + timedelta(minutes=1, seconds=1),
+        "side": Side.BUY,
+        "reason": "breakout",
+        "confidence": Decimal("0.8"),
+        "price": Decimal("50000"),
+        "indicators": {"rsi": "61.2", "volume_ratio": "1.7"},
+    }
+    return Signal.objects.create(config=config, **(defaults | fields))
+
+
+def make_decision(config: StrategyConfig | None = None, **fields: Any) -> Decision:
+    config = config or make_config()
+    bar = fields.setdefault("bar_open_at", NOW - timedelta(minutes=next(_numbers)))
+    defaults: dict[str, Any] = {"decided_at": bar + timedelta(minutes=1, seconds=1), "outcome": Outcome.NO_SIGNAL}
+    return Decision.objects.create(config=config, **(defaults | fields))
+
+
+def make_deal(config: StrategyConfig | None = None, **fields: Any) -> Deal:
+    """A planned BUY of 0.01 BTC at 50,000 with stop 49,850 and target 50,300; `status` and times as you give them."""
+    config = config or make_config()
+    side = fields.setdefault("side", Side.BUY)
+    bar = fields.setdefault("bar_open_at", NOW - timedelta(minutes=next(_numbers)))
+    sign = Side(side).sign
+    defaults: dict[str, Any] = {
+        "config": config,
+        "account": config.account,
+        "market": config.market,
+        "rules": dict(config.parameters),
+        "protection_mode": config.account.protection or ProtectionMode.NO_STOPS,
+        "planned_quantity": Decimal("0.01"),
+        "planned_price": Decimal("50000"),
+        "initial_stop_price": Decimal("50000") - 150 * sign,
+        "stop_price": Decimal("50000") - 150 * sign,
+        "target_price": Decimal("50000") + 300 * sign,
+        "created_at": bar + timedelta(minutes=1, seconds=1),
+    }
+    return Deal.objects.create(**(defaults | fields))
+
+
+def make_open_deal(config: StrategyConfig | None = None, **fields: Any) -> Deal:
+    """A deal whose entry of 0.01 at 50,000 has filled."""
+    defaults: dict[str, Any] = {
+        "status": "OPEN",
+        "entry_price": Decimal("50000"),
+        "entry_quantity": Decimal("0.01"),
+        "best_price": Decimal("50000"),
+        "opened_at": NOW,
+    }
+    return make_deal(config, **(defaults | fields))
+
+
+def make_closed_deal(config: StrategyConfig | None = None, **fields: Any) -> Deal:
+    """A deal that earned: entered at 50,000, left at 50,300 by its target."""
+    defaults: dict[str, Any] = {
+        "status": "CLOSED",
+        "entry_price": Decimal("50000"),
+        "entry_quantity": Decimal("0.01"),
+        "exit_price": Decimal("50300"),
+        "exit_quantity": Decimal("0.01"),
+        "fees_quote": Decimal("2.4"),
+        "profit": Decimal("0.6"),
+        "close_reason": "take_profit",
+        "opened_at": NOW,
+        "closed_at": NOW + timedelta(minutes=20),
+        "unprotected_seconds": Decimal("0.4"),
+    }
+    return make_deal(config, **(defaults | fields))
+
+
+def make_order(deal: Deal | None = None, **fields: Any) -> Order:
+    """The entry of `deal`, PENDING; other roles and statuses as you give them."""
+    deal = deal or make_deal()
+    number = next(_numbers)
+    role = fields.setdefault("role", Role.ENTRY)
+    side = Side(deal.side)
+    defaults: dict[str, Any] = {
+        "deal": deal,
+        "account": deal.account,
+        "market": deal.market,
+        "leg": number,
+        "client_order_id": f"T{number:08d}",
+        "side": side if role == Role.ENTRY else side.opposite,
+        "type": {Role.STOP: OrderType.STOP_MARKET, Role.TARGET: OrderType.LIMIT}.get(role, OrderType.MARKET),
+        "quantity": deal.planned_quantity,
+        "status": OrderStatus.PENDING,
+        "created_at": deal.created_at,
+    }
+    if role == Role.STOP:
+        defaults["stop_price"] = deal.stop_price
+    elif role == Role.TARGET:
+        defaults["price"] = deal.target_price
+    return Order.objects.create(**(defaults | fields))
+
+
+def make_order_event(order: Order | None = None, **fields: Any) -> OrderEvent:
+    order = order or make_order()
+    defaults: dict[str, Any] = {"at": order.created_at, "to_status": order.status, "from_status": ""}
+    return OrderEvent.objects.create(order=order, **(defaults | fields))
+
+
+def make_fill(order: Order | None = None, **fields: Any) -> Fill:
+    order = order or make_order()
+    defaults: dict[str, Any] = {
+        "account": order.account,
+        "trade_id": f"trade-{next(_numbers)}",
+        "price": Decimal("50000"),
+        "quantity": order.quantity,
+        "fee": Decimal("0.00003"),
+        "fee_asset": order.market.base,
+        "executed_at": order.created_at + timedelta(seconds=1),
+    }
+    return Fill.objects.create(order=order, **(defaults | fields))
+
+
+def make_ticket(account: Account | None = None, **fields: Any) -> Ticket:
+    account = account or make_account()
+    defaults: dict[str, Any] = {
+        "market": make_market(provider=account.provider),
+        "kind": TicketKind.UNKNOWN_ORDER,
+        "reference": f"reference-{next(_numbers)}",
+        "summary": "The exchange holds an order that is not ours.",
+        "created_at": NOW,
+    }
+    return Ticket.objects.create(account=account, **(defaults | fields))
+
+
+def make_outbox_event(kind: str = "deal.closed", **fields: Any) -> OutboxEvent:
+    defaults: dict[str, Any] = {"payload": {"deal": 1}, "created_at": NOW, "next_attempt_at": NOW}
+    return OutboxEvent.objects.create(kind=kind, **(defaults | fields))
