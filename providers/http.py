@@ -1,0 +1,581 @@
+"""How a request reaches an exchange, and what may be concluded from what comes back.
+
+The question behind every line is: *may the exchange have acted on it?* What was provably not sent is `Unavailable`; a
+write that was sent and has no usable answer is `OutcomeUnknown`; the same on a read is `Unavailable` or `BadPayload`.
+A write is one request on the wire, whatever happens. Reads are tried up to three times.
+
+Proxies of the environment (HTTPS_PROXY, NO_PROXY) are used, except for loopback addresses. A .netrc is never used: its
+credentials would replace the exchange's own.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import re
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from enum import StrEnum
+from http.client import HTTPException
+from http.cookiejar import DefaultCookiePolicy
+from typing import Any, Protocol, TypeVar
+from urllib.parse import urlsplit
+
+import requests
+import urllib3
+from requests.adapters import HTTPAdapter
+from requests.auth import AuthBase
+from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+
+from providers.errors import (
+    AuthFailed,
+    BadPayload,
+    OrderNotFound,
+    OutcomeUnknown,
+    ProviderError,
+    RateLimited,
+    Unavailable,
+)
+from providers.redaction import redact, register_secret
+from providers.wire import to_amount
+
+logger = logging.getLogger("providers.http")
+
+CLIENT_VERSION = "0.1.0"  # sent in the User-Agent; equal to the version in pyproject.toml
+CONNECT_TIMEOUT = 2.0
+READ_TIMEOUT = 5.0  # between two bytes
+TOTAL_TIMEOUT = 8.0  # of one request, first byte to last
+READ_ATTEMPTS = 3
+READ_GIVES_UP_AFTER = 10.0  # no further attempt of a read begins later than this
+MAX_BODY_BYTES = 5 * 1024 * 1024
+DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
+LONGEST_RETRY_AFTER = 300.0
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+T = TypeVar("T")
+
+
+# --- rate budgets ---------------------------------------------------------------------------------------------------
+
+
+class Priority(StrEnum):
+    """Who may touch the reserve of a budget: what ends risk (exits, cancels, reconciliation) before what begins it."""
+
+    NORMAL = "normal"
+    EXITS = "exits"
+
+
+_priority: contextvars.ContextVar[Priority | None] = contextvars.ContextVar("rate_budget_priority", default=None)
+
+
+@contextmanager
+def budget_priority(priority: Priority) -> Iterator[None]:
+    """Calls made inside use `priority`, e.g. a MARKET order that is an exit, which a client cannot tell by itself."""
+    token = _priority.set(priority)
+    try:
+        yield
+    finally:
+        _priority.reset(token)
+
+
+class RateBudget(Protocol):
+    """Permission to call, per budget name. One may be shared by all clients behind one address."""
+
+    def acquire(self, name: str, priority: Priority) -> None:
+        """Take one call, waiting a little if need be. Raises `RateLimited`, before anything is sent."""
+        ...
+
+    def refused(self, name: str, stated_seconds: float | None) -> float:
+        """The exchange said 429, perhaps with a waiting time. Returns the seconds nobody will call `name`."""
+        ...
+
+    def observed(self, name: str, remaining: int) -> None:
+        """The exchange said how many calls are left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `calls` in any `seconds`: a third may come as a burst, the rest is spread."""
+
+    calls: int
+    seconds: float
+
+    @property
+    def burst(self) -> float:
+        return max(self.calls / 3, 1.0)
+
+    @property
+    def per_second(self) -> float:
+        return max(self.calls - self.burst, 1.0) / self.seconds
+
+
+@dataclass(slots=True)
+class _Bucket:
+    limit: Limit
+    tokens: float
+    updated: float
+    silent_until: float = 0.0
+    strikes: int = 0
+
+
+class InProcessBudget:
+    """Token buckets in this process, safe for threads. Names without a limit share the one called `default`.
+
+    `reserve` of each burst is for `Priority.EXITS` only. NORMAL calls wait at most `normal_wait` seconds, EXITS at most
+    `exits_wait`; then `RateLimited` tells when to come back.
+    """
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limit],
+        *,
+        reserve: float = 0.3,
+        normal_wait: float = 2.0,
+        exits_wait: float = 4.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._limits = {"default": Limit(60, 60.0), **limits}
+        self._reserve = reserve
+        self._waits = {Priority.NORMAL: normal_wait, Priority.EXITS: exits_wait}
+        self._monotonic, self._sleep = monotonic, sleep
+        self._buckets: dict[str, _Bucket] = {}
+        self._lock = threading.Lock()
+
+    def acquire(self, name: str, priority: Priority) -> None:
+        give_up = self._monotonic() + self._waits[priority]
+        while (wait := self._take(name, priority)) > 0:
+            if self._monotonic() + wait > give_up:
+                raise RateLimited(
+                    f"the call budget {name} is spent: nothing was sent; try again in {wait:.1f} s", retry_after=wait
+                )
+            self._sleep(wait)
+
+    def refused(self, name: str, stated_seconds: float | None) -> float:
+        with self._lock:
+            bucket = self._refilled(name)
+            if bucket.updated > bucket.silent_until:  # calls in flight together are one strike
+                long_ago = bucket.updated > bucket.silent_until + LONGEST_RETRY_AFTER
+                bucket.strikes = 1 if long_ago else bucket.strikes + 1
+            doubled = DEFAULT_RETRY_AFTER * 2 ** min(max(bucket.strikes, 1) - 1, 5)
+            seconds = min(doubled if stated_seconds is None else max(stated_seconds, 0.5), LONGEST_RETRY_AFTER)
+            bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
+            bucket.tokens = min(bucket.tokens, self._floor(bucket, Priority.NORMAL) + 1)  # exits first, afterwards
+            return seconds
+
+    def observed(self, name: str, remaining: int) -> None:
+        with self._lock:
+            bucket = self._refilled(name)
+            bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
+
+    def _take(self, name: str, priority: Priority) -> float:
+        """Zero when a token was taken, else the seconds until one may be there."""
+        with self._lock:
+            bucket = self._refilled(name)
+            if bucket.silent_until > bucket.updated:
+                return bucket.silent_until - bucket.updated
+            missing = self._floor(bucket, priority) + 1 - bucket.tokens
+            if missing > 1e-9:
+                return max(missing / bucket.limit.per_second, 0.001)
+            bucket.tokens -= 1
+            return 0.0
+
+    def _floor(self, bucket: _Bucket, priority: Priority) -> float:
+        """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""
+        if priority is Priority.EXITS:
+            return 0.0
+        return min(bucket.limit.burst * self._reserve, bucket.limit.burst - 1)
+
+    def _refilled(self, name: str) -> _Bucket:
+        now = self._monotonic()
+        key = name if name in self._limits else "default"
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            limit = self._limits[key]
+            bucket = self._buckets[key] = _Bucket(limit, limit.burst, now)
+            bucket.silent_until = now - 1
+        bucket.tokens = min(bucket.tokens + (now - bucket.updated) * bucket.limit.per_second, bucket.limit.burst)
+        bucket.updated = now
+        return bucket
+
+
+# --- authentication -------------------------------------------------------------------------------------------------
+
+
+class NoAuth(AuthBase):
+    """Sends no credentials, and keeps requests from looking for some in a .netrc."""
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        return r
+
+
+class HeaderAuth(AuthBase):
+    """One static header. A scheme that signs takes its place: it sees the final path, query and body bytes."""
+
+    def __init__(self, header: str, secret: str, prefix: str = "") -> None:
+        if not re.fullmatch(r"[!-~]+", secret):
+            raise AuthFailed("the API key is empty or holds spaces or non-ASCII characters: copy it again")
+        register_secret(secret)
+        register_secret(secret.rpartition("|")[2])
+        self._header, self._value = header, prefix + secret
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        r.headers[self._header] = self._value
+        return r
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._header}: ***)"
+
+
+# --- one request ----------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address of an exchange. `write` means that calling it can change something there."""
+
+    name: str
+    method: str
+    path: str
+    budget: str = "default"
+    write: bool = False
+    private: bool = False
+    priority: Priority = Priority.NORMAL
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A JSON body and its status. `payload` is None for a 404 or 405 that is not JSON: no such address."""
+
+    status: int
+    payload: Any
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+
+@dataclass(slots=True)
+class _Exchange:
+    """What happened on the socket during one request, whatever the libraries above say."""
+
+    sock: Any = None
+    sent: bool = False
+    expired: bool = False
+    done: bool = False
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def expire(self) -> None:
+        """End the request from outside: a peer that trickles bytes never runs into a read timeout."""
+        with self.lock:
+            if self.done:
+                return
+            self.expired = True
+            with suppress(OSError, TypeError):
+                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
+
+    def finish(self) -> None:
+        with self.lock:
+            self.done = True
+
+
+class _Current(threading.local):
+    exchange: _Exchange | None = None
+
+
+_current = _Current()
+
+
+class _Watched:
+    """Mixed into urllib3's connections: notes the socket, and whether a byte of the request may have left."""
+
+    sock: Any
+
+    def connect(self) -> None:
+        try:
+            super().connect()  # type: ignore[misc]
+        finally:
+            if _current.exchange:  # a proxy's CONNECT and a TLS handshake are not the request
+                _current.exchange.sent = False
+
+    def send(self, data: Any) -> None:
+        if self.sock is None:
+            self.connect()
+        if _current.exchange:
+            _current.exchange.sock, _current.exchange.sent = self.sock, True
+        super().send(data)  # type: ignore[misc]
+
+
+class _WatchedHTTP(_Watched, HTTPConnection):
+    pass
+
+
+class _WatchedHTTPS(_Watched, HTTPSConnection):
+    pass
+
+
+class _HTTPPool(HTTPConnectionPool):
+    ConnectionCls = _WatchedHTTP
+
+
+class _HTTPSPool(HTTPSConnectionPool):
+    ConnectionCls = _WatchedHTTPS
+
+
+class _Adapter(HTTPAdapter):
+    """No retries of its own, and watched connections, behind a proxy as well."""
+
+    def __init__(self) -> None:
+        super().__init__(max_retries=0, pool_connections=4, pool_maxsize=16)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
+        return manager
+
+
+_TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
+
+
+class HttpSession:
+    """Calls to one exchange with one key. `auth` None means: public addresses only."""
+
+    def __init__(
+        self,
+        provider: str,
+        base_url: str,
+        *,
+        auth: AuthBase | None,
+        budget: RateBudget,
+        headers: Mapping[str, str] | None = None,
+        total_timeout: float = TOTAL_TIMEOUT,
+        read_timeout: float = READ_TIMEOUT,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        parts = urlsplit(base_url)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise ValueError(f"{provider} base URL must look like https://host[/prefix], not {redact(base_url)!r}")
+        self.provider = provider
+        self.has_key = auth is not None
+        self._base_url = base_url.rstrip("/")
+        self._auth, self._budget, self._sleep = auth, budget, sleep
+        self._total_timeout, self._read_timeout = total_timeout, read_timeout
+        self._session = requests.Session()
+        self._session.mount("http://", _Adapter())
+        self._session.mount("https://", _Adapter())
+        self._session.trust_env = parts.hostname not in _LOOPBACK
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
+        self._session.headers.update({"Accept": "application/json", **(headers or {})})
+
+    def __repr__(self) -> str:
+        return f"HttpSession({self.provider}, {redact(self._base_url)})"
+
+    def call(
+        self,
+        endpoint: Endpoint,
+        interpret: Callable[[Answer], T],
+        *,
+        path: str | None = None,
+        params: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | None = None,
+    ) -> T:
+        """Send, judge, and return what `interpret` makes of the answer. Only provider errors come out."""
+
+        def once() -> T:
+            return self._once(endpoint, interpret, path or endpoint.path, params, body)
+
+        if endpoint.write:
+            return once()
+        retrying = Retrying(
+            stop=stop_after_attempt(READ_ATTEMPTS) | stop_after_delay(READ_GIVES_UP_AFTER),
+            wait=wait_random_exponential(multiplier=0.1, max=0.5),
+            retry=retry_if_exception(lambda e: isinstance(e, Unavailable) and not isinstance(e, RateLimited)),
+            sleep=self._sleep,
+            reraise=True,
+        )
+        return retrying(once)
+
+    def _once(
+        self,
+        endpoint: Endpoint,
+        interpret: Callable[[Answer], T],
+        path: str,
+        params: Mapping[str, Any] | None,
+        body: Mapping[str, Any] | None,
+    ) -> T:
+        started = time.monotonic()
+        error: ProviderError
+        try:
+            if endpoint.private and not self.has_key:
+                raise AuthFailed(f"{self.provider} {endpoint.name} needs an API key and none is set")
+            self._budget.acquire(endpoint.budget, _priority.get() or endpoint.priority)
+            return interpret(self._exchange(endpoint, path, params, body))
+        except ProviderError as exc:
+            error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
+        except (ValueError, ArithmeticError) as exc:  # a value that got past the schema, e.g. an impossible date
+            error = self._unusable(endpoint, exc)
+        self._log(endpoint, path, error, time.monotonic() - started)
+        raise error  # outside the except: the library's exception, which may hold headers, is not chained
+
+    def _exchange(
+        self, endpoint: Endpoint, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
+    ) -> Answer:
+        """One request on the wire and its answer."""
+        exchange = _Exchange()
+        watchdog = threading.Timer(self._total_timeout, exchange.expire)
+        watchdog.daemon = True
+        _current.exchange = exchange
+        watchdog.start()
+        failure = ""
+        try:
+            response, content = self._send(endpoint, path, params, body)
+        except _TRANSPORT_ERRORS as exc:
+            failure = f"{type(exc).__name__}: {exc}"
+        finally:
+            watchdog.cancel()
+            exchange.finish()
+            _current.exchange = None
+        if exchange.expired:
+            failure = f"no complete answer within {self._total_timeout:g} s"
+        if failure:
+            raise self._broken(endpoint, exchange, failure)
+        return self._judge(endpoint, response, content)
+
+    def _send(
+        self, endpoint: Endpoint, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
+    ) -> tuple[requests.Response, bytes]:
+        response = self._session.request(
+            endpoint.method,
+            self._base_url + path,
+            params=params,
+            data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
+            headers={} if body is None else {"Content-Type": "application/json"},
+            auth=self._auth if endpoint.private and self._auth else NoAuth(),
+            timeout=(CONNECT_TIMEOUT, self._read_timeout),
+            allow_redirects=False,
+            stream=True,
+        )
+        with response:
+            content = bytearray()
+            for chunk in response.iter_content(65536):
+                content += chunk
+                if len(content) > MAX_BODY_BYTES:
+                    raise requests.ConnectionError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
+        return response, bytes(content)
+
+    def _judge(self, endpoint: Endpoint, response: requests.Response, content: bytes) -> Answer:
+        """What the status alone says; business answers, good or bad, are the client's to read."""
+        status = response.status_code
+        payload, problem = _decode(response, content)
+        self._observe(endpoint, response)
+        if status == 429:
+            raise self._refused(endpoint, response, payload)
+        if status in (401, 403):
+            raise self._denied(endpoint, status, problem)
+        if status == 408 or status >= 500:
+            raise self._unanswered(endpoint, f"HTTP {status}")
+        if 300 <= status < 400:
+            raise self._unusable(endpoint, f"HTTP {status}, a redirect, which is never followed: check the base URL")
+        if problem and status not in (404, 405):
+            raise self._unusable(endpoint, f"HTTP {status}, {problem}")
+        return Answer(status, None if problem else payload)
+
+    def _observe(self, endpoint: Endpoint, response: requests.Response) -> None:
+        remaining = response.headers.get("X-RateLimit-Remaining", "")
+        if remaining.isascii() and remaining.isdigit() and len(remaining) < 9:
+            self._budget.observed(endpoint.budget, int(remaining))
+
+    # --- the errors, each saying what is safe ---
+
+    def _refused(self, endpoint: Endpoint, response: requests.Response, payload: Any) -> RateLimited:
+        seconds = self._budget.refused(endpoint.budget, stated_wait(response.headers, payload))
+        text = f"{self._subject(endpoint)}: HTTP 429, called too often; nothing was done; wait {seconds:g} s"
+        return RateLimited(text, retry_after=seconds)
+
+    def _denied(self, endpoint: Endpoint, status: int, problem: str) -> ProviderError:
+        page = " with a page instead of JSON (is this address blocked there?)" if problem else ""
+        if not endpoint.private:
+            return Unavailable(f"{self._subject(endpoint)}: HTTP {status}{page} on a public address; nothing was done")
+        return AuthFailed(
+            f"{self._subject(endpoint)}: HTTP {status}{page}; the key is wrong, expired, lacks the permission or "
+            "may not be used from this address; nothing was done; stop using it and check the account"
+        )
+
+    def _broken(self, endpoint: Endpoint, exchange: _Exchange, failure: str) -> ProviderError:
+        if not exchange.sent:
+            text = f"{self._subject(endpoint)}: could not connect, nothing was sent, safe to try again: {failure}"
+            return Unavailable(redact(text)[:400])
+        return self._unanswered(endpoint, failure)
+
+    def _unanswered(self, endpoint: Endpoint, failure: str) -> ProviderError:
+        text = redact(f"{self._subject(endpoint)}: {failure}")[:300]
+        if endpoint.write:
+            return OutcomeUnknown(f"{text}; the request was sent and may have been carried out: look it up")
+        return Unavailable(f"{text}; safe to try again")
+
+    def _unusable(self, endpoint: Endpoint, problem: object) -> ProviderError:
+        text = redact(f"{self._subject(endpoint)}: unusable answer: {problem}")[:400]
+        if endpoint.write:
+            return OutcomeUnknown(f"{text}; the request may have been carried out: look it up")
+        return BadPayload(text)
+
+    def _subject(self, endpoint: Endpoint) -> str:
+        return f"{self.provider} {endpoint.name}"
+
+    def _log(self, endpoint: Endpoint, path: str, error: ProviderError, seconds: float) -> None:
+        level = logging.DEBUG if isinstance(error, OrderNotFound) else logging.WARNING
+        logger.log(
+            level,
+            "call failed provider=%s endpoint=%s method=%s path=%s outcome=%s ms=%d detail=%s",
+            *(self.provider, endpoint.name, endpoint.method, redact(path), type(error).__name__, seconds * 1000),
+            redact(str(error)),
+        )
+
+
+def _decode(response: requests.Response, content: bytes) -> tuple[Any, str]:
+    """(payload, "") or (None, what is wrong with the body). Numbers with a point become Decimal, never float."""
+    kind = response.headers.get("Content-Type", "").lower()
+    if kind and "json" not in kind:
+        return None, f"the body is {redact(kind)[:40]}, not JSON"
+    try:
+        return json.loads(content.decode(), parse_float=to_json_number, parse_constant=_no_constant), ""
+    except (ValueError, RecursionError):
+        return None, "the body is not JSON"
+
+
+def to_json_number(text: str) -> Any:
+    """A JSON number as Decimal; one too large or too long to be an amount stays text, for the schema to refuse."""
+    try:
+        return to_amount(text)
+    except ValueError:
+        return text[:60]
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is not JSON")
+
+
+def stated_wait(headers: Mapping[str, str], payload: Any) -> float | None:
+    """Seconds the exchange asked us to wait: JSON `backOff` (contract: nobitex 2.1), Retry-After in seconds or as a
+    date, X-RateLimit-Reset; None when it said nothing usable."""
+    stated = payload.get("backOff") if isinstance(payload, dict) else None
+    for candidate in (stated, headers.get("Retry-After"), headers.get("X-RateLimit-Reset")):
+        with suppress(ValueError):
+            seconds = float(to_amount(candidate))
+            return max(seconds - time.time() if seconds > 1e9 else seconds, 0.0)
+    with suppress(ValueError, TypeError, OverflowError):
+        return max(parsedate_to_datetime(headers.get("Retry-After", "")).timestamp() - time.time(), 0.0)
+    return None

@@ -1,0 +1,1 @@
+"""Nobitex: client, wire schemas, and the pure mapping between them and the vocabulary."""
