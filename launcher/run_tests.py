@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from typing import NoReturn
 
 from launcher import ROOT, bootstrap
 from launcher.console import LauncherError, say
@@ -43,6 +44,10 @@ def main(argv: list[str]) -> int:
         return 130
     if argv == ["--setup-only"]:
         return 0
+    return become_pytest(argv)
+
+
+def become_pytest(argv: list[str]) -> NoReturn:
     if not argv:
         os.chdir(ROOT)
     words = ["-m", "pytest", "--rootdir", str(ROOT), "-c", str(ROOT / "pyproject.toml")]

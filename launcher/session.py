@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import secrets
 import string
 from collections.abc import Mapping
@@ -87,7 +88,12 @@ def parse_env(text: str) -> dict[str, str]:
 
 
 def format_env(values: Mapping[str, str]) -> str:
-    return "".join(f"{name}={value}\n" for name, value in sorted(values.items()))
+    """What `parse_env` and the settings read back; a value with anything unusual in it is quoted."""
+    plain = re.compile(r"[\w.:/@%|,+=-]*")
+    return "".join(
+        f"{name}={value}\n" if plain.fullmatch(value) else f"{name}='{value}'\n"
+        for name, value in sorted(values.items())
+    )
 
 
 def read_env(path: Path) -> dict[str, str]:
@@ -120,5 +126,5 @@ def test_environment() -> dict[str, str]:
 
 
 def user_environment() -> dict[str, str]:
-    """What the user said: `.env` in the project, overruled by the environment of the process. Empty values say nothing."""
+    """What the user said: `.env`, overruled by the environment of the process. An empty value says nothing."""
     return {name: value for name, value in (read_env(ROOT / ".env") | dict(os.environ)).items() if value}
