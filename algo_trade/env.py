@@ -43,6 +43,8 @@ class Env(BaseSettings):
     FLOWER_URL: str = "http://127.0.0.1:5555"
     TLS: bool = False
     SENTRY_DSN: SecretStr = SecretStr("")
+    WEBHOOK_URL: str = ""
+    WEBHOOK_SECRET: SecretStr = Field(SecretStr(""), description="Signs every webhook: HMAC-SHA256")
 
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Env:
@@ -65,6 +67,11 @@ class Env(BaseSettings):
         for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL"):
             if urlsplit(getattr(self, name)).scheme not in ("http", "https"):
                 raise ValueError(f"{name} must be an http or https address.")
+        if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():
+            raise ValueError(
+                "WEBHOOK_URL is set and WEBHOOK_SECRET is not: nobody could tell our webhooks from forged ones. "
+                "Set WEBHOOK_SECRET to 32 random characters that the receiver knows too."
+            )
         return self
 
     @property

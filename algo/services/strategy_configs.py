@@ -1,0 +1,66 @@
+"""What makes a strategy config sound: one judgement for the admin's form, the API and the start switch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from algo.models import Account, Market, StrategyConfig
+from algo.risk.costs import target_pays_fees
+from algo.strategies.schemas import InvalidParameters, StrategySchema, validate_parameters
+from algo.strategies.strategy_factory import UnknownStrategy, schema_for
+from providers.types import ProtectionMode
+
+Problems = dict[str, list[str]]
+
+
+def parameters_clean(strategy: str, parameters: Mapping[str, Any]) -> StrategySchema:
+    """The parameters of `strategy`, defaults filled in. Raises UnknownStrategy or InvalidParameters (per field)."""
+    return validate_parameters(schema_for(strategy), parameters)
+
+
+def parameters_to_store(parameters: StrategySchema) -> dict[str, Any]:
+    """Every value, as JSON without loss: a later change of a default leaves this config as it is."""
+    return parameters.model_dump(mode="json")
+
+
+def venue_problems(account: Account | None, data_market: Market | None, market: Market | None) -> Problems:
+    """What keeps these three from working together, by field. What is missing is not judged here."""
+    problems: Problems = {}
+    if market and account and market.provider != account.provider:
+        problems["market"] = [
+            f"{market} cannot be traded with the account {account.name}, which is at {account.get_provider_display()}. "
+            "Choose a market of the account's exchange, or another account."
+        ]
+    if market and data_market and market.pair != data_market.pair:
+        problems["data_market"] = [
+            f"Its candles are of {data_market.pair}, but orders go to {market.pair}. Choose a market of the same pair."
+        ]
+    return problems
+
+
+def config_problems(config: StrategyConfig) -> Problems:
+    """Everything that keeps `config` from running, by field; empty when it is sound."""
+    problems = venue_problems(config.account, config.data_market, config.market)
+    try:
+        parameters_clean(config.strategy, config.parameters)
+    except UnknownStrategy as exc:
+        problems["strategy"] = [str(exc)]
+    except InvalidParameters as exc:
+        problems |= exc.errors
+    return problems
+
+
+def config_warnings(config: StrategyConfig) -> list[str]:
+    """What a sound config should still be warned about, in sentences."""
+    parameters = parameters_clean(config.strategy, config.parameters)
+    unpaid = target_pays_fees(parameters, config.market.rules)
+    warnings = [f"{unpaid[0].upper()}{unpaid[1:]}."] if unpaid else []
+    if config.account.protection == ProtectionMode.NO_STOPS:
+        warnings.append(
+            f"The account {config.account.name} can place no stop orders: only the running guardian protects its "
+            "positions. While the platform is down, nothing does."
+        )
+    if not config.market.is_open:
+        warnings.append(f"{config.market} is closed at the exchange: nothing will be ordered there.")
+    return warnings
