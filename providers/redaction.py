@@ -21,7 +21,7 @@ def register_secret(value: str | None) -> None:
 
 def redact(text: str) -> str:
     """`text` with every known secret, and whatever follows a name like `api_key=`, masked."""
-    for secret in _known:
+    for secret in sorted(_known, key=len, reverse=True):  # a copy: other threads register; a key before its part
         text = text.replace(secret, MASK)
     return _SHAPES.sub(lambda match: match.group(1) + MASK, text)
 

@@ -240,8 +240,9 @@ class NobitexClient:
         report = self._http.call(UPDATE, lambda a: self._canceled(a, ref), body={"status": "canceled", **_name(ref)})
         if report is not None and report.status.is_final:
             return report
+        known = replace(ref, exchange_order_id=report.exchange_order_id) if report else ref
         try:
-            return self.fetch_order(ref)
+            return self.fetch_order(known)
         except (OrderNotFound, Unavailable, BadPayload) as exc:
             if report is not None:
                 return report
@@ -352,11 +353,11 @@ class NobitexClient:
     def _canceled(self, answer: Answer, ref: OrderRef) -> OrderReport | None:
         """The order after the cancel, or None where it was not sent."""
         payload = as_mapping(answer.payload, "the answer")
-        if not answer.ok or payload.get("status") != "ok":
+        if _is_refusal(answer, payload):
             failure = parse(FailureSchema, payload)
             _raise_if_limited(failure, payload)
             raise OrderNotFound(f"nobitex did not cancel: {_reason(answer, failure)}; read the order back")
-        if not payload.get("order"):
+        if not _ok(answer).get("order"):
             return None
         report = self._report(payload["order"], split_symbol(ref.symbol))
         _same_ref(report, ref)
@@ -365,7 +366,7 @@ class NobitexClient:
     def _found(self, answer: Answer, ref: OrderRef) -> OrderReport | None:
         """The order; None for every documented way of saying that there is none (contract: nobitex 6.5)."""
         payload = as_mapping(answer.payload, "the answer")
-        if answer.status == 404 or payload.get("status") == "failed" or (answer.ok and not payload.get("order")):
+        if _is_refusal(answer, payload) or (payload.get("status") == "ok" and not payload.get("order")):
             _raise_if_limited(parse(FailureSchema, payload), payload)
             return None
         report = self._report(_ok(answer).get("order"), split_symbol(ref.symbol))
@@ -417,6 +418,11 @@ def _ok(answer: Answer) -> Mapping[str, Any]:
     failure = parse(FailureSchema, payload)
     _raise_if_limited(failure, payload)
     raise BadPayload(f"refused with {_reason(answer, failure)}")
+
+
+def _is_refusal(answer: Answer, payload: Mapping[str, Any]) -> bool:
+    """Whether the exchange clearly said no: not a body that merely fails to say yes."""
+    return payload.get("status") == "failed" or answer.status in (400, 404, 422)
 
 
 def _accepted(answer: Answer, is_stop: bool) -> Mapping[str, Any]:

@@ -50,8 +50,7 @@ class TradeSchema(WireModel):
 
 
 class MarketStatsSchema(WireModel):
-    isClosed: bool | None = None
-    latest: Amount | None = None
+    isClosed: bool | None = None  # all that is used: the prices of this call may be missing or zero
 
 
 class CoinSchema(WireModel):

@@ -40,7 +40,7 @@ class MarketSchema(WireModel):
     stepSize: Decimals
     tickSize: Decimals
     minQty: MaybeAmount = None
-    minNotional: PositiveAmount
+    minNotional: NonNegativeAmount
     isMarketTypeEnable: bool | None = None
 
 

@@ -1,0 +1,18 @@
+"""Fixtures of every room."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """Recorded data and oracles kept beside the checkout (ALGO_SHARED says where else); skipped where they are not."""
+    default = Path(__file__).resolve().parents[2] / "shared"
+    folder = Path(os.environ.get("ALGO_SHARED", default))
+    if not folder.is_dir():
+        pytest.skip(f"no shared data at {folder}: set ALGO_SHARED to the folder that holds data/ and oracle/")
+    return folder

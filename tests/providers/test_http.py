@@ -1,0 +1,354 @@
+"""What may be concluded from what happens on the wire. Real sockets, loopback only."""
+
+from __future__ import annotations
+
+import logging
+import time
+import tomllib
+from email.utils import format_datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
+from providers.http import (
+    CLIENT_VERSION,
+    MAX_BODY_BYTES,
+    Answer,
+    Endpoint,
+    HeaderAuth,
+    HttpSession,
+    InProcessBudget,
+    Limit,
+    Priority,
+    budget_priority,
+    stated_wait,
+)
+from tests.providers.conftest import Reply, ScriptedExchange, closed_port
+
+SECRET = "CanaryKey0123456789CanaryKey"
+READ = Endpoint("read", "GET", "/thing")
+PRIVATE_READ = Endpoint("private_read", "GET", "/mine", private=True)
+WRITE = Endpoint("write", "POST", "/orders", write=True, private=True)
+
+
+def payload_of(answer: Answer) -> object:
+    if answer.payload is None:
+        raise BadPayload("no JSON")
+    return answer.payload
+
+
+def session(url: str, **options: object) -> HttpSession:
+    settings = {"budget": InProcessBudget({"default": Limit(10_000, 1.0)}), "sleep": lambda seconds: None}
+    return HttpSession("wallex", url, auth=HeaderAuth("x-api-key", SECRET), **(settings | options))  # type: ignore[arg-type]
+
+
+def outcome(http: HttpSession, endpoint: Endpoint) -> type[ProviderError] | None:
+    body = {"quantity": "1"} if endpoint.write else None
+    try:
+        http.call(endpoint, payload_of, body=body)
+    except ProviderError as exc:
+        return type(exc)
+    return None
+
+
+HTML = Reply(b"<html>bad gateway</html>", 502, kind="text/html")
+
+CLASSES = [
+    # what the wire does                                  a write that was sent      a read            requests of a read
+    ("reset after the request", Reply(mode="reset"), OutcomeUnknown, Unavailable, 3),
+    ("no answer", Reply(mode="silent"), OutcomeUnknown, Unavailable, 3),
+    ("a body that trickles", Reply({"x": "y" * 400}, mode="trickle"), OutcomeUnknown, Unavailable, 3),
+    ("headers that trickle", Reply(mode="trickle_headers"), OutcomeUnknown, Unavailable, 3),
+    ("a body shorter than announced", Reply({"a": 1}, mode="cut"), OutcomeUnknown, Unavailable, 3),
+    ("502 with a page", HTML, OutcomeUnknown, Unavailable, 3),
+    ("500 with JSON", Reply({"status": "failed", "code": "X"}, 500), OutcomeUnknown, Unavailable, 3),
+    ("408", Reply({"success": False}, 408), OutcomeUnknown, Unavailable, 3),
+    ("200 with a page", Reply(b"<html></html>", kind="text/html"), OutcomeUnknown, BadPayload, 1),
+    ("200 with an empty body", Reply(b""), OutcomeUnknown, BadPayload, 1),
+    ("truncated JSON", Reply(b'{"result": {"id'), OutcomeUnknown, BadPayload, 1),
+    ("NaN", Reply(b'{"price": NaN}'), OutcomeUnknown, BadPayload, 1),
+    ("not UTF-8", Reply(b'{"a": "\xff"}'), OutcomeUnknown, BadPayload, 1),
+    ("nesting without end", Reply(b"[" * 200_000), OutcomeUnknown, BadPayload, 1),
+    ("an integer without end", Reply(b'{"id": ' + b"9" * 5000 + b"}"), OutcomeUnknown, BadPayload, 1),
+    ("too long a body", Reply(b"1" * (MAX_BODY_BYTES + 1)), OutcomeUnknown, Unavailable, 3),
+    ("301", Reply({}, 301, {"Location": "/elsewhere"}), OutcomeUnknown, BadPayload, 1),
+    ("307", Reply({}, 307, {"Location": "/elsewhere"}), OutcomeUnknown, BadPayload, 1),
+    ("404 with a page", Reply(b"<html></html>", 404, kind="text/html"), OutcomeUnknown, BadPayload, 1),
+    ("429", Reply({}, 429), RateLimited, RateLimited, 1),
+    ("429 with a page", Reply(b"<html>", 429, kind="text/html"), RateLimited, RateLimited, 1),
+    ("401", Reply({"detail": "x"}, 401), AuthFailed, AuthFailed, 1),
+    ("403 with a page", Reply(b"<html>", 403, kind="text/html"), AuthFailed, AuthFailed, 1),
+    ("a good answer", Reply({"ok": True}), None, None, 1),
+]
+
+
+@pytest.mark.parametrize(("name", "reply", "write", "read", "reads"), CLASSES, ids=[row[0] for row in CLASSES])
+def test_each_outcome_of_the_wire_has_one_class(
+    exchange: ScriptedExchange,
+    name: str,
+    reply: Reply,
+    write: type[ProviderError] | None,
+    read: type[ProviderError] | None,
+    reads: int,
+) -> None:
+    exchange.replies(reply)
+    http = session(exchange.url, total_timeout=0.4, read_timeout=0.2)
+    assert outcome(http, WRITE) is write
+    assert len(exchange.requests) == 1, "a write is one request on the wire"
+    http = session(exchange.url, total_timeout=0.4, read_timeout=0.2)  # a 429 silences the first one
+    assert outcome(http, PRIVATE_READ) is read
+    assert len(exchange.requests) == 1 + reads
+
+
+@pytest.mark.parametrize("endpoint", [READ, WRITE])
+def test_a_refused_connection_is_provably_not_sent(endpoint: Endpoint) -> None:
+    assert outcome(session(f"http://127.0.0.1:{closed_port()}"), endpoint) is Unavailable
+
+
+def test_a_name_that_does_not_resolve_is_provably_not_sent() -> None:
+    assert outcome(session("http://exchange.invalid"), WRITE) is Unavailable
+
+
+def test_a_failed_tls_handshake_is_provably_not_sent(exchange: ScriptedExchange) -> None:
+    """The server speaks plain HTTP: the handshake fails before the request could be written."""
+    assert outcome(session(exchange.url.replace("http://", "https://")), WRITE) is Unavailable
+    assert exchange.requests == []
+
+
+def test_a_connection_the_peer_closed_while_idle_is_replaced_before_a_write(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({"ok": 1}))
+    exchange.close_after_answer = True  # without saying so in a header
+    http = session(exchange.url)
+    assert outcome(http, WRITE) is None
+    time.sleep(0.1)
+    assert outcome(http, WRITE) is None
+    assert len(exchange.requests) == 2
+
+
+def test_public_addresses_get_no_key_and_a_403_there_says_nothing_about_it(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({}, 403))
+    assert outcome(session(exchange.url), READ) is Unavailable
+    assert "x-api-key" not in {name.lower() for name in exchange.requests[0].headers}
+
+
+def test_without_a_key_a_private_call_is_refused_before_it_is_sent(exchange: ScriptedExchange) -> None:
+    http = HttpSession("wallex", exchange.url, auth=None, budget=InProcessBudget({}))
+    assert outcome(http, WRITE) is AuthFailed
+    assert exchange.requests == []
+
+
+def test_a_trickling_peer_is_cut_off_at_the_deadline(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply(mode="trickle_headers"))
+    started = time.monotonic()
+    assert outcome(session(exchange.url, total_timeout=0.3), WRITE) is OutcomeUnknown
+    assert time.monotonic() - started < 1.0
+
+
+def test_a_netrc_or_a_proxy_for_everything_does_not_touch_loopback(
+    exchange: ScriptedExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password else\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    exchange.replies(Reply({"ok": 1}))
+    assert outcome(session(exchange.url), READ) is None
+    assert "Authorization" not in exchange.requests[0].headers
+
+
+def test_cookies_are_not_kept(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({"ok": 1}, headers={"Set-Cookie": "session=1; Path=/"}))
+    http = session(exchange.url)
+    outcome(http, READ)
+    outcome(http, READ)
+    assert "Cookie" not in exchange.requests[1].headers
+
+
+def test_the_path_prefix_of_the_base_url_is_kept(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({"ok": 1}))
+    outcome(session(exchange.url + "/"), READ)
+    assert exchange.requests[0].path == "/some/prefix/thing"
+
+
+@pytest.mark.parametrize("url", ["", "api.wallex.ir", "ftp://x", "https://", "https://h/?a=1"])
+def test_a_base_url_that_is_none_is_refused_at_once(url: str) -> None:
+    with pytest.raises(ValueError, match="base URL"):
+        session(url)
+
+
+def test_the_user_agent_tells_the_version_of_the_project() -> None:
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())
+    assert project["project"]["version"] == CLIENT_VERSION
+
+
+# --- waiting ---
+
+
+def http_date(seconds: float) -> str:
+    return format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+
+
+@pytest.mark.parametrize(
+    ("headers", "payload", "seconds"),
+    [
+        ({}, {"backOff": 12, "limit": 60}, 12),
+        ({"Retry-After": "7"}, None, 7),
+        ({"Retry-After": "7"}, {"backOff": 12}, 12),
+        ({"X-RateLimit-Reset": "3"}, [], 3),
+        ({"Retry-After": "soon"}, {"backOff": None}, None),
+        ({}, "x", None),
+    ],
+)
+def test_the_stated_wait_is_read_from_wherever_it_stands(
+    headers: dict[str, str], payload: object, seconds: float | None
+) -> None:
+    assert stated_wait(headers, payload) == seconds
+
+
+def test_a_wait_may_be_a_date() -> None:
+    assert stated_wait({"Retry-After": http_date(20)}, None) == pytest.approx(20, abs=2)
+    assert stated_wait({"Retry-After": http_date(-20)}, None) == 0
+
+
+@pytest.mark.parametrize(
+    ("reply", "seconds"), [(Reply({"backOff": 12}, 429), 12), (Reply({}, 429, {"Retry-After": "7"}), 7), (Reply({}, 429), 10)]
+)
+def test_after_a_429_nothing_is_sent_until_the_wait_is_over(
+    exchange: ScriptedExchange, reply: Reply, seconds: float
+) -> None:
+    exchange.replies(reply)
+    http = session(exchange.url)
+    with pytest.raises(RateLimited) as first:
+        http.call(WRITE, payload_of)
+    assert first.value.retry_after == seconds
+    with pytest.raises(RateLimited) as second:
+        http.call(WRITE, payload_of)
+    assert 0 < second.value.retry_after <= seconds
+    assert len(exchange.requests) == 1
+
+
+class FakeTime:
+    def __init__(self) -> None:
+        self.now, self.slept = 100.0, 0.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+        self.slept += seconds
+
+
+def budget(time_: FakeTime, limit: Limit) -> InProcessBudget:
+    return InProcessBudget({"orders": limit}, monotonic=time_.monotonic, sleep=time_.sleep)
+
+
+def test_a_budget_never_lets_more_than_its_limit_through_in_any_window() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(15, 10.0))
+    passed = []
+    while clock.now < 160:
+        try:
+            bucket.acquire("orders", Priority.EXITS)
+            passed.append(clock.now)
+        except RateLimited:
+            clock.now += 0.1
+    assert max(sum(1 for t in passed if start <= t < start + 10) for start in passed) <= 15
+    assert len(passed) > 50, "and it does let calls through"
+
+
+def test_the_reserve_of_a_budget_is_for_exits() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(30, 600.0))  # burst 10, reserve 3
+    with pytest.raises(RateLimited):
+        for _ in range(8):
+            bucket.acquire("orders", Priority.NORMAL)
+    for _ in range(3):
+        bucket.acquire("orders", Priority.EXITS)
+    with pytest.raises(RateLimited) as refused:
+        bucket.acquire("orders", Priority.EXITS)
+    assert refused.value.retry_after == pytest.approx(30)
+    assert clock.slept == 0
+
+
+def test_a_short_wait_is_waited_for() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(3, 2.0))  # burst 1, one more each second
+    bucket.acquire("orders", Priority.NORMAL)
+    bucket.acquire("orders", Priority.NORMAL)
+    assert clock.slept == pytest.approx(1.0)
+
+
+def test_refusals_without_a_stated_wait_double_and_exits_come_first_afterwards() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(300, 600.0))
+    assert bucket.refused("orders", None) == 10
+    clock.now += 10.1
+    bucket.acquire("orders", Priority.EXITS)
+    assert bucket.refused("orders", None) == 20
+    clock.now += 20.1
+    for _ in range(6):
+        assert bucket.refused("orders", None) <= 300
+        clock.now += 301
+    clock.now += 400
+    assert bucket.refused("orders", None) == 10
+
+
+def test_the_exchange_knows_better_how_much_is_left(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({"ok": 1}, headers={"X-RateLimit-Remaining": "0"}))
+    clock = FakeTime()
+    http = session(exchange.url, budget=InProcessBudget({"default": Limit(6, 60)}, monotonic=clock.monotonic, sleep=clock.sleep))
+    assert outcome(http, READ) is None
+    assert outcome(http, READ) is RateLimited
+
+
+def test_a_call_can_be_declared_an_exit() -> None:
+    seen: list[Priority] = []
+
+    class Spy:
+        def acquire(self, name: str, priority: Priority) -> None:
+            seen.append(priority)
+            raise RateLimited("x", retry_after=1)
+
+        def refused(self, name: str, stated_seconds: float | None) -> float:
+            return 1.0
+
+        def observed(self, name: str, remaining: int) -> None: ...
+
+    http = session("http://127.0.0.1:9", budget=Spy())
+    outcome(http, WRITE)
+    with budget_priority(Priority.EXITS):
+        outcome(http, WRITE)
+    outcome(http, WRITE)
+    assert seen == [Priority.NORMAL, Priority.EXITS, Priority.NORMAL]
+
+
+# --- secrets ---
+
+
+@pytest.mark.parametrize("reply", [Reply({"echo": SECRET}, 500), Reply({"m": SECRET}, 401), Reply(mode="reset"), Reply({"k": 1})])
+def test_a_key_is_in_no_log_line_no_exception_and_no_repr(
+    exchange: ScriptedExchange, reply: Reply, caplog: pytest.LogCaptureFixture
+) -> None:
+    def echo(answer: Answer) -> None:
+        raise BadPayload(f"key {SECRET} and Authorization: Token {SECRET}")
+
+    caplog.set_level(logging.DEBUG)
+    exchange.replies(reply)
+    http = session(exchange.url)
+    with pytest.raises(ProviderError) as caught:
+        http.call(WRITE, echo)
+    shown = [str(caught.value), repr(caught.value), repr(http), repr(vars(http)), caplog.text]
+    assert not any(SECRET in text for text in shown)
+    assert caught.value.__cause__ is None
+    assert caught.value.__context__ is None, "the library's exception, which holds the headers, is not chained"
+    assert [record.name for record in caplog.records].count("providers.http") == 1
+
+
+@pytest.mark.parametrize("key", ["", "two words", "line\nbreak", "کلید"])
+def test_a_key_that_cannot_be_sent_is_refused_without_being_shown(key: str) -> None:
+    with pytest.raises(AuthFailed) as caught:
+        HeaderAuth("x-api-key", key)
+    assert not key or key not in str(caught.value)
