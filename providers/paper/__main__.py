@@ -1,0 +1,120 @@
+"""`python -m providers.paper`: run the paper exchange as its own process."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import secrets
+import sys
+from decimal import Decimal
+from ipaddress import ip_address
+from pathlib import Path
+
+import uvicorn
+
+from providers.clock import clock_from_env
+from providers.paper.app import build_app
+from providers.paper.engine import Exchange
+from providers.paper.faces.control import open_account
+from providers.paper.feeds.base import Feed, FeedError
+from providers.paper.feeds.replay import ReplayFeed
+from providers.paper.feeds.synthetic import SyntheticFeed
+from providers.paper.store import Store
+
+
+class UsageError(Exception):
+    """The command line cannot be followed; the message says what to do."""
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m providers.paper", description="A simulated Wallex and Nobitex.")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--data-dir", type=Path, required=True, help="where orders, balances and the seed are kept")
+    parser.add_argument("--feed", choices=("synthetic", "replay", "mirror"), default="synthetic")
+    parser.add_argument("--seed", type=int, help="of the synthetic prices; kept in the data directory")
+    parser.add_argument("--replay-file", type=Path, help="candles: time,open,high,low,close,volume (CSV, gzip allowed)")
+    parser.add_argument("--pair", default="BTC/USDT", help="the pair in the replay file")
+    parser.add_argument("--mirror-nobitex-url", help="base URL of the exchange whose prices are mirrored")
+    parser.add_argument("--mirror-wallex-url", help="base URL of the exchange whose prices are mirrored")
+    parser.add_argument("--accounts", type=Path, help="JSON list of accounts to open")
+    parser.add_argument("--allow-remote", action="store_true", help="listen on an address that is not loopback")
+    parser.add_argument("--no-rate-limits", action="store_true", help="do not count requests")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 0 after a stop by signal, 2 with one sentence on stderr when it cannot start."""
+    options = parser().parse_args(argv)
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    try:
+        exchange = prepare(options)
+    except (UsageError, FeedError) as exc:
+        sys.stderr.write(f"paper exchange: {exc}\n")
+        return 2
+    app = build_app(
+        exchange, control_token=os.environ.get("PAPER_CONTROL_TOKEN"), rate_limits=not options.no_rate_limits
+    )
+    uvicorn.run(
+        app, host=options.host, port=options.port, log_level="warning", access_log=False, workers=1,
+        timeout_graceful_shutdown=1, server_header=False,
+    )  # fmt: skip
+    return 0
+
+
+def prepare(options: argparse.Namespace) -> Exchange:
+    """Open the store, the feed and the accounts. Raises `UsageError` or `FeedError`."""
+    if not options.allow_remote and not _is_loopback(options.host):
+        raise UsageError(f"{options.host} is not a loopback address; add --allow-remote if that is meant.")
+    try:
+        options.data_dir.mkdir(parents=True, exist_ok=True)
+        rows = json.loads(options.accounts.read_text(), parse_float=Decimal) if options.accounts else []
+    except (OSError, ValueError) as exc:
+        raise UsageError(f"{options.accounts or options.data_dir} cannot be used: {exc}.") from exc
+    store = Store(options.data_dir / "paper.sqlite3")
+    exchange = Exchange(_feed(options, store), clock_from_env(), store)
+    for row in rows:
+        try:
+            open_account(exchange, row)
+        except (AttributeError, ValueError) as exc:
+            raise UsageError(f"{options.accounts.name}: {exc}.") from exc
+    return exchange
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _feed(options: argparse.Namespace, store: Store) -> Feed:
+    if options.feed == "replay":
+        if options.replay_file is None:
+            raise UsageError("--feed replay needs --replay-file FILE.")
+        return ReplayFeed(options.replay_file, options.pair)
+    if options.feed == "mirror":
+        from providers.paper.feeds.mirror import mirror_feed  # noqa: PLC0415 - the real clients are needed only here
+
+        return mirror_feed(options.mirror_nobitex_url, options.mirror_wallex_url)
+    return _synthetic(options.seed, store)
+
+
+def _synthetic(asked: int | None, store: Store) -> SyntheticFeed:
+    """The kept seed and price moves; another seed would change a past that orders have lived through."""
+    meta = store.meta()
+    kept = meta.get("seed")
+    if kept is not None and asked is not None and int(kept) != asked:
+        raise UsageError(f"this data directory was begun with seed {kept}; use that, or another --data-dir.")
+    seed = int(kept) if kept is not None else secrets.randbelow(2**31) if asked is None else asked
+    store.save({}, {"seed": str(seed)})
+    nudges = [(int(at), str(pair), float(shift)) for at, pair, shift in json.loads(meta.get("nudges", "[]"))]
+    return SyntheticFeed(seed, nudges)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

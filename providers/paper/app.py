@@ -1,0 +1,64 @@
+"""The paper exchange as one ASGI application: `/wallex`, `/nobitex` and `/paper`, and the loop that moves the market."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator
+
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from providers.paper.engine import Exchange
+from providers.paper.faces.common import RateLimiter, Seam
+from providers.paper.faces.control import Control
+from providers.paper.faces.nobitex import NobitexFace
+from providers.paper.faces.wallex import WallexFace
+from providers.paper.ledger import LedgerError
+
+logger = logging.getLogger(__name__)
+
+_BEAT = 0.1  # seconds of wall time between two looks at the market
+
+
+def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limits: bool = True) -> Starlette:
+    """The application; `app.state.seam` is where faults can be injected. Closes the exchange at shutdown."""
+    limiter = RateLimiter(enabled=rate_limits)
+    venues = Starlette(
+        routes=[
+            Mount("/wallex", routes=WallexFace(exchange, limiter).routes()),
+            Mount("/nobitex", routes=NobitexFace(exchange, limiter).routes()),
+        ]
+    )
+    venues.router.redirect_slashes = False
+    seam = Seam(venues)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        beat = asyncio.create_task(_beat(exchange))
+        yield
+        beat.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await beat
+        exchange.close()
+
+    app = Starlette(
+        routes=[Mount("/paper", routes=Control(exchange, control_token).routes()), Mount("/", app=seam)],
+        lifespan=lifespan,
+    )
+    app.state.seam = seam
+    app.state.exchange = exchange
+    return app
+
+
+async def _beat(exchange: Exchange) -> None:
+    """Stops trigger and limits fill while nobody asks."""
+    while True:
+        await asyncio.sleep(_BEAT)
+        try:
+            exchange.advance()
+        except LedgerError:
+            raise  # the books are wrong: every later request says so, nothing is kept
+        except Exception:  # one failed look at a feed must not stop the market for good
+            logger.exception("the market could not be moved; trying again")

@@ -1,0 +1,215 @@
+"""The running exchange: two venues on one price feed, driven by the clock, kept by the store."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import numpy as np
+
+from providers.clock import Clock
+from providers.paper.core import Venue
+from providers.paper.feeds.base import Feed, FeedError, PairSpec, Ticks
+from providers.paper.feeds.synthetic import SyntheticFeed
+from providers.paper.ledger import LedgerError
+from providers.paper.orders import Book
+from providers.paper.profiles import VenueProfile, venue_profiles
+from providers.paper.store import Store
+
+_CURSOR_SAVE_MS = 5_000
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+@dataclass(slots=True)
+class Account:
+    """One trader, known to both venues. Keys are kept as digests only."""
+
+    name: str
+    number: int
+    wallex_key: str | None
+    nobitex_token: str | None
+    opened_at: datetime
+
+    def row(self) -> tuple[str, int, str | None, str | None, str]:
+        return self.name, self.number, self.wallex_key, self.nobitex_token, self.opened_at.isoformat()
+
+
+class Exchange:
+    """All state behind the wire faces. Every public method leaves the store up to date when it returns."""
+
+    def __init__(
+        self, feed: Feed, clock: Clock, store: Store, profiles: tuple[VenueProfile, ...] | None = None
+    ) -> None:
+        self.feed = feed
+        self.clock = clock
+        self._store = store
+        chosen = profiles or venue_profiles(tuple(feed.specs))
+        self.venues = {profile.name: Venue(profile, self._books_for(profile.name)) for profile in chosen}
+        for venue in self.venues.values():
+            store.load(venue)
+        self.accounts = {row[0]: Account(*row[:4], datetime.fromisoformat(row[4])) for row in store.accounts()}
+        self._by_key = {digest: account for account in self.accounts.values() for digest in _digests(account)}
+        self._cursor = int(store.meta().get("cursor_ms", to_ms(clock.now())))
+        self._saved_cursor = self._cursor
+        self._price_until_cursor()
+        self.advance()
+
+    # -- time ----------------------------------------------------------------------------------------------------
+
+    def advance(self) -> datetime:
+        """Play every trade up to now through the venues, in order; returns now. Called before every request."""
+        now = self.clock.now()
+        until = to_ms(now)
+        if until > self._cursor:
+            for pair, spec in self.feed.specs.items():
+                self._play(pair, spec, self.feed.ticks(pair, self._cursor, until))
+            self._cursor = until
+        self._save(always=until - self._saved_cursor >= _CURSOR_SAVE_MS)
+        return now
+
+    @contextmanager
+    def operation(self) -> Iterator[datetime]:
+        """Bring the market up to now, do something, keep it: on leaving, all of it is in the store."""
+        now = self.advance()
+        is_sound = True
+        try:
+            yield now
+        except LedgerError:
+            is_sound = False  # what does not balance is not kept: the last good state is what a restart finds
+            raise
+        finally:
+            if is_sound:
+                self._save(always=False)
+
+    def _play(self, pair: str, spec: PairSpec, ticks: Ticks) -> None:
+        if not len(ticks):
+            return
+        for venue in self.venues.values():
+            start = 0
+            while (event := _next_event(venue, pair, spec, ticks, start)) is not None:
+                at = from_ms(int(ticks.times[event]))
+                venue.on_tick(pair, spec.price(ticks.prices[event]), spec.volume(ticks.volumes[event]), at)
+                start = event + 1
+            venue.last[pair] = spec.price(ticks.prices[-1])
+
+    def _price_until_cursor(self) -> None:
+        for pair, spec in self.feed.specs.items():
+            tick = self.feed.last_tick(pair, self._cursor)
+            for venue in self.venues.values():
+                if len(tick):
+                    venue.last[pair] = spec.price(tick.prices[-1])
+
+    def _books_for(self, venue: str) -> Callable[[str, datetime], Book]:
+        return lambda pair, at: self.feed.book(venue, pair, to_ms(at))
+
+    # -- accounts ------------------------------------------------------------------------------------------------
+
+    def open_account(
+        self, name: str, *, wallex_key: str, nobitex_token: str, balances: dict[str, dict[str, Decimal]]
+    ) -> Account:
+        """Open an account, or give an existing one these keys (its balances stay). Raises `ValueError`."""
+        if not _NAME.fullmatch(name):
+            raise ValueError("an account name has 1 to 64 letters, digits, dots, dashes or underscores")
+        unknown = set(balances) - set(self.venues)
+        if unknown:
+            raise ValueError(f"unknown exchange {', '.join(sorted(unknown))}; known are {', '.join(self.venues)}")
+        keys = digest(wallex_key), digest(nobitex_token)
+        if any(self._by_key.get(key, None) not in (None, self.accounts.get(name)) for key in keys):
+            raise ValueError("this key belongs to another account")
+        with self.operation() as now:
+            account = self.accounts.get(name)
+            if account is None:
+                account = Account(name, len(self.accounts) + 1, *keys, now)
+                for venue_name, venue in self.venues.items():
+                    venue.deposit(name, balances.get(venue_name, {}), now)
+            self._adopt(account, *keys)
+        return account
+
+    def _adopt(self, account: Account, wallex_key: str, nobitex_token: str) -> None:
+        for old in _digests(account):
+            self._by_key.pop(old, None)
+        account.wallex_key, account.nobitex_token = wallex_key, nobitex_token
+        self.accounts[account.name] = account
+        self._by_key.update(dict.fromkeys(_digests(account), account))
+        self._save(always=True, accounts=[account])
+
+    def account_for_wallex(self, key: str) -> Account | None:
+        account = self._by_key.get(digest(key))
+        return account if account is not None and account.wallex_key == digest(key) else None
+
+    def account_for_nobitex(self, token: str) -> Account | None:
+        account = self._by_key.get(digest(token))
+        return account if account is not None and account.nobitex_token == digest(token) else None
+
+    # -- the market ----------------------------------------------------------------------------------------------
+
+    def nudge(self, pair: str, price: Decimal) -> None:
+        """Move the synthetic market to `price` from the next second on. Raises `FeedError`."""
+        if price <= 0:
+            raise FeedError("the price must be above zero")
+        now = self.advance()
+        self.feed.nudge(pair, price, to_ms(now))
+        self._save(always=True)
+
+    # -- safe keeping --------------------------------------------------------------------------------------------
+
+    def _save(self, *, always: bool, accounts: list[Account] | None = None) -> None:
+        changes = {name: venue.take_changes() for name, venue in self.venues.items() if venue.changes}
+        if not changes and not always:
+            return
+        meta = {"cursor_ms": str(self._cursor)}
+        if isinstance(self.feed, SyntheticFeed):
+            meta["nudges"] = json.dumps(self.feed.nudges)
+        self._store.save(changes, meta, [account.row() for account in accounts or []])
+        self._saved_cursor = self._cursor
+
+    def close(self) -> None:
+        self._save(always=True)
+        self._store.close()
+
+    def conservation(self) -> str:
+        """`ok`, or what is wrong with the books."""
+        try:
+            for venue in self.venues.values():
+                venue.ledger.check_conservation()
+        except LedgerError as exc:
+            return str(exc)
+        return "ok"
+
+
+def _next_event(venue: Venue, pair: str, spec: PairSpec, ticks: Ticks, start: int) -> int | None:
+    """Index of the first tick from `start` that can move an order of this venue; None when there is none."""
+    low, high = venue.watch(pair)
+    if low is None and high is None:
+        return None
+    prices = ticks.prices[start:]
+    reached = np.zeros(len(prices), dtype=np.bool_)
+    if low is not None:
+        reached |= prices <= int(low // spec.tick)
+    if high is not None:
+        reached |= prices >= int(-(-high // spec.tick))
+    hits = np.flatnonzero(reached)
+    return start + int(hits[0]) if len(hits) else None
+
+
+def digest(secret: str) -> str:
+    """What is kept instead of a key."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def _digests(account: Account) -> list[str]:
+    return [key for key in (account.wallex_key, account.nobitex_token) if key is not None]
+
+
+def to_ms(at: datetime) -> int:
+    return int(at.timestamp() * 1000)
+
+
+def from_ms(ms: int) -> datetime:
+    return datetime.fromtimestamp(ms / 1000, UTC)

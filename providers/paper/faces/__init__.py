@@ -1,0 +1,1 @@
+"""The wire faces: each speaks one exchange's own HTTP, over the same venues."""

@@ -1,0 +1,221 @@
+"""Wallex' payloads: platform values to JSON, spelled as the contract spells them (contract: wallex 2 to 5)."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from providers.paper.faces.charts import DayFigures
+from providers.paper.faces.common import places, plain
+from providers.paper.orders import Book, Order, State, Trade
+from providers.paper.profiles import MarketProfile
+from providers.types import ZERO, Balance, BookLevel, OrderType, Side
+
+NAMES = {
+    "BTC": ("بیت کوین", "Bitcoin"),
+    "ETH": ("اتریوم", "Ethereum"),
+    "DOGE": ("دوج کوین", "Dogecoin"),
+    "USDT": ("تتر", "Tether"),
+    "TMN": ("تومان", "Toman"),
+}
+_STATUS = {State.INACTIVE: "NEW", State.OPEN: "NEW", State.FILLED: "FILLED", State.CANCELED: "CANCELED"}
+
+
+def asset_name(asset: str) -> str:
+    """Ours to theirs: toman is TMN."""
+    return "TMN" if asset == "IRT" else asset
+
+
+def symbol_of(pair: str) -> str:
+    base, quote = pair.split("/")
+    return base + asset_name(quote)
+
+
+def iso(at: datetime) -> str:
+    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def order_row(order: Order, market: MarketProfile) -> dict[str, Any]:
+    """The order object (5.2). `price` of a MARKET order is its execution price."""
+    is_market = order.type in (OrderType.MARKET, OrderType.STOP_MARKET)
+    average = order.average_price
+    price = (average or order.stop_price or ZERO) if is_market else (order.price or ZERO)
+    value = None if is_market or order.price is None else places(order.price * order.quantity)
+    percent = order.filled / order.quantity * 100
+    row: dict[str, Any] = {
+        "symbol": symbol_of(order.pair),
+        "type": order.type.value,
+        "side": order.side.value,
+        "clientOrderId": order.client_id,
+        "price": places(price),
+        "origQty": places(order.quantity),
+        "origSum": value,
+        "executedSum": places(order.filled_quote),
+        "executedQty": places(order.filled),
+        "executedPrice": places(average if average is not None else order.price or ZERO),
+        "sum": value,
+        "fee": places(order.fee),
+        "executedPercent": int(percent) if percent == int(percent) else float(round(percent, 2)),
+        "status": _STATUS[order.state],
+        "active": order.state.is_working,
+        "fills": [fill_row(trade, market) for trade in order.trades],
+        "transactTime": int(order.updated_at.timestamp()),
+        "created_at": iso(order.created_at),
+        "updated_at": iso(order.updated_at),
+    }
+    if order.stop_price is not None:
+        row |= {"stopPrice": places(order.stop_price), "stopPriceCondition": order.trigger}
+    return row
+
+
+def fill_row(trade: Trade, market: MarketProfile) -> dict[str, Any]:
+    """One element of `fills` (5.3): no trade id on this exchange."""
+    return {
+        "price": places(trade.price),
+        "quantity": places(trade.quantity),
+        "fee": places(trade.fee),
+        "feeCoefficient": places(trade.fee_rate),
+        "feeAsset": asset_name(trade.fee_asset),
+        "timestamp": iso(trade.executed_at),
+        "symbol": symbol_of(trade.pair),
+        "sum": places(trade.total),
+        "makerFeeCoefficient": places(market.maker_fee_rate),
+        "takerFeeCoefficient": places(market.taker_fee_rate),
+        "isBuyer": trade.side is Side.BUY,
+    }
+
+
+def trade_row(trade: Trade) -> dict[str, Any]:
+    """One of `AccountLatestTrades` (5.4): neither trade id nor order id."""
+    return {
+        "symbol": symbol_of(trade.pair),
+        "quantity": places(trade.quantity),
+        "price": places(trade.price),
+        "sum": places(trade.total),
+        "fee": places(trade.fee),
+        "feeCoefficient": places(trade.fee_rate),
+        "feeAsset": asset_name(trade.fee_asset),
+        "isBuyer": trade.side is Side.BUY,
+        "timestamp": iso(trade.executed_at),
+    }
+
+
+def balance_row(asset: str, balance: Balance | None) -> dict[str, Any]:
+    """`value` is the total, `locked` a part of it (4.1)."""
+    name = asset_name(asset)
+    return {
+        "asset": name,
+        "faName": NAMES[name][0],
+        "fiat": name == "TMN",
+        "value": plain(balance.total) if balance else "0",
+        "locked": plain(balance.locked) if balance else "0",
+    }
+
+
+def fee_row(market: MarketProfile) -> dict[str, Any]:
+    rates = {"makerFeeRate": market.maker_fee_rate, "takerFeeRate": market.taker_fee_rate}
+    return {name: places(rate, 8) for name, rate in rates.items()} | {"recent_days_sum": 0}
+
+
+def market_row(market: MarketProfile, book: Book, day: DayFigures | None, created: datetime) -> dict[str, Any]:
+    """One of `symbols` (3.1). Sizes are numbers of decimals here, not grids."""
+    base, quote = market.base, asset_name(market.quote)
+    return {
+        "symbol": symbol_of(market.pair),
+        "baseAsset": base,
+        "baseAssetPrecision": 8,
+        "quoteAsset": quote,
+        "quotePrecision": 0 if quote == "TMN" else 8,
+        "faName": f"{NAMES[base][0]} - {NAMES[quote][0]}",
+        "enName": f"{NAMES[base][1]} - {NAMES[quote][1]}",
+        "faBaseAsset": NAMES[base][0],
+        "enBaseAsset": NAMES[base][1],
+        "faQuoteAsset": NAMES[quote][0],
+        "enQuoteAsset": NAMES[quote][1],
+        "stepSize": decimals(market.step_size),
+        "tickSize": decimals(market.tick_size),
+        "minQty": float(market.min_quantity),
+        "minNotional": float(market.min_notional),
+        "stats": _stats(book, day),
+        "createdAt": iso(created),
+        "isNew": False,
+        "isZeroFee": False,
+        "isMarketTypeEnable": True,
+    }
+
+
+def decimals(grid: Decimal) -> int:
+    """A grid as its number of decimals: 0.01 is 2, 1 is 0."""
+    return max(-int(grid.normalize().as_tuple().exponent), 0)
+
+
+def _stats(book: Book, day: DayFigures | None) -> dict[str, Any]:
+    """With its known defects: `lastQty` carries the last price; no trades give "-" and `[]`."""
+    best_bid = book.bids[0] if book.bids else BookLevel(ZERO, ZERO)
+    best_ask = book.asks[0] if book.asks else BookLevel(ZERO, ZERO)
+    row: dict[str, Any] = {
+        "bidPrice": places(best_bid.price),
+        "askPrice": places(best_ask.price),
+        "bidVolume": places(best_bid.quantity),
+        "askVolume": places(best_ask.quantity),
+        "bidCount": len(book.bids),
+        "askCount": len(book.asks),
+    }
+    if day is None:
+        missing = ("24h_ch", "24h_volume", "24h_quoteVolume", "24h_highPrice", "24h_lowPrice", "lastPrice", "lastQty")
+        return row | dict.fromkeys(missing, "-") | {"direction": []}
+    return row | {
+        "24h_ch": float(round(day.change_percent, 2)),
+        "24h_volume": places(day.volume),
+        "24h_quoteVolume": places(day.quote_volume),
+        "24h_highPrice": places(day.high),
+        "24h_lowPrice": places(day.low),
+        "lastPrice": places(day.last),
+        "lastQty": places(day.last),
+        "lastTradeSide": "BUY",
+        "direction": {"SELL": 50, "BUY": 50},
+    }
+
+
+def hector_row(market: MarketProfile, day: DayFigures | None, created: datetime) -> dict[str, Any]:
+    """One of hector's `markets` (3.2): snake case, no minimum."""
+    base, quote = market.base, asset_name(market.quote)
+    return {
+        "symbol": symbol_of(market.pair),
+        "base_asset": base,
+        "quote_asset": quote,
+        "fa_base_asset": NAMES[base][0],
+        "fa_quote_asset": NAMES[quote][0],
+        "en_base_asset": NAMES[base][1],
+        "en_quote_asset": NAMES[quote][1],
+        "categories": [],
+        "amount_precision": decimals(market.step_size),
+        "price_precision": decimals(market.tick_size),
+        "price": plain(day.last) if day else "0",
+        "volume_24h": plain(day.volume) if day else "0",
+        "quote_volume_24h": plain(day.quote_volume) if day else "0",
+        "change_24h": float(round(day.change_percent, 2)) if day else 0,
+        "is_spot": True,
+        "is_otc": False,
+        "is_margin": False,
+        "is_tmn_based": quote == "TMN",
+        "is_usdt_based": quote == "USDT",
+        "is_zero_fee": False,
+        "is_new": False,
+        "is_market_type_enable": True,
+        "created_at": iso(created),
+        "flags": [],
+    }
+
+
+def depth_rows(levels: tuple[BookLevel, ...], *, price_as_number: bool) -> list[dict[str, Any]]:
+    """One side of the book (3.3): the quantity is a JSON number, the price a string or (switch) a number."""
+    return [
+        {
+            "price": float(level.price) if price_as_number else places(level.price),
+            "quantity": float(level.quantity),
+            "sum": places(level.price * level.quantity),
+        }
+        for level in levels
+    ]
