@@ -129,20 +129,20 @@ def _parse_slowly(path: Path, body: str, columns: Sequence[int]) -> Floats:
 def _clean(path: Path, rows: Floats) -> RecordedCandles:
     notes: list[str] = []
     _check_times(path, rows[:, 0])
-    rows = _without(rows, ~np.isfinite(rows[:, :5]).all(axis=1), notes, "without a price")
+    rows = _without(rows, np.asarray(~np.isfinite(rows[:, :5]).all(axis=1)), notes, "without a price")
     rows[~np.isfinite(rows[:, 5]), 5] = 0.0
     rows = _without(rows, impossible(*rows[:, 1:].T), notes, "that cannot be (high, low, or a price at or below zero)")
     rows = _ordered(path, rows, notes)
     if not len(rows):
         raise RecordedDataError(f"{path} holds no usable candle ({'; '.join(notes)}). {FORM}")
-    time, *prices = (np.ascontiguousarray(column) for column in rows.T)
-    return RecordedCandles(time.astype(np.int64), *prices, notes=tuple(notes))
+    time, open_, high, low, close, volume = (np.ascontiguousarray(column) for column in rows.T)
+    return RecordedCandles(time.astype(np.int64), open_, high, low, close, volume, tuple(notes))
 
 
 def impossible(open_: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> NDArray[np.bool_]:
     """True where a candle cannot have happened."""
     breached = (high < np.maximum(open_, close)) | (low > np.minimum(open_, close))
-    return breached | (low <= 0) | (volume < 0)
+    return np.asarray(breached | (low <= 0) | (volume < 0))
 
 
 def _check_times(path: Path, times: Floats) -> None:

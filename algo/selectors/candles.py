@@ -1,0 +1,120 @@
+"""Reads of stored candles: straight into arrays, because rows as objects would be a hundred times slower."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from django.db import connection
+from numpy.typing import NDArray
+
+from algo.models import Candle, Market
+from algo.strategies.interface import Candles
+from providers.types import Resolution
+
+_TABLE = Candle._meta.db_table
+_PRICES = ("open", "high", "low", "close", "volume")
+_ARRAYS = ", ".join(["extract(epoch FROM open_time)::bigint", *(f'"{name}"::float8' for name in _PRICES)])
+_SERIES = f"FROM {_TABLE} WHERE market_id = %s AND resolution = %s"
+_HOUR = 3600
+
+Times = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """`bars` candles are missing from `start` up to, not including, `end`."""
+
+    start: datetime
+    end: datetime
+    bars: int
+
+
+@dataclass(frozen=True, slots=True)
+class Coverage:
+    """What is stored of [start, end): `gaps` includes what is missing at both ends."""
+
+    stored: int
+    first: datetime | None
+    last: datetime | None
+    gaps: tuple[Gap, ...]
+
+    @property
+    def missing(self) -> int:
+        return sum(gap.bars for gap in self.gaps)
+
+
+def candles_window(market: Market, resolution: Resolution, *, bars: int, until: datetime) -> Candles:
+    """The last `bars` candles that were closed at `until`, or fewer where there are fewer. Gaps stay gaps."""
+    newest = f"{_SERIES} AND open_time <= %s ORDER BY open_time DESC LIMIT %s"
+    return _load(newest, [market.pk, resolution.value, until - resolution.duration, bars])
+
+
+def candles_range(market: Market, resolution: Resolution, start: datetime, end: datetime) -> Candles:
+    """Stored candles with start <= open_time < end, oldest first."""
+    return _load(f"{_SERIES} AND open_time >= %s AND open_time < %s", [market.pk, resolution.value, start, end])
+
+
+def candles_coverage(market: Market, resolution: Resolution, start: datetime, end: datetime) -> Coverage:
+    """How much of [start, end) is stored, and what is missing. A candle still running at `end` is not missing."""
+    query = (
+        f"SELECT extract(epoch FROM open_time)::bigint {_SERIES} "  # noqa: S608 - fixed text, bound values
+        "AND open_time >= %s AND open_time < %s ORDER BY open_time"
+    )
+    (times,) = _copy(query, [market.pk, resolution.value, start, end], ["i8"])
+    gaps = tuple(find_gaps(times, resolution, start, end))
+    if not len(times):
+        return Coverage(0, None, None, gaps)
+    return Coverage(len(times), _to_time(times[0]), _to_time(times[-1]), gaps)
+
+
+def find_gaps(open_time: Times, resolution: Resolution, start: datetime, end: datetime) -> Iterator[Gap]:
+    """Where candles are missing between `start` and `end`, given ascending open times (unix seconds).
+
+    Spacing is compared, never a grid: the exchange's own phase (days from Tehran's midnight) is not ours to compute.
+    """
+    step = resolution.seconds
+    edges = np.concatenate(([_to_unix(start) - step], open_time, [_to_unix(end)]))
+    spacing = np.diff(edges)
+    spacing[1:-1] += shortest_spacing_slack(resolution)
+    missing = spacing // step - 1
+    for index in np.flatnonzero(missing > 0):
+        yield Gap(_to_time(edges[index] + step), _to_time(edges[index + 1]), int(missing[index]))
+
+
+def shortest_spacing_slack(resolution: Resolution) -> int:
+    """Seconds by which a candle may be short: one hour where a change to summer time fell into it (Tehran, to 2022)."""
+    return _HOUR if resolution.seconds > _HOUR else 0
+
+
+def _load(clause: str, parameters: list[Any]) -> Candles:
+    query = f"SELECT * FROM (SELECT {_ARRAYS} {clause}) series ORDER BY 1"  # noqa: S608 - fixed text, bound values
+    columns = _copy(query, parameters, ["i8"] + ["f8"] * len(_PRICES))
+    return Candles(*columns)
+
+
+def _copy(query: str, parameters: list[Any], kinds: Sequence[str]) -> list[NDArray[Any]]:
+    """The columns of a query whose columns are NOT NULL and 8 bytes wide, of these kinds.
+
+    PostgreSQL's binary COPY writes such rows with one fixed width, so numpy reads them without a loop: a header of 19
+    bytes, per row a field count and per field its length and value, and a trailer of 2 bytes.
+    """
+    fields = [part for i, kind in enumerate(kinds) for part in ((f"size{i}", ">i4"), (f"value{i}", f">{kind}"))]
+    sink = io.BytesIO()
+    with connection.cursor() as cursor:
+        bound = cursor.mogrify(query, parameters).decode()
+        cursor.copy_expert(f"COPY ({bound}) TO STDOUT (FORMAT BINARY)", sink)
+    rows = np.frombuffer(sink.getvalue()[19:-2], dtype=np.dtype([("count", ">i2"), *fields]))
+    return [rows[f"value{i}"].astype(kind) for i, kind in enumerate(kinds)]
+
+
+def _to_unix(moment: datetime) -> int:
+    return int(moment.timestamp())
+
+
+def _to_time(unix: int) -> datetime:
+    return datetime.fromtimestamp(int(unix), UTC)
