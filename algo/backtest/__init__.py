@@ -1,0 +1,18 @@
+"""Backtests: the signals of live, and a kernel for what happens to money."""
+
+from algo.backtest.engine import BacktestResult, BacktestSettings, FillModel, run, run_both, signals_of
+from algo.backtest.metrics import Metrics, metrics_of
+from algo.backtest.report import side_by_side, summary
+
+__all__ = [
+    "BacktestResult",
+    "BacktestSettings",
+    "FillModel",
+    "Metrics",
+    "metrics_of",
+    "run",
+    "run_both",
+    "side_by_side",
+    "signals_of",
+    "summary",
+]

@@ -1,0 +1,263 @@
+"""A backtest: the signals a strategy would have given live, and what the kernel says became of the money."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import numpy as np
+from numpy.typing import NDArray
+
+from algo.backtest.kernel import DEAL_COLUMNS, Account, ExitReason, Orders, Prices, Refusal, Rules, simulate
+from algo.indicators import Series
+from algo.risk.costs import target_pays_fees
+from algo.risk.sizing import MINIMUM_MARGIN
+from algo.strategies.interface import Candles, SignalArrays, StrategyInterface
+from algo.strategies.schemas import StrategySchema
+from providers.types import MarketRules, Resolution, Side
+
+_ZONE_BIN = 900  # seconds; no zone changes its offset within a quarter of an hour
+
+
+class FillModel(StrEnum):
+    """How a candle is read: pessimistic, or as freqtrade reads it (oracle for an outside judge)."""
+
+    CONSERVATIVE = "conservative"
+    FREQTRADE = "freqtrade"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BacktestSettings:
+    """All that is no strategy parameter and no market rule. Balances in quote and base; percents in percent."""
+
+    resolution: Resolution = Resolution.M1
+    fill_model: FillModel = FillModel.CONSERVATIVE
+    starting_quote: Decimal = Decimal(10_000)
+    starting_base: Decimal = Decimal(0)
+    slippage_percent: Decimal = Decimal("0.05")  # against every market order; freqtrade's model knows none
+    max_position_size_percent: Decimal = Decimal("50.0")  # the setting for everybody
+    allowed_sides: frozenset[Side] = frozenset(Side)
+    time_zone: str = "Asia/Tehran"  # of the trading day
+    taker_fee_rate: Decimal | None = None  # None: the market's
+    maker_fee_rate: Decimal | None = None
+    target_is_maker: bool = False  # True where the target rests in the book from the entry on (OCO, free stops)
+    warmup_bars: int | None = None  # None: the strategy's; 0 for bare signal arrays
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BacktestResult:
+    """What happened. `deals` has one array per column of DEAL_COLUMNS; `equity` is in quote, after each candle."""
+
+    candles: Candles
+    parameters: StrategySchema
+    rules: MarketRules
+    settings: BacktestSettings
+    signals: SignalArrays
+    deals: Mapping[str, Series]
+    equity: Series
+    refused: Mapping[str, int]  # signals that made no deal, by risk code
+    first: int  # index of the first candle after warm-up: metrics begin here
+    strategy_name: str = ""
+    warnings: tuple[str, ...] = field(default=())
+
+    @property
+    def deal_count(self) -> int:
+        return int(self.deals["side"].size)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The deals for people and files: times, words and plain numbers, oldest first."""
+        return [self._row(i) for i in range(self.deal_count)]
+
+    def _row(self, i: int) -> dict[str, Any]:
+        d = {name: float(column[i]) for name, column in self.deals.items()}
+        opened, closed = int(d["open_index"]), int(d["close_index"])
+        return {
+            "side": str(Side.BUY if d["side"] > 0 else Side.SELL),
+            "reason": self.signals.reasons[int(self.signals.reason[opened - 1])],
+            "opened_at": self.time(opened),
+            "closed_at": self.time(closed),
+            "close_reason": ExitReason(int(d["exit_reason"])).name.lower(),
+            "open_index": opened,
+            "close_index": closed,
+            **{name: d[name] for name in DEAL_COLUMNS[4:]},
+        }
+
+    def time(self, index: int) -> str:
+        """Open time of a candle, ISO 8601 UTC."""
+        return f"{np.datetime64(int(self.candles.open_time[index]), 's')}+00:00"
+
+
+def run(
+    candles: Candles,
+    source: StrategyInterface | SignalArrays,
+    parameters: StrategySchema | None,
+    rules: MarketRules,
+    settings: BacktestSettings | None = None,
+) -> BacktestResult:
+    """Play a strategy, or signals made before, over closed candles.
+
+    `parameters` None takes the strategy's own. ValueError for fewer than two candles, for signals of another
+    length, and for bare signals without parameters.
+    """
+    settings = settings or BacktestSettings()
+    parameters = _parameters(source, parameters)
+    if len(candles) < 2:
+        raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
+    warmup = _warmup(source, settings)
+    signals = _after_warmup(signals_of(source, candles), warmup)
+    deals, equity, refused = simulate(
+        candles.open_time,
+        trading_days(candles.open_time, settings.time_zone),
+        Prices(candles.open, candles.high, candles.low, candles.close),
+        _orders(signals, parameters),
+        Account(float(settings.starting_quote), float(settings.starting_base)),
+        kernel_rules(parameters, rules, settings),
+    )
+    return BacktestResult(
+        candles=candles,
+        parameters=parameters,
+        rules=rules,
+        settings=settings,
+        signals=signals,
+        deals={name: deals[:, i].copy() for i, name in enumerate(DEAL_COLUMNS)},
+        equity=equity,
+        refused={code.name.lower(): int(refused[code]) for code in Refusal if code and refused[code]},
+        first=min(warmup, len(candles) - 1),
+        strategy_name=type(source).__name__ if isinstance(source, StrategyInterface) else "",
+        warnings=_warnings(source, candles, parameters, rules, warmup),
+    )
+
+
+def run_both(
+    candles: Candles,
+    source: StrategyInterface | SignalArrays,
+    parameters: StrategySchema | None,
+    rules: MarketRules,
+    settings: BacktestSettings | None = None,
+) -> dict[FillModel, BacktestResult]:
+    """The same signals under both fill models; the settings' own model comes first."""
+    settings = settings or BacktestSettings()
+    if isinstance(source, StrategyInterface):
+        parameters = _parameters(source, parameters)
+    order = sorted(FillModel, key=lambda model: model is not settings.fill_model)
+    first = run(candles, source, parameters, rules, replace(settings, fill_model=order[0]))
+    fixed = replace(settings, fill_model=order[1], warmup_bars=_warmup(source, settings))
+    second = run(candles, first.signals, parameters, rules, fixed)
+    return {
+        order[0]: first,
+        order[1]: replace(second, strategy_name=first.strategy_name, warnings=first.warnings),
+    }
+
+
+def signals_of(source: StrategyInterface | SignalArrays, candles: Candles) -> SignalArrays:
+    """The signals of a strategy over all candles: its arrays, or `execute` asked at each candle."""
+    signals = source.signals(candles) if isinstance(source, StrategyInterface) else source
+    if not (len(signals) == signals.confidence.size == signals.reason.size == len(candles)):
+        raise ValueError(f"there are {len(signals)} signals for {len(candles)} candles; each candle needs one")
+    return signals
+
+
+def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
+    """The trading day of each time, as days since 1970 in that zone."""
+    bins, index = np.unique(open_time // _ZONE_BIN, return_inverse=True)
+    zone = ZoneInfo(time_zone)
+    offsets = np.array([_utc_offset(int(b) * _ZONE_BIN, zone) for b in bins], dtype=np.int64)
+    return np.asarray((open_time + offsets[index]) // 86_400, dtype=np.int64)
+
+
+def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: BacktestSettings) -> Rules:
+    """The schema, the market and the settings as plain numbers."""
+    taker = float(rules.taker_fee_rate if settings.taker_fee_rate is None else settings.taker_fee_rate)
+    maker = float(rules.maker_fee_rate if settings.maker_fee_rate is None else settings.maker_fee_rate)
+    seconds, freqtrade = settings.resolution.seconds, settings.fill_model is FillModel.FREQTRADE
+    return Rules(
+        stop=_fraction(parameters.stop_loss_percent),
+        target=_fraction(parameters.take_profit_percent),
+        trailing=parameters.trailing_stop_percent > 0,
+        trail_distance=_fraction(parameters.trailing_stop_percent),
+        trail_step=_fraction(parameters.trailing_step_percent),
+        position_fraction=_fraction(parameters.max_position_size_percent),
+        max_fraction=_fraction(settings.max_position_size_percent),
+        cooldown_seconds=parameters.trade_cooldown_minutes * 60,
+        max_daily_trades=parameters.max_daily_trades,
+        max_daily_loss=_fraction(parameters.max_daily_loss_percent),
+        tick_size=float(rules.tick_size),
+        step_size=float(rules.step_size),
+        min_quantity=float(rules.min_quantity),
+        min_notional=float(rules.min_notional),
+        minimum_margin=float(MINIMUM_MARGIN),
+        entry_fee=taker,
+        exit_fee=taker,
+        target_fee=maker if settings.target_is_maker else taker,
+        slippage=0.0 if freqtrade else _fraction(settings.slippage_percent),
+        market_band=float(rules.market_band),
+        price_band=math.inf if rules.price_band is None else float(rules.price_band),
+        candle_seconds=seconds,
+        max_age_seconds=parameters.max_data_age_bars * seconds,
+        allow_buy=Side.BUY in settings.allowed_sides,
+        allow_sell=Side.SELL in settings.allowed_sides,
+        freqtrade=freqtrade,
+        gap_at_open=not freqtrade,
+    )
+
+
+def _orders(signals: SignalArrays, parameters: StrategySchema) -> Orders:
+    exits = parameters.exit_on_opposite_signal
+    return Orders(signals.side, signals.confidence, (signals.side < 0) & exits, (signals.side > 0) & exits)
+
+
+def _fraction(percent: Decimal) -> float:
+    return float(percent / 100)
+
+
+def _utc_offset(seconds: int, zone: ZoneInfo) -> int:
+    offset = datetime.fromtimestamp(seconds, zone).utcoffset()
+    return int(offset.total_seconds()) if offset else 0
+
+
+def _parameters(source: StrategyInterface | SignalArrays, parameters: StrategySchema | None) -> StrategySchema:
+    if parameters is not None:
+        return parameters
+    if isinstance(source, StrategyInterface):
+        found: StrategySchema = source.parameters
+        return found
+    raise ValueError("bare signals need the parameters of the risk rules beside them")
+
+
+def _warmup(source: StrategyInterface | SignalArrays, settings: BacktestSettings) -> int:
+    if settings.warmup_bars is not None:
+        return settings.warmup_bars
+    return source.warmup_bars if isinstance(source, StrategyInterface) else 0
+
+
+def _after_warmup(signals: SignalArrays, warmup: int) -> SignalArrays:
+    """Silence the candles at which a live run would not have had its window yet."""
+    if warmup <= 1:
+        return signals
+    side, confidence, reason = signals.side.copy(), signals.confidence.copy(), signals.reason.copy()
+    for array in (side, confidence, reason):
+        array[: warmup - 1] = 0
+    return SignalArrays(side, confidence, reason, signals.reasons)
+
+
+def _warnings(
+    source: StrategyInterface | SignalArrays,
+    candles: Candles,
+    parameters: StrategySchema,
+    rules: MarketRules,
+    warmup: int,
+) -> tuple[str, ...]:
+    found = [target_pays_fees(parameters, rules)]
+    if hasattr(parameters, "order_book_imbalance"):
+        found.append("order-book signals and vetoes were off: there are no recorded books for these candles")
+    if warmup >= len(candles):
+        found.append(
+            f"nothing could be traded: the strategy needs {warmup} candles of warm-up, there are {len(candles)}"
+        )
+    return tuple(text for text in found if text)
