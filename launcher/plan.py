@@ -273,11 +273,11 @@ def _paper_service(plan: Plan, user: Mapping[str, str], port: int, recording: Re
     write_private(accounts, json.dumps(paper_accounts(plan.secrets), indent=1) + "\n")
     words = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder), "--accounts", str(accounts)]
     if recording is not None:
-        words += ["--feed", "replay", "--file", str(recording.path)]
+        words += ["--feed", "replay", "--replay-file", str(recording.path), "--pair", recording.pair]
     if plan.mode is Mode.LIVE_DATA:
         real = {name: user.get(name, PUBLIC_EXCHANGES[name]) for name in EXCHANGE_URLS}
-        words += ["--feed", "mirror", "--wallex-url", real["WALLEX_BASE_URL"]]
-        words += ["--nobitex-url", real["NOBITEX_BASE_URL"]]
+        words += ["--feed", "mirror", "--mirror-wallex-url", real["WALLEX_BASE_URL"]]
+        words += ["--mirror-nobitex-url", real["NOBITEX_BASE_URL"]]
     return Service(
         "paper",
         [str(PYTHON), "-m", "providers.paper", *words],
@@ -288,11 +288,10 @@ def _paper_service(plan: Plan, user: Mapping[str, str], port: int, recording: Re
     )
 
 
-def paper_accounts(secrets: Secrets) -> dict[str, object]:
-    """The accounts the paper exchange opens at its first start; later its own ledger counts. IRT is toman here."""
-    keys = {"wallex": secrets.wallex_api_key, "nobitex": secrets.nobitex_api_key}
-    venues = {venue: {"api_key": keys[venue], "balances": balances} for venue, balances in DEMO_BALANCES.items()}
-    return {"accounts": [{"name": "demo", **venues}]}
+def paper_accounts(secrets: Secrets) -> list[dict[str, object]]:
+    """The accounts the paper exchange opens at its first start; later its own ledger counts. IRT and TMN are toman."""
+    keys = {"wallex_key": secrets.wallex_api_key, "nobitex_token": secrets.nobitex_api_key}
+    return [{"name": "demo", **keys, "balances": DEMO_BALANCES}]
 
 
 def _platform_services(plan: Plan) -> list[Service]:
@@ -355,7 +354,18 @@ def _platform_services(plan: Plan) -> list[Service]:
 
 def _gunicorn_words(plan: Plan) -> list[str]:
     place = ["--bind", f"127.0.0.1:{plan.web_port}"]
-    return [*place, "--worker-class", "gthread", "--workers", "1", "--threads", "8", "--graceful-timeout", "2"]
+    return [
+        *place,
+        "--worker-class",
+        "gthread",
+        "--workers",
+        "1",
+        "--threads",
+        "8",
+        "--graceful-timeout",
+        "2",
+        "--no-control-socket",
+    ]
 
 
 def remember_token(plan: Plan, output: bytes) -> None:

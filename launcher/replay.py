@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from launcher.console import LauncherError
 HEADER = ["time", "open", "high", "low", "close", "volume"]
 WARM_UP_CANDLES = 500
 FEWEST_CANDLES = 50
+PAIR_IN_NAME = re.compile(r"(BTC|ETH|DOGE|USDT)[-_/]?(USDT|IRT|TMN)")  # what the paper exchange trades
 GZIP_MAGIC = b"\x1f\x8b"
 LATEST_TIME = 10_000_000_000  # the year 2286; milliseconds given for seconds land far behind it
 
@@ -30,10 +32,16 @@ class Recording:
     last: int
     anchor: int
 
+    @property
+    def pair(self) -> str:
+        """The market the file name speaks of (`binance_BTCUSDT_1m.csv.gz`); BTC/USDT when it names none."""
+        named = PAIR_IN_NAME.search(self.path.name.upper())
+        return f"{named[1]}/{named[2].replace('TMN', 'IRT')}" if named else "BTC/USDT"
+
     def describe(self, speed: float) -> str:
         hours = (self.last - self.anchor) / speed / 3600
         begin, end = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (self.anchor, self.last))
-        return f"{self.path.name}: {begin} to {end} UTC, {hours:.1f} h at speed {speed:g} ({self.candles} candles)"
+        return f"{self.path.name} ({self.pair}): {begin} to {end} UTC, {hours:.1f} h at speed {speed:g} ({self.candles} candles)"
 
 
 def read_recording(path: Path) -> Recording:
@@ -46,7 +54,8 @@ def read_recording(path: Path) -> Recording:
             elif row:
                 times.append(_candle_time(path, number, row, times[-1] if times else None))
     except (OSError, EOFError, zlib.error) as failure:
-        raise _no(path, f"it cannot be read ({failure})") from failure
+        reason = failure.strerror if isinstance(failure, OSError) and failure.strerror else str(failure)
+        raise _no(path, f"it cannot be read ({reason})") from failure
     except (UnicodeDecodeError, csv.Error) as failure:
         raise _no(path, "it is neither text nor gzip-compressed text") from failure
     if len(times) < FEWEST_CANDLES:
