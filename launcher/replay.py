@@ -41,7 +41,8 @@ class Recording:
     def describe(self, speed: float) -> str:
         hours = (self.last - self.anchor) / speed / 3600
         begin, end = (datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%d %H:%M") for at in (self.anchor, self.last))
-        return f"{self.path.name} ({self.pair}): {begin} to {end} UTC, {hours:.1f} h at speed {speed:g} ({self.candles} candles)"
+        span = f"{begin} to {end} UTC, {hours:.1f} h at speed {speed:g}"
+        return f"{self.path.name} ({self.pair}, {self.candles} candles): {span}"
 
 
 def read_recording(path: Path) -> Recording:
