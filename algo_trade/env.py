@@ -1,11 +1,12 @@
 """The environment, typed. Settings fail here, at start, with a sentence; never at midnight with a KeyError.
 
-Sources, first wins: the process environment, `.run/session.env` (written by `./run` while it is up, so that
-`manage.py` talks to the same servers), `.env`.
+Sources, first wins: the process environment; `.run/session.env`, written by `./run` while it is up so that `manage.py`
+talks to the same servers (not read by a process that was given a DATABASE_URL); `.env`, or the file named by ENV_FILE.
 """
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
@@ -20,7 +21,7 @@ PAPER, LIVE = "paper", "live"
 class Env(BaseSettings):
     """Every variable the platform reads. `.env.example` lists the same names."""
 
-    model_config = SettingsConfigDict(env_file=(BASE_DIR / ".env", BASE_DIR / ".run" / "session.env"), extra="ignore")
+    model_config = SettingsConfigDict(env_file=os.environ.get("ENV_FILE", BASE_DIR / ".env") or None, extra="ignore")
 
     SECRET_KEY: SecretStr = SecretStr("")
     DEBUG: bool = False
@@ -77,3 +78,14 @@ class Env(BaseSettings):
     @property
     def secret_key(self) -> str:
         return self.SECRET_KEY.get_secret_value() or "insecure-key-for-debugging-only-" + "x" * 24
+
+
+def join_session() -> None:
+    """Take over the environment of a running `./run`, clock included, unless this process has a database of its own."""
+    session = BASE_DIR / ".run" / "session.env"
+    if "DATABASE_URL" in os.environ or not session.exists():
+        return
+    for line in session.read_text().splitlines():
+        name, separator, value = line.partition("=")
+        if separator:
+            os.environ.setdefault(name.strip(), value)

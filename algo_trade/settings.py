@@ -10,14 +10,17 @@ from typing import Any
 import dj_database_url
 from pydantic import ValidationError
 
-from algo_trade.env import BASE_DIR, Env
+from algo_trade.env import BASE_DIR, Env, join_session
+from providers.clock import clock_from_env
 
+join_session()
 try:
     env = Env()
 except ValidationError as exc:
     sentences = [error["msg"].removeprefix("Value error, ") for error in exc.errors()]
     sys.exit("Configuration error. " + " ".join(sentences))
 
+CLOCK = clock_from_env()
 SECRET_KEY = env.secret_key
 DEBUG = env.DEBUG
 ALLOWED_HOSTS = [host.strip() for host in env.ALLOWED_HOSTS.split(",") if host.strip()]
@@ -25,6 +28,7 @@ CSRF_TRUSTED_ORIGINS = [origin.strip() for origin in env.CSRF_TRUSTED_ORIGINS.sp
 
 INSTALLED_APPS = [
     "unfold",
+    "unfold.contrib.filters",
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -78,7 +82,13 @@ DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c lock_timeout=400
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 REDIS_URL = env.REDIS_URL.get_secret_value() or "redis://127.0.0.1:6379/0"
-CACHES = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": REDIS_URL}}
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "LOCATION": REDIS_URL,
+        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},  # a page never waits for a hanging cache
+    }
+}
 
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": f"django.contrib.auth.password_validation.{name}"}
@@ -129,6 +139,22 @@ TRADING_DAY_TIME_ZONE = env.TRADING_DAY_TIME_ZONE
 # --- tasks --------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
 CELERY_RESULT_BACKEND = REDIS_URL
+# Ticks look whether a candle has closed; in a replay, candles close faster. An expired tick is dropped, not caught up.
+_speed = CLOCK.speed
+
+
+def _every(task: str, seconds: float) -> dict[str, Any]:
+    period = max(seconds / _speed, 1.0)
+    return {"task": f"algo.tasks.{task}", "schedule": period, "options": {"expires": max(period * 0.9, 1.0)}}
+
+
+CELERY_BEAT_SCHEDULE = {
+    "run strategies": _every("run_strategies", 5),
+    "sweep accounts": _every("sweep_accounts", 20 * _speed),
+    "deliver events": _every("deliver_outbox", 10 * _speed),
+    "refresh markets": _every("refresh_markets", 3600),
+    "prune the journal": _every("prune_journal", 86400),
+}
 FLOWER_URL = env.FLOWER_URL
 
 # --- REST ---------------------------------------------------------------------------------------------------------
@@ -142,11 +168,10 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
-    "DEFAULT_THROTTLE_RATES": {"anon": "30/min", "user": "600/min"},
-    "DEFAULT_THROTTLE_CLASSES": [
-        "rest_framework.throttling.AnonRateThrottle",
-        "rest_framework.throttling.UserRateThrottle",
-    ],
+    "DEFAULT_THROTTLE_RATES": {"anon": "30/min", "user": "600/min", "login": "5/min", "health": "120/min"},
+    "DEFAULT_THROTTLE_CLASSES": ["algo.api.throttling.AnonymousThrottle", "algo.api.throttling.UserThrottle"],
+    # whose X-Forwarded-For is believed: nobody's, unless TLS says that a proxy of ours stands in front
+    "NUM_PROXIES": 1 if env.TLS else 0,
     "COERCE_DECIMAL_TO_STRING": True,
 }
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90), "AUTO_REFRESH": False}
@@ -158,8 +183,35 @@ SPECTACULAR_SETTINGS = {
     "SWAGGER_UI_DIST": "SIDECAR",
     "SWAGGER_UI_FAVICON_HREF": "SIDECAR",
     "REDOC_DIST": "SIDECAR",
+    "SCHEMA_PATH_PREFIX": "/api/v1/",
+    "COMPONENT_SPLIT_REQUEST": True,
+    "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
+    "ENUM_NAME_OVERRIDES": {
+        "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
+        "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
+        "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",
+        "ErrorCode401Enum": "drf_standardized_errors.openapi_serializers.ErrorCode401Enum.choices",
+        "ErrorCode403Enum": "drf_standardized_errors.openapi_serializers.ErrorCode403Enum.choices",
+        "ErrorCode404Enum": "drf_standardized_errors.openapi_serializers.ErrorCode404Enum.choices",
+        "ErrorCode405Enum": "drf_standardized_errors.openapi_serializers.ErrorCode405Enum.choices",
+        "ErrorCode406Enum": "drf_standardized_errors.openapi_serializers.ErrorCode406Enum.choices",
+        "ErrorCode415Enum": "drf_standardized_errors.openapi_serializers.ErrorCode415Enum.choices",
+        "ErrorCode429Enum": "drf_standardized_errors.openapi_serializers.ErrorCode429Enum.choices",
+        "ErrorCode500Enum": "drf_standardized_errors.openapi_serializers.ErrorCode500Enum.choices",
+    },
 }
-UNFOLD = {"SITE_TITLE": "algo_trade", "SITE_HEADER": "algo_trade", "SITE_SUBHEADER": "Nobitex and Wallex"}
+UNFOLD = {
+    "SITE_TITLE": "algo_trade",
+    "SITE_HEADER": "algo_trade",
+    "SITE_SUBHEADER": "Nobitex and Wallex",
+    "SITE_SYMBOL": "candlestick_chart",
+    "ENVIRONMENT": "algo.admin.navigation.environment",
+    "SIDEBAR": {"navigation": "algo.admin.navigation.sidebar"},
+}
+
+# --- notifications ------------------------------------------------------------------------------------------------
+WEBHOOK_URL = env.WEBHOOK_URL
+WEBHOOK_SECRET = env.WEBHOOK_SECRET.get_secret_value()
 
 # --- words in the log ---------------------------------------------------------------------------------------------
 STRATEGY_PROCESSOR_LOG_PREFIX = "PROCESSOR => "

@@ -78,6 +78,7 @@ class Deal(models.Model):
     unprotected_seconds = AmountField(default=0)
     protected_at = models.DateTimeField(null=True, help_text="First time all of it was under a live stop or exit.")
     swapped_at = models.DateTimeField(null=True, help_text="When the stop last made way for the target.")
+    crossed_at = models.DateTimeField(null=True, help_text="Since when the price has been through the stop.")
     trailed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True)

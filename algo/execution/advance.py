@@ -1,0 +1,213 @@
+"""advance(account): the one verb that touches an exchange for money.
+
+Take the account's lock, look at our ledger and at the exchange, do the next safe action of every live deal, record
+it, go on until nothing is left to do now. Re-entrant and without memory: the Celery hint (speed), beat's sweep and the
+guardian all call it, and losing any two of them costs time, not safety.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from enum import StrEnum
+
+from django.conf import settings
+from django.db import InterfaceError, OperationalError
+
+from algo.execution import decide
+from algo.execution.decide import Action, next_action
+from algo.execution.ledger import Ledger
+from algo.execution.ledger_orm import OrmLedger
+from algo.execution.locks import account_lock
+from algo.execution.quotes import Quotes
+from algo.execution.reconcile import reconcile
+from algo.execution.resolve import order_recover
+from algo.execution.submit import order_ask, order_cancel, order_submit
+from algo.execution.views import Budgets, DealView, Quote
+from algo.models import Account, AccountState
+from providers.clock import Clock
+from providers.errors import AuthFailed, ProviderError
+from providers.interface import ExchangeProvider
+from providers.types import OrderStatus
+
+logger = logging.getLogger("algo.advance")
+
+MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
+RECONCILE_EVERY = 60.0  # wall seconds
+
+
+class Advanced(StrEnum):
+    """What came of a call."""
+
+    DONE = "done"
+    BUSY = "busy"  # somebody else holds the account
+    STOPPED = "stopped"  # the exchange refuses the key
+
+
+@dataclass(frozen=True, slots=True)
+class Worker:
+    """What is needed to work on one account."""
+
+    account: Account
+    ledger: Ledger
+    provider: ExchangeProvider
+    quotes: Quotes
+    clock: Clock
+    budgets: Budgets
+
+
+def advance(
+    account: Account,
+    provider: ExchangeProvider,
+    clock: Clock,
+    *,
+    quotes: Quotes | None = None,
+    reconcile_now: bool = False,
+) -> Advanced:
+    """Do everything that is safe and due for `account` now. Failures of the exchange are recorded and end the call;
+    the next trigger tries again."""
+    if account.environment != settings.EXCHANGE_ENVIRONMENT:
+        _note_error(
+            account,
+            f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}.",
+        )
+        return Advanced.STOPPED
+    if account.state == AccountState.STOPPED:
+        return Advanced.STOPPED
+    with account_lock(account.pk) as held:
+        if not held:
+            return Advanced.BUSY
+        capabilities = account.known_capabilities(provider.capabilities())
+        worker = Worker(
+            account,
+            OrmLedger(account, capabilities),
+            provider,
+            quotes or Quotes(clock),
+            clock,
+            Budgets.of(clock),
+        )
+        return _advance_locked(worker, reconcile_now)
+
+
+def _advance_locked(worker: Worker, reconcile_now: bool) -> Advanced:
+    account, clock = worker.account, worker.clock
+    error = ""
+    try:
+        if reconcile_now or _reconcile_due(account, clock):
+            reconcile(account, worker.ledger, worker.provider, clock)
+        for deal in worker.ledger.live_deals():
+            error = _advance_deal_safely(worker, deal) or error
+    except AuthFailed as exc:
+        _stop_account(account, exc)
+        return Advanced.STOPPED
+    except ProviderError as exc:
+        error = str(exc)
+    _note_error(account, error)
+    Account.objects.filter(pk=account.pk).update(advanced_at=clock.now())
+    return Advanced.DONE
+
+
+def _reconcile_due(account: Account, clock: Clock) -> bool:
+    last = Account.objects.values_list("reconciled_at", flat=True).get(pk=account.pk)
+    return last is None or clock.now() - last >= clock.wall(RECONCILE_EVERY)
+
+
+def _advance_deal_safely(worker: Worker, deal: DealView) -> str:
+    """One deal's trouble must not keep the others from their protection."""
+    try:
+        _advance_deal(worker, deal)
+    except AuthFailed:
+        raise
+    except ProviderError as exc:
+        logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, exc)
+        return str(exc)
+    except (OperationalError, InterfaceError):
+        raise
+    except Exception:  # outlives one deal: the others are still to be looked after
+        logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
+        return f"deal {deal.id} failed unexpectedly; see the log"
+    return ""
+
+
+def _advance_deal(worker: Worker, deal: DealView) -> None:
+    ledger, clock = worker.ledger, worker.clock
+    for _ in range(MAX_STEPS):
+        quote = _quote(worker, deal)
+        action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
+        price = quote.closing_price(deal.exit_side) if quote else None
+        if isinstance(action, decide.Rest):
+            if action.alarm:
+                logger.error("%sdeal=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, deal.id, action.alarm)
+            ledger.measure_protection(deal, price, now=clock.now())
+            return
+        _perform(worker, deal, action)
+        deal = ledger.deal(deal.id)
+        ledger.measure_protection(deal, price, now=clock.now())
+    logger.error("%sdeal=%s did not come to rest", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
+
+
+def _quote(worker: Worker, deal: DealView) -> Quote | None:
+    quote = worker.quotes.quote(worker.provider, deal.rules.symbol)
+    if quote is None or worker.clock.now() - quote.as_of > worker.budgets.quote_max_age:
+        return None
+    # A book without a last price cannot say whether a stop was triggered: ask only when it matters.
+    if quote.last is None and decide.needs_last_price(deal, quote):
+        return worker.quotes.with_last(worker.provider, deal.rules.symbol, quote)
+    return quote
+
+
+def _stop_account(account: Account, exc: AuthFailed) -> None:
+    """The first refusal of a key stops every call with it: more of them get the address banned."""
+    reason = (
+        f"The exchange refused the key: {exc} Resting stops stay where they are. Enter a valid key, then reactivate."
+    )
+    Account.objects.filter(pk=account.pk).update(
+        state=AccountState.STOPPED, state_reason=reason[:400], last_error=reason[:400]
+    )
+    logger.error("account=%s stopped: %s", account.name, exc)
+
+
+def _note_error(account: Account, error: str) -> None:
+    if error[:400] != account.last_error:
+        Account.objects.filter(pk=account.pk).update(last_error=error[:400])
+
+
+# --- performing -----------------------------------------------------------------------------------------------------
+
+
+def _perform(worker: Worker, deal: DealView, action: Action) -> None:  # noqa: C901, PLR0912 - one line per action
+    ledger, provider, clock = worker.ledger, worker.provider, worker.clock
+    now = clock.now()
+    match action:
+        case decide.Send(order):
+            order_submit(deal, order, ledger=ledger, provider=provider, clock=clock, budgets=worker.budgets)
+        case decide.Ask(order):
+            order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)
+        case decide.Recover(order):
+            order_recover(deal, order, ledger=ledger, provider=provider, clock=clock, budgets=worker.budgets)
+        case decide.Cancel(order, reason):
+            order_cancel(deal, order, reason, ledger=ledger, provider=provider, clock=clock)
+        case decide.Withdraw(order, reason):
+            ledger.end_order(order, OrderStatus.CANCELED, reason=reason, now=now)
+        case decide.Place():
+            ledger.plan_order(deal, action, now=now)
+        case decide.PlacePair():
+            ledger.plan_pair(deal, action, now=now)
+        case decide.OpenDeal():
+            ledger.open_deal(deal, action, now=now)
+        case decide.MoveStop(stop_price, best_price):
+            ledger.move_stop(deal, stop_price, best_price, now=now)
+        case decide.NoteBest(best_price):
+            ledger.note_best(deal, best_price)
+        case decide.NoteCrossed(crossed):
+            ledger.note_crossed(deal, crossed, now=now)
+        case decide.BeginSwap():
+            ledger.begin_swap(deal, now=now)
+        case decide.StartExit():
+            ledger.start_exit(deal, action, now=now)
+        case decide.CloseDeal():
+            ledger.close_deal(deal, action, now=now)
+        case decide.CancelDeal(note):
+            ledger.cancel_deal(deal, note, now=now)
+        case decide.Rest():
+            pass

@@ -1,0 +1,558 @@
+"""What to do next about one deal. Pure: a picture of the ledger, a quote, the switches and the time give one action.
+
+Nothing is remembered between calls: whatever a later call must know is in the ledger. So any process may die after any
+action, and the next one to look does what is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from itertools import takewhile
+
+from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
+from algo.models import CloseReason, DealStatus, Role
+from algo.risk.stops import initial_stop, stop_crossed, target_price, target_reached, trailing_stop
+from providers.types import ZERO, OrderStatus, OrderType, ProtectionMode, Side
+
+MAX_EXITS = 8  # exits of one deal before a person is called
+STOP_REFUSALS = 3  # refused stops in a row before the guardian alone watches, retrying slowly
+STOP_LIMIT_SLACK = Decimal("0.03")  # how far beyond its trigger the limit of an OCO's stop leg rests
+NEAR_STOP = Decimal("1.001")  # a stop is not taken away while the price is this close to it
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """Put a planned order (and its pair) on the wire."""
+
+    order: OrderView
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """Read an order back from the exchange."""
+
+    order: OrderView
+
+
+@dataclass(frozen=True, slots=True)
+class Recover:
+    """Find out whether an order ever arrived."""
+
+    order: OrderView
+
+
+@dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Give up a planned order that was never sent."""
+
+    order: OrderView
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    order: OrderView
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Plan an order that closes (part of) the position."""
+
+    role: Role
+    type: OrderType
+    quantity: Decimal
+    price: Decimal | None
+    stop_price: Decimal | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class PlacePair:
+    """Plan target and stop as one OCO."""
+
+    quantity: Decimal
+    price: Decimal
+    stop_price: Decimal
+    stop_limit_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class OpenDeal:
+    """The entry is over and something was filled: from here on there is a position."""
+
+    entry_price: Decimal
+    quantity: Decimal
+    stop_price: Decimal
+    target_price: Decimal
+    opened_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class MoveStop:
+    """Record where the stop belongs; replacing the resting one follows from it."""
+
+    stop_price: Decimal
+    best_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class NoteBest:
+    best_price: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class NoteCrossed:
+    """The price went through the stop (True) or came back (False)."""
+
+    crossed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class BeginSwap:
+    """The price reached the target while the stop holds the balance: make room for the target."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartExit:
+    reason: CloseReason
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class CloseDeal:
+    reason: CloseReason
+    dust: Decimal
+
+
+@dataclass(frozen=True, slots=True)
+class CancelDeal:
+    note: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rest:
+    """Nothing to do now. `alarm` is for a person."""
+
+    alarm: str = ""
+
+
+Action = (
+    Send
+    | Ask
+    | Recover
+    | Withdraw
+    | Cancel
+    | Place
+    | PlacePair
+    | OpenDeal
+    | MoveStop
+    | NoteBest
+    | NoteCrossed
+    | BeginSwap
+    | StartExit
+    | CloseDeal
+    | CancelDeal
+    | Rest
+)
+
+
+def next_action(deal: DealView, quote: Quote | None, control: Control, now: datetime, budgets: Budgets) -> Action:
+    """The next safe action for `deal`. `quote` is None when no fresh price is known: then nothing that needs a price
+    is done, and everything that does not still is."""
+    if deal.status in (DealStatus.CLOSED, DealStatus.CANCELED):
+        return Rest()
+    return (
+        _unsent(deal, quote, control, now, budgets)
+        or _unknown(deal, now, budgets)
+        or _unread(deal, quote, now, budgets)
+        or _entering(deal, now, budgets)
+        or _finishing(deal, quote)
+        or _exiting(deal, quote, control, now, budgets)
+        or _protecting(deal, quote, now, budgets)
+        or Rest()
+    )
+
+
+# --- orders in between ----------------------------------------------------------------------------------------------
+
+
+def _unsent(deal: DealView, quote: Quote | None, control: Control, now: datetime, budgets: Budgets) -> Action | None:
+    """A planned order is sent if it is still wanted, otherwise withdrawn: a plan never outlives its reason."""
+    for order in deal.orders:
+        if order.status is not OrderStatus.PENDING or _is_second_leg(deal, order):
+            continue
+        if order.role == Role.ENTRY:
+            return _unsent_entry(order, control, now, budgets)
+        if _still_wanted(deal, order, quote):
+            return Send(order)
+        return Withdraw(order, "no longer wanted when it was to be sent")
+    return None
+
+
+def _unsent_entry(order: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
+    if not control.entries_allowed:
+        return Withdraw(order, control.reason or "new positions are switched off")
+    if now - order.created_at > budgets.entry_max_age:
+        return Withdraw(order, "the signal grew too old before the order could be sent")
+    return Send(order)
+
+
+def _is_second_leg(deal: DealView, order: OrderView) -> bool:
+    """The stop leg of an OCO is sent, and withdrawn, with its target leg."""
+    return order.pair_id is not None and order.role == Role.STOP
+
+
+def _still_wanted(deal: DealView, order: OrderView, quote: Quote | None) -> bool:
+    if order.quantity > deal.closable:
+        return False
+    if order.role == Role.EXIT:
+        return deal.exit_reason is not None
+    if deal.exit_reason is not None or (quote and _crossed(deal, quote)):
+        return False
+    if order.role == Role.STOP:
+        return order.stop_price == deal.stop_price
+    return True
+
+
+def _unknown(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
+    """While it is not known whether an order arrived, nothing else is sent for its deal."""
+    for order in deal.orders:
+        if order.is_unknown and not _is_second_leg(deal, order):
+            due = order.checked_at is None or now - order.checked_at >= budgets.poll_working
+            return Recover(order) if due else Rest()
+    return None
+
+
+def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """Whatever works at the exchange is read back: at once when new, often when it should be moving, else seldom."""
+    for order in deal.orders:
+        if order.is_settled or order.status in (OrderStatus.PENDING, OrderStatus.SUBMITTED, OrderStatus.REJECTED):
+            continue
+        if order.exchange_order_id is None and order.is_final:
+            continue
+        if order.checked_at is None or now - order.checked_at >= _poll_interval(deal, order, quote, budgets):
+            return Ask(order)
+    return None
+
+
+def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, budgets: Budgets) -> timedelta:
+    resting = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
+    busy = quote is not None and (_crossed(deal, quote) or _target_reached(deal, quote))
+    return budgets.poll_resting if resting and not busy else budgets.poll_working
+
+
+# --- entry and end --------------------------------------------------------------------------------------------------
+
+
+def _entering(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
+    if deal.status not in (DealStatus.PLANNED, DealStatus.ENTERING):
+        return None
+    entry = deal.last(Role.ENTRY)
+    if entry is None:
+        return CancelDeal("it has no entry order")
+    if not entry.is_final:
+        return _working_entry(entry, now, budgets)
+    if entry.filled <= 0:
+        return CancelDeal(entry.reason or "the entry was not filled")
+    price = entry.average_price or deal.planned_price
+    return OpenDeal(
+        entry_price=price,
+        quantity=entry.filled,
+        stop_price=initial_stop(price, deal.side, deal.stop_percent, deal.rules),
+        target_price=target_price(price, deal.side, deal.target_percent, deal.rules),
+        opened_at=entry.closed_at or now,
+    )
+
+
+def _working_entry(entry: OrderView, now: datetime, budgets: Budgets) -> Action:
+    """A market entry that is still working after its patience is cut off: what was filled gets its protection."""
+    waited = now - (entry.submitted_at or entry.created_at)
+    if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
+        return Cancel(entry, "the entry was not filled in time")
+    return Rest()
+
+
+def _finishing(deal: DealView, quote: Quote | None) -> Action | None:
+    """When nothing tradable is left: take back what still rests, wait for every fill, close."""
+    if not deal.is_dust(_valuation(deal, quote)):
+        return None
+    for order in deal.live(Role.STOP, Role.TARGET, Role.EXIT):
+        if order.status is OrderStatus.PENDING:
+            return Withdraw(order, "the position is closed")
+        if order.status is not OrderStatus.CANCELING:
+            return Cancel(order, "the position is closed")
+        return Rest()
+    if any(order.is_final and not order.is_settled for order in deal.orders):
+        return Rest()
+    return CloseDeal(_close_reason(deal), max(deal.position, ZERO))
+
+
+def _valuation(deal: DealView, quote: Quote | None) -> Decimal:
+    return quote.closing_price(deal.exit_side) if quote else (deal.entry_price or deal.planned_price)
+
+
+def _close_reason(deal: DealView) -> CloseReason:
+    """By what was filled last, not by what was wished."""
+    filled = [order for order in deal.orders if order.role != Role.ENTRY and order.filled > 0]
+    last = max(filled, key=lambda order: (order.closed_at or order.created_at, order.id), default=None)
+    if last is None:
+        return deal.exit_reason or CloseReason.EMERGENCY
+    if last.role == Role.TARGET:
+        return CloseReason.TAKE_PROFIT
+    if last.role == Role.STOP:
+        moved = last.stop_price is not None and last.stop_price != deal.initial_stop_price
+        return CloseReason.TRAILING_STOP if moved else CloseReason.STOP_LOSS
+    return deal.exit_reason or CloseReason.EMERGENCY
+
+
+# --- exit -----------------------------------------------------------------------------------------------------------
+
+
+def _exiting(deal: DealView, quote: Quote | None, control: Control, now: datetime, budgets: Budgets) -> Action | None:
+    if deal.exit_reason is None:
+        return StartExit(CloseReason.KILL_SWITCH, control.reason) if control.flatten else None
+    for order in deal.live(Role.STOP, Role.TARGET):
+        return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "making room for the exit")
+    for order in deal.live(Role.EXIT):
+        waited = now - (order.submitted_at or order.created_at)
+        if waited > budgets.work_patience and order.status is not OrderStatus.CANCELING:
+            return Cancel(order, "the exit was not filled in time")
+        return Rest()
+    return _next_exit(deal, quote, now, budgets)
+
+
+def _next_exit(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action:
+    exits = [order for order in deal.orders if order.role == Role.EXIT]
+    fruitless = _in_a_row(exits, lambda order: order.filled <= 0)
+    if fruitless and now - (exits[-1].closed_at or exits[-1].created_at) < _back_off(fruitless, budgets):
+        return Rest(_exit_alarm(len(exits)))
+    if quote is None and not deal.rules.allows_market_orders:
+        return Rest("no price is known to close the position at")
+    kind, price = _exit_terms(deal, quote)
+    return Place(Role.EXIT, kind, deal.closable, price, None, deal.exit_reason or "")
+
+
+def _exit_terms(deal: DealView, quote: Quote | None) -> tuple[OrderType, Decimal | None]:
+    """A market order, bounded where the exchange takes a bound; else a limit order that crosses half of the band."""
+    if quote is None:
+        return OrderType.MARKET, None
+    if deal.rules.allows_market_orders:
+        bound = deal.rules.round_limit(quote.closing_price(deal.exit_side), deal.exit_side)
+        return OrderType.MARKET, bound if deal.capabilities.market_takes_price else None
+    give = 1 - deal.exit_side.opposite.sign * deal.rules.market_band / 2
+    return OrderType.LIMIT, deal.rules.round_limit(quote.closing_price(deal.exit_side) * give, deal.exit_side.opposite)
+
+
+def _exit_alarm(exits: int) -> str:
+    return f"{exits} exits were sent and the position is still open" if exits >= MAX_EXITS else ""
+
+
+# --- protection -----------------------------------------------------------------------------------------------------
+
+
+def _protecting(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    return (
+        _stop_crossed(deal, quote, now, budgets)
+        or (_trailing(deal, quote, now, budgets) if quote else None)
+        or _PROTECT[deal.mode](deal, quote, now, budgets)
+    )
+
+
+def _crossed(deal: DealView, quote: Quote) -> bool:
+    return stop_crossed(deal.side, deal.stop_price, quote.trigger_price(deal.exit_side))
+
+
+def needs_last_price(deal: DealView, quote: Quote) -> bool:
+    """Whether the side of the book that closes the deal is through its stop: only the last trade can confirm it."""
+    return deal.entry_price is not None and stop_crossed(
+        deal.side, deal.stop_price, quote.closing_price(deal.exit_side)
+    )
+
+
+def _target_reached(deal: DealView, quote: Quote) -> bool:
+    """By what closing would really get, not by the last trade."""
+    return target_reached(deal.side, deal.target_price, quote.closing_price(deal.exit_side))
+
+
+def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """One rule with no third outcome: a crossed stop is filled by the exchange within its patience, or we exit."""
+    if quote is None:
+        return None
+    if not _crossed(deal, quote):
+        return NoteCrossed(False) if deal.crossed_at else None
+    if deal.crossed_at is None:
+        return NoteCrossed(True)
+    if not deal.live(Role.STOP):
+        reason = CloseReason.TRAILING_STOP if deal.stop_price != deal.initial_stop_price else CloseReason.STOP_LOSS
+        return StartExit(reason, "the price is through the stop and no stop rests at the exchange")
+    if now - deal.crossed_at > budgets.stop_patience:
+        return StartExit(CloseReason.EMERGENCY, "the stop was crossed and did not fill")
+    return Rest()
+
+
+def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> Action | None:
+    if deal.trailing_percent <= 0:
+        return None
+    price = quote.trigger_price(deal.exit_side)
+    start = deal.best_price or deal.entry_price or price
+    best = max(start, price) if deal.side is Side.BUY else min(start, price)
+    stop = trailing_stop(
+        deal.side, best, deal.stop_price, deal.trailing_percent, deal.trailing_step_percent, deal.rules
+    )
+    rested = deal.trailed_at is None or now - deal.trailed_at >= budgets.trail_interval
+    if stop is not None and rested and not stop_crossed(deal.side, stop, price):
+        return MoveStop(stop, best)
+    worth_noting = abs(best - start) * 1000 >= start
+    return NoteBest(best) if worth_noting else None
+
+
+def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """Mode 1: target and stop rest as one pair. A broken or misplaced pair is taken down whole and placed again."""
+    stops, targets = deal.live(Role.STOP), deal.live(Role.TARGET)
+    if stops and targets:
+        return _misplaced(deal, stops[-1], quote)
+    for order in stops + targets:
+        return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the other leg is gone")
+    if quote is None or _refused_in_a_row(deal) >= STOP_REFUSALS:
+        return _place_stop(deal, quote, now, budgets)
+    if _target_reached(deal, quote):
+        return StartExit(CloseReason.TAKE_PROFIT, "the price is already through the target")
+    return Rest() if _refused_recently(deal, now, budgets) else _pair(deal)
+
+
+def _pair(deal: DealView) -> PlacePair:
+    return PlacePair(
+        quantity=deal.closable,
+        price=deal.target_price,
+        stop_price=deal.stop_price,
+        stop_limit_price=_stop_limit(deal),
+    )
+
+
+def _stop_limit(deal: DealView) -> Decimal:
+    """Where a triggered stop rests when it cannot be a market order: far enough through the stop to be filled."""
+    slack = 1 - deal.side.sign * STOP_LIMIT_SLACK
+    return deal.rules.round_limit(deal.stop_price * slack, deal.exit_side)
+
+
+def _protect_free(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """Mode 2: stop and target rest side by side; whichever is left over is taken back by `_finishing`."""
+    action = _keep_stop(deal, quote, now, budgets)
+    if action or deal.live(Role.TARGET):
+        return action
+    if _refused_recently(deal, now, budgets):
+        return None
+    return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
+
+
+def _protect_locking(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """Mode 3: the stop rests; at the target it makes way for the limit order, for a short while only."""
+    targets = deal.live(Role.TARGET)
+    if targets:
+        return _target_in_swap(deal, targets[-1], quote, now, budgets)
+    if _in_swap(deal, now, budgets) and quote and _target_reached(deal, quote):
+        for order in deal.live(Role.STOP):
+            return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the target takes its place")
+        if not _target_tried(deal):
+            return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
+    elif quote and _target_reached(deal, quote) and _may_swap(deal, now, budgets):
+        return BeginSwap()
+    return _keep_stop(deal, quote, now, budgets)
+
+
+def _in_swap(deal: DealView, now: datetime, budgets: Budgets) -> bool:
+    return deal.swapped_at is not None and now - deal.swapped_at <= budgets.swap_patience
+
+
+def _may_swap(deal: DealView, now: datetime, budgets: Budgets) -> bool:
+    return deal.swapped_at is None or now - deal.swapped_at > budgets.swap_pause
+
+
+def _target_tried(deal: DealView) -> bool:
+    target = deal.last(Role.TARGET)
+    return target is not None and deal.swapped_at is not None and target.created_at >= deal.swapped_at
+
+
+def _target_in_swap(
+    deal: DealView, target: OrderView, quote: Quote | None, now: datetime, budgets: Budgets
+) -> Action | None:
+    fell_back = quote is None or not _target_reached(deal, quote)
+    if target.status is OrderStatus.CANCELING or not (fell_back or not _in_swap(deal, now, budgets)):
+        return Rest()
+    return Cancel(target, "the target was not filled: the stop takes its place back")
+
+
+def _protect_by_guardian(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """Mode 4: nothing can rest at the exchange; the guardian closes at stop (`_stop_crossed`) and target."""
+    if quote and _target_reached(deal, quote):
+        return StartExit(CloseReason.TAKE_PROFIT, "the price reached the target")
+    return None
+
+
+def _keep_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    stops = deal.live(Role.STOP)
+    return _misplaced(deal, stops[-1], quote) if stops else _place_stop(deal, quote, now, budgets)
+
+
+def _misplaced(deal: DealView, stop: OrderView, quote: Quote | None) -> Action | None:
+    """Take down a stop at another price or for another quantity than belongs there, unless it is about to be needed."""
+    if stop.status is OrderStatus.CANCELING:
+        return Rest()
+    right_size = deal.closable * Decimal("0.995") <= stop.remaining <= deal.closable
+    if right_size and stop.stop_price == deal.stop_price:
+        return None
+    if right_size and (quote is None or _is_near(deal, stop, quote)):
+        return None
+    return Cancel(stop, "the stop moves" if right_size else "the position changed")
+
+
+def _is_near(deal: DealView, stop: OrderView, quote: Quote) -> bool:
+    price, level = quote.trigger_price(deal.exit_side), stop.stop_price or deal.stop_price
+    return price <= level * NEAR_STOP if deal.side is Side.BUY else price >= level / NEAR_STOP
+
+
+def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """A stop is compared with the market before it is sent (`_stop_crossed` ran); without a price it is sent all the
+    same, because the exchange refuses a crossed one and no stop is worse."""
+    if _refused_recently(deal, now, budgets):
+        return Rest("the exchange refuses the stop; only the guardian watches this deal") if _gave_up(deal) else Rest()
+    if deal.capabilities.stop_market:
+        return Place(Role.STOP, OrderType.STOP_MARKET, deal.closable, None, deal.stop_price, "stop")
+    return Place(Role.STOP, OrderType.STOP_LIMIT, deal.closable, _stop_limit(deal), deal.stop_price, "stop")
+
+
+def _gave_up(deal: DealView) -> bool:
+    return _refused_in_a_row(deal) >= STOP_REFUSALS
+
+
+def _refused_in_a_row(deal: DealView) -> int:
+    resting = [order for order in deal.orders if order.role in (Role.STOP, Role.TARGET) and order.is_final]
+    return _in_a_row(resting, lambda order: order.status is OrderStatus.REJECTED)
+
+
+def _refused_recently(deal: DealView, now: datetime, budgets: Budgets) -> bool:
+    refused = [order for order in deal.orders if order.status is OrderStatus.REJECTED and order.role != Role.ENTRY]
+    if not refused or not _refused_in_a_row(deal):
+        return False
+    return now - (refused[-1].closed_at or refused[-1].created_at) < _back_off(_refused_in_a_row(deal), budgets)
+
+
+def _in_a_row(orders: list[OrderView], test: Callable[[OrderView], bool]) -> int:
+    """How many of the newest orders pass `test` without a break."""
+    return sum(1 for _ in takewhile(test, reversed(orders)))
+
+
+def _back_off(failures: int, budgets: Budgets) -> timedelta:
+    return min(budgets.retry_base * 2 ** (failures - 1), budgets.retry_cap)
+
+
+_PROTECT = {
+    ProtectionMode.NATIVE_OCO: _protect_oco,
+    ProtectionMode.FREE_STOPS: _protect_free,
+    ProtectionMode.LOCKING_STOPS: _protect_locking,
+    ProtectionMode.NO_STOPS: _protect_by_guardian,
+}

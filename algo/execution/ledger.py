@@ -1,0 +1,84 @@
+"""The narrow port between deciding and remembering. Everything that must survive a crash goes through here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Protocol
+
+from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
+from algo.execution.views import Control, DealView, OrderView
+from providers.types import Fill, OrderReport, OrderStatus
+
+
+class Ledger(Protocol):
+    """Each method is one transaction. `now` is platform time, read once by the caller."""
+
+    def control(self) -> Control:
+        """What the switches allow at this moment."""
+        ...
+
+    def live_deals(self) -> Sequence[DealView]:
+        """Every deal of the account that has not ended, oldest first."""
+        ...
+
+    def deal(self, deal_id: int) -> DealView: ...
+
+    def plan_order(self, deal: DealView, place: Place, *, now: datetime) -> None:
+        """Commit the intent: a PENDING row with its client order id."""
+        ...
+
+    def plan_pair(self, deal: DealView, pair: PlacePair, *, now: datetime) -> None:
+        """Commit both legs of an OCO."""
+        ...
+
+    def claim_send(self, order: OrderView, *, now: datetime) -> bool:
+        """PENDING to SUBMITTED, for exactly one caller; an entry only while the switches allow it."""
+        ...
+
+    def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        """SUBMITTED back to PENDING: the request provably never left."""
+        ...
+
+    def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        """A send or a look-up gave no answer: the order stays SUBMITTED."""
+        ...
+
+    def note_negative(self, order: OrderView, *, now: datetime) -> None:
+        """Every look-up agreed that the order never arrived, at `now`."""
+        ...
+
+    def end_order(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        """An end that no report of the exchange carries: withdrawn, refused, given up. Legs of a pair end together."""
+        ...
+
+    def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        """Record that a cancel is about to be asked for."""
+        ...
+
+    def apply_report(
+        self, order: OrderView, report: OrderReport, fills: Sequence[Fill], *, now: datetime, adopting: bool = False
+    ) -> None:
+        """Take over what the exchange says about an order; fills are booked once, quantities never go back."""
+        ...
+
+    def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None: ...
+
+    def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None: ...
+
+    def note_best(self, deal: DealView, best_price: Decimal) -> None: ...
+
+    def note_crossed(self, deal: DealView, crossed: bool, *, now: datetime) -> None: ...
+
+    def begin_swap(self, deal: DealView, *, now: datetime) -> None: ...
+
+    def start_exit(self, deal: DealView, action: StartExit, *, now: datetime) -> None: ...
+
+    def close_deal(self, deal: DealView, action: CloseDeal, *, now: datetime) -> None: ...
+
+    def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None: ...
+
+    def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
+        """Open or close the interval during which some of the position is under no live stop and no active exit."""
+        ...

@@ -1,0 +1,572 @@
+"""The ledger in PostgreSQL. One instance serves one account."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Prefetch, QuerySet, Sum
+
+from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
+from algo.execution.identity import client_order_id
+from algo.execution.lifecycle import check_deal, check_order
+from algo.execution.views import Control, DealView, OrderView
+from algo.models import (
+    FINISHED_DEALS,
+    Account,
+    CloseReason,
+    Deal,
+    DealStatus,
+    Fill,
+    KillSwitch,
+    Order,
+    OrderEvent,
+    Role,
+    SystemControl,
+)
+from algo.services.outbox import event_record
+from providers import types
+from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+
+orders_log = logging.getLogger("algo.orders")
+deals_log = logging.getLogger("algo.deals")
+
+
+class OrmLedger:
+    """Ledger over the Django models. `capabilities` are the account's, known to the caller."""
+
+    def __init__(self, account: Account, capabilities: Capabilities) -> None:
+        self._account = account
+        self._capabilities = capabilities
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def control(self) -> Control:
+        return _control(SystemControl.objects.filter(pk=1).first(), self._account)
+
+    def live_deals(self) -> Sequence[DealView]:
+        live = self._deals().filter(account=self._account).exclude(status__in=FINISHED_DEALS).order_by("created_at")
+        return [self._view(deal) for deal in live]
+
+    def deal(self, deal_id: int) -> DealView:
+        return self._view(self._deals().get(pk=deal_id))
+
+    def _deals(self) -> QuerySet[Deal]:
+        orders = Order.objects.annotate(booked=Sum("fills__quantity")).order_by("created_at", "id")
+        return Deal.objects.select_related("market").prefetch_related(Prefetch("orders", queryset=orders))
+
+    def _view(self, deal: Deal) -> DealView:
+        rules = deal.market.rules
+        return DealView(
+            id=deal.pk,
+            side=Side(deal.side),
+            status=DealStatus(deal.status),
+            mode=ProtectionMode(deal.protection_mode),
+            rules=rules,
+            capabilities=self._capabilities,
+            planned_quantity=deal.planned_quantity,
+            planned_price=deal.planned_price,
+            stop_percent=Decimal(str(deal.rules["stop_loss_percent"])),
+            target_percent=Decimal(str(deal.rules["take_profit_percent"])),
+            trailing_percent=Decimal(str(deal.rules.get("trailing_stop_percent", 0))),
+            trailing_step_percent=Decimal(str(deal.rules.get("trailing_step_percent", 0))),
+            initial_stop_price=deal.initial_stop_price,
+            stop_price=deal.stop_price,
+            target_price=deal.target_price,
+            best_price=deal.best_price,
+            created_at=deal.created_at,
+            exit_reason=CloseReason(deal.exit_reason) if deal.exit_reason else None,
+            entry_price=deal.entry_price,
+            swapped_at=deal.swapped_at,
+            crossed_at=deal.crossed_at,
+            trailed_at=deal.trailed_at,
+            orders=tuple(_order_view(order, rules) for order in deal.orders.all()),
+        )
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    @transaction.atomic
+    def plan_order(self, deal: DealView, place: Place, *, now: datetime) -> None:
+        self._plan(deal, place.role, place.type, place.quantity, place.price, place.stop_price, place.reason, now)
+
+    @transaction.atomic
+    def plan_pair(self, deal: DealView, pair: PlacePair, *, now: datetime) -> None:
+        target = self._plan(
+            deal, Role.TARGET, OrderType.LIMIT, pair.quantity, pair.price, None, "target of an OCO", now
+        )
+        stop = self._plan(
+            deal,
+            Role.STOP,
+            OrderType.STOP_LIMIT,
+            pair.quantity,
+            pair.stop_limit_price,
+            pair.stop_price,
+            "stop of an OCO",
+            now,
+        )
+        Order.objects.filter(pk=target.pk).update(pair=stop)
+        Order.objects.filter(pk=stop.pk).update(pair=target)
+
+    def _plan(
+        self,
+        deal: DealView,
+        role: Role,
+        kind: OrderType,
+        quantity: Decimal,
+        price: Decimal | None,
+        stop_price: Decimal | None,
+        reason: str,
+        now: datetime,
+    ) -> Order:
+        row = Deal.objects.select_for_update().get(pk=deal.id)
+        leg = row.orders.filter(role=role).count() + 1
+        return order_plan(
+            row,
+            role=role,
+            leg=leg,
+            side=deal.exit_side,
+            kind=kind,
+            quantity=quantity,
+            price=price,
+            stop_price=stop_price,
+            reason=reason,
+            now=now,
+        )
+
+    @transaction.atomic
+    def claim_send(self, order: OrderView, *, now: datetime) -> bool:
+        if order.role == Role.ENTRY:
+            # FOR SHARE: a kill switch that commits before this transaction is seen by it, one that commits after is
+            # bounded by the send deadline.
+            control = SystemControl.objects.select_for_update(no_key=True).filter(pk=1).first()
+            account = Account.objects.get(pk=self._account.pk)
+            if not _control(control, account).entries_allowed:
+                return False
+        claimed = Order.objects.filter(pk=order.id, status=OrderStatus.PENDING).update(
+            status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
+        )
+        if not claimed:
+            return False
+        _event(order.id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+        if order.pair_id:
+            Order.objects.filter(pk=order.pair_id, status=OrderStatus.PENDING).update(
+                status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
+            )
+            _event(order.pair_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+        if order.role == Role.ENTRY:
+            self._move_deal_of(order, DealStatus.ENTERING)
+        return True
+
+    @transaction.atomic
+    def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        for pk in _with_pair(order):
+            released = Order.objects.filter(pk=pk, status=OrderStatus.SUBMITTED).update(
+                status=OrderStatus.PENDING,
+                submitted_at=None,
+                attempts=order.attempts,
+                unknown_since=None,
+                reason=reason[:200],
+            )
+            if released:
+                _event(pk, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
+        if order.role == Role.ENTRY:
+            self._move_deal_of(order, DealStatus.PLANNED)
+
+    @transaction.atomic
+    def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        for row in Order.objects.select_for_update().filter(pk__in=_with_pair(order), status=OrderStatus.SUBMITTED):
+            first = row.unknown_since is None
+            row.unknown_since, row.checked_at = row.unknown_since or now, now
+            row.save(update_fields=["unknown_since", "checked_at"])
+            if first:
+                _event(row.pk, row.status, row.status, now, f"outcome unknown: {reason}")
+                orders_log.warning(
+                    "%soutcome unknown order=%s cid=%s reason=%s",
+                    settings.ORDER_MANAGEMENT_LOG_PREFIX,
+                    row.pk,
+                    row.client_order_id,
+                    reason,
+                )
+
+    @transaction.atomic
+    def note_negative(self, order: OrderView, *, now: datetime) -> None:
+        Order.objects.filter(pk__in=_with_pair(order)).update(negative_at=now, checked_at=now)
+
+    @transaction.atomic
+    def end_order(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        for row in Order.objects.select_for_update().filter(pk__in=_with_pair(order)):
+            if row.status == status or OrderStatus(row.status).is_final:
+                continue
+            check_order(OrderStatus(row.status), status)
+            _event(row.pk, row.status, status, now, reason)
+            row.status, row.reason, row.closed_at, row.unknown_since = status, reason[:200], now, None
+            row.save(update_fields=["status", "reason", "closed_at", "unknown_since"])
+        orders_log.info(
+            "%s%s order=%s cid=%s role=%s reason=%s",
+            settings.ORDER_MANAGEMENT_LOG_PREFIX,
+            status.lower(),
+            order.id,
+            order.client_order_id,
+            order.role,
+            reason,
+        )
+
+    @transaction.atomic
+    def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        row = Order.objects.select_for_update().get(pk=order.id)
+        if OrderStatus(row.status) in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED):
+            _event(row.pk, row.status, OrderStatus.CANCELING, now, reason)
+            row.status, row.cancel_requested_at = OrderStatus.CANCELING, now
+            row.save(update_fields=["status", "cancel_requested_at"])
+
+    @transaction.atomic
+    def apply_report(
+        self,
+        order: OrderView,
+        report: OrderReport,
+        fills: Sequence[types.Fill],
+        *,
+        now: datetime,
+        adopting: bool = False,
+    ) -> None:
+        row = Order.objects.select_for_update().select_related("market", "deal").get(pk=order.id)
+        old = OrderStatus(row.status)
+        _take_identity(row, report, now)
+        _take_amounts(row, report)
+        row.checked_at, row.unknown_since = now, None
+        new = _status_after(old, report.status, row)
+        if new != old:
+            check_order(old, new, adopting=adopting)
+            row.status = new
+            if new.is_final:
+                row.closed_at = now
+            _event(row.pk, old, new, now, "adopted from the exchange" if adopting else "", dict(report.raw))
+            row.raw = dict(report.raw)
+            _log_order(row)
+        row.save()
+        self._book(row, fills)
+        _refresh_totals(row.deal)
+
+    def _book(self, row: Order, fills: Sequence[types.Fill]) -> None:
+        Fill.objects.bulk_create(
+            [
+                Fill(
+                    account=self._account,
+                    order=row,
+                    trade_id=fill.trade_id,
+                    price=fill.price,
+                    quantity=fill.quantity,
+                    fee=fill.fee,
+                    fee_asset=fill.fee_asset,
+                    executed_at=fill.executed_at,
+                )
+                for fill in fills
+            ],
+            ignore_conflicts=True,
+        )
+
+    # --- deals ------------------------------------------------------------------------------------------------------
+
+    def _locked(self, deal: DealView) -> Deal:
+        return Deal.objects.select_for_update(of=("self",)).select_related("market").get(pk=deal.id)
+
+    def _move_deal_of(self, order: OrderView, status: DealStatus) -> None:
+        deal = Deal.objects.select_for_update().get(orders=order.id)
+        if deal.status != status:
+            check_deal(DealStatus(deal.status), status)
+            deal.status = status
+            deal.save(update_fields=["status"])
+
+    @transaction.atomic
+    def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None:
+        row = self._locked(deal)
+        check_deal(DealStatus(row.status), DealStatus.OPEN)
+        row.status = DealStatus.OPEN
+        row.stop_price = row.initial_stop_price = action.stop_price
+        row.target_price, row.best_price = action.target_price, action.entry_price
+        first_fill = Fill.objects.filter(order__deal=row).order_by("executed_at").first()
+        row.opened_at = first_fill.executed_at if first_fill else action.opened_at
+        row.unprotected_since = row.unprotected_since or row.opened_at
+        row.save()
+        _refresh_totals(row)
+        _log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
+        event_record("deal.opened", deal_payload(row), at=now)
+
+    @transaction.atomic
+    def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None:
+        row = self._locked(deal)
+        moved_back = stop_price < row.stop_price if row.side == Side.BUY else stop_price > row.stop_price
+        if moved_back:
+            raise ValueError("A trailing stop never moves back.")
+        _log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
+        row.stop_price, row.best_price, row.trailed_at = stop_price, best_price, now
+        row.save(update_fields=["stop_price", "best_price", "trailed_at"])
+        event_record("stop.moved", deal_payload(row), at=now)
+
+    def note_best(self, deal: DealView, best_price: Decimal) -> None:
+        Deal.objects.filter(pk=deal.id).update(best_price=best_price)
+
+    def note_crossed(self, deal: DealView, crossed: bool, *, now: datetime) -> None:
+        Deal.objects.filter(pk=deal.id).update(crossed_at=now if crossed else None)
+
+    def begin_swap(self, deal: DealView, *, now: datetime) -> None:
+        Deal.objects.filter(pk=deal.id).update(swapped_at=now)
+
+    @transaction.atomic
+    def start_exit(self, deal: DealView, action: StartExit, *, now: datetime) -> None:
+        row = self._locked(deal)
+        if row.status == DealStatus.OPEN:
+            row.status = DealStatus.EXITING
+        row.exit_reason, row.note = action.reason, action.note[:400]
+        row.save(update_fields=["status", "exit_reason", "note"])
+        _log_stop(row, f"exit reason={action.reason} why={action.note}")
+
+    @transaction.atomic
+    def close_deal(self, deal: DealView, action: CloseDeal, *, now: datetime) -> None:
+        row = self._locked(deal)
+        check_deal(DealStatus(row.status), DealStatus.CLOSED)
+        _refresh_totals(row)
+        row.status, row.close_reason, row.closed_at = DealStatus.CLOSED, action.reason, now
+        row.dust_quantity, row.profit, row.crossed_at = action.dust, _profit(row), None
+        row.save()
+        _log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
+        event_record("deal.closed", deal_payload(row), at=now)
+
+    @transaction.atomic
+    def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:
+        row = self._locked(deal)
+        check_deal(DealStatus(row.status), DealStatus.CANCELED)
+        row.status, row.note, row.closed_at = DealStatus.CANCELED, note[:400], now
+        row.save(update_fields=["status", "note", "closed_at"])
+        _log_deal(row, f"canceled why={note}")
+
+    @transaction.atomic
+    def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
+        row = self._locked(deal)
+        if row.opened_at is None:
+            return
+        protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
+        if protected and row.unprotected_since is not None:
+            ended = min(now, row.closed_at or now)
+            gap = max((ended - row.unprotected_since).total_seconds(), 0.0)
+            row.unprotected_seconds += Decimal(str(round(gap, 6)))
+            row.unprotected_since, row.protected_at = None, row.protected_at or now
+        elif not protected and row.unprotected_since is None:
+            row.unprotected_since = now
+        else:
+            return
+        row.save(update_fields=["unprotected_seconds", "unprotected_since", "protected_at"])
+
+
+# --- shared with planning and reconciliation ------------------------------------------------------------------------
+
+
+def order_plan(
+    deal: Deal,
+    *,
+    role: Role,
+    leg: int,
+    side: Side,
+    kind: OrderType,
+    quantity: Decimal,
+    price: Decimal | None,
+    stop_price: Decimal | None,
+    reason: str,
+    now: datetime,
+) -> Order:
+    """The intent row, with its name at the exchange, before the first byte is sent."""
+    account = deal.account
+    order = Order.objects.create(
+        deal=deal,
+        account=account,
+        market_id=deal.market_id,
+        role=role,
+        leg=leg,
+        client_order_id=client_order_id(account.environment, account.public_id, deal.pk, role, leg),
+        side=side,
+        type=kind,
+        quantity=quantity,
+        price=price,
+        stop_price=stop_price,
+        reason=reason[:200],
+        created_at=now,
+    )
+    _event(order.pk, "", OrderStatus.PENDING, now, reason)
+    return order
+
+
+def deal_payload(deal: Deal) -> dict[str, Any]:
+    """What the world is told about a deal: plain text amounts, no secret, no balance."""
+    return {
+        "deal_id": deal.pk,
+        "strategy": deal.config.name,
+        "account": deal.account.name,
+        "market": deal.market.symbol,
+        "provider": deal.market.provider,
+        "side": deal.side,
+        "status": deal.status,
+        "entry_price": _text(deal.entry_price),
+        "entry_quantity": _text(deal.entry_quantity),
+        "exit_price": _text(deal.exit_price),
+        "stop_price": _text(deal.stop_price),
+        "target_price": _text(deal.target_price),
+        "close_reason": deal.close_reason,
+        "profit": _text(deal.profit),
+        "quote": deal.market.quote,
+        "unprotected_seconds": _text(deal.unprotected_seconds),
+    }
+
+
+def _text(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")
+
+
+def _control(control: SystemControl | None, account: Account) -> Control:
+    level = control.kill_switch if control else KillSwitch.OFF
+    if level != KillSwitch.OFF:
+        return Control(False, level == KillSwitch.FLATTEN, (control.reason if control else "") or "kill switch")
+    if account.state != "active":
+        return Control(False, False, f"the account is {account.state}")
+    return Control()
+
+
+def _with_pair(order: OrderView) -> list[int]:
+    return [order.id, order.pair_id] if order.pair_id else [order.id]
+
+
+def _order_view(order: Any, rules: types.MarketRules) -> OrderView:
+    return OrderView(
+        id=order.pk,
+        role=Role(order.role),
+        leg=order.leg,
+        side=Side(order.side),
+        type=OrderType(order.type),
+        status=OrderStatus(order.status),
+        quantity=order.quantity,
+        client_order_id=order.client_order_id,
+        exchange_order_id=order.exchange_order_id,
+        price=order.price,
+        stop_price=order.stop_price,
+        filled=order.filled_quantity,
+        booked=order.booked or ZERO,
+        fee_base=order.fee if order.fee_asset == rules.base else ZERO,
+        average_price=order.average_price,
+        attempts=order.attempts,
+        pair_id=order.pair_id,
+        reason=order.reason,
+        cancel_requested_at=order.cancel_requested_at,
+        unknown_since=order.unknown_since,
+        negative_at=order.negative_at,
+        created_at=order.created_at,
+        submitted_at=order.submitted_at,
+        accepted_at=order.accepted_at,
+        checked_at=order.checked_at,
+        closed_at=order.closed_at,
+    )
+
+
+def _event(
+    order_id: int, old: str, new: str, now: datetime, reason: str = "", raw: dict[str, Any] | None = None
+) -> None:
+    OrderEvent.objects.create(
+        order_id=order_id, at=now, from_status=old, to_status=new, reason=reason[:400], raw=raw or {}
+    )
+
+
+def _take_identity(row: Order, report: OrderReport, now: datetime) -> None:
+    if row.exchange_order_id is None and report.exchange_order_id is not None:
+        row.exchange_order_id = report.exchange_order_id
+    if row.accepted_at is None:
+        row.accepted_at = now
+
+
+def _take_amounts(row: Order, report: OrderReport) -> None:
+    """Cumulative amounts are assignments, and never go back: a stale read cannot undo a fill."""
+    filled = min(report.filled_quantity, row.quantity)
+    if filled < row.filled_quantity:
+        return
+    row.filled_quantity = filled
+    row.average_price = report.average_price or row.average_price
+    received = row.market.base if row.side == Side.BUY else row.market.quote
+    row.fee_asset = row.fee_asset or received
+    if report.fee is not None and report.fee >= row.fee:
+        row.fee = report.fee
+
+
+def _status_after(old: OrderStatus, reported: OrderStatus, row: Order) -> OrderStatus:
+    if reported.is_final or old is not OrderStatus.CANCELING:
+        if old.is_final and not reported.is_final and old is not OrderStatus.REJECTED:
+            return old  # a stale read of something that has ended
+        if old is OrderStatus.PARTIALLY_FILLED and reported is OrderStatus.OPEN:
+            return old
+        return reported
+    return OrderStatus.CANCELING  # still working: the cancel has not taken effect yet
+
+
+def _refresh_totals(deal: Deal) -> None:
+    """Average prices, quantities and fees of a deal, from its booked fills."""
+    fills = list(Fill.objects.filter(order__deal=deal).select_related("order"))
+    base = deal.market.base
+    entry = [fill for fill in fills if fill.order.role == Role.ENTRY]
+    exits = [fill for fill in fills if fill.order.role != Role.ENTRY]
+    deal.entry_quantity, deal.entry_price = _weighted(entry)
+    deal.exit_quantity, deal.exit_price = _weighted(exits)
+    deal.fees_quote = sum((fill.fee * fill.price if fill.fee_asset == base else fill.fee for fill in fills), ZERO)
+    deal.save(update_fields=["entry_quantity", "entry_price", "exit_quantity", "exit_price", "fees_quote"])
+
+
+def _weighted(fills: list[Fill]) -> tuple[Decimal, Decimal | None]:
+    quantity = sum((fill.quantity for fill in fills), ZERO)
+    if not quantity:
+        return ZERO, None
+    notional = sum((fill.quantity * fill.price for fill in fills), ZERO)
+    return quantity, (notional / quantity).quantize(Decimal("1e-12"))
+
+
+def _profit(deal: Deal) -> Decimal:
+    """Quote received minus quote paid, minus fees taken in quote; what is left in base is valued at the exit price.
+
+    A long deal that bought q, paid fee f in base and sold q - f - dust has the fee and the dust inside its quantities:
+    profit = Σ exit notional − Σ entry notional − quote fees + dust × exit price. A short deal mirrors it.
+    """
+    base = deal.market.base
+    cash = held = ZERO
+    for fill in Fill.objects.filter(order__deal=deal).select_related("order"):
+        sign = Side(fill.order.side).sign
+        cash -= sign * fill.quantity * fill.price
+        held += sign * fill.quantity
+        if fill.fee_asset == base:
+            held -= fill.fee
+        else:
+            cash -= fill.fee
+    price = deal.exit_price or deal.entry_price or ZERO
+    return (cash + held * price).quantize(Decimal("1e-12"))
+
+
+def _log_order(row: Order) -> None:
+    orders_log.info(
+        "%s%s order=%s cid=%s role=%s side=%s type=%s filled=%s/%s average=%s",
+        settings.ORDER_MANAGEMENT_LOG_PREFIX,
+        row.status.lower(),
+        row.pk,
+        row.client_order_id,
+        row.role,
+        row.side,
+        row.type,
+        row.filled_quantity,
+        row.quantity,
+        row.average_price,
+    )
+
+
+def _log_deal(row: Deal, what: str) -> None:
+    deals_log.info("%sdeal=%s market=%s %s", settings.DEAL_PROCESSING_LOG_PREFIX, row.pk, row.market.symbol, what)
+
+
+def _log_stop(row: Deal, what: str) -> None:
+    deals_log.info("%sdeal=%s market=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, row.pk, row.market.symbol, what)

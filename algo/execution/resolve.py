@@ -1,0 +1,92 @@
+"""The recovery ladder: finding out whether an order ever arrived.
+
+Look-up by client id, then the all-status list since it was sent, then trades. Only when all agree, twice and after
+the exchange has had its time, that it never arrived, is an entry or an exit given up and a resting order sent again
+under the same name. Any read that fails proves nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from algo.execution.ledger import Ledger
+from algo.execution.submit import order_take, pair_of, ref_of
+from algo.execution.views import Budgets, DealView, OrderView
+from algo.models import Role
+from providers.clock import Clock
+from providers.errors import OrderNotFound
+from providers.interface import ExchangeProvider
+from providers.types import OrderRef, OrderReport, OrderStatus
+
+logger = logging.getLogger("algo.orders")
+
+
+def order_recover(
+    deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
+) -> None:
+    """One pass over the ladder for an order whose arrival is unknown. Provider errors of reads travel up."""
+    report = _look_up(deal, order, provider, clock)
+    if report is not None:
+        _adopt(deal, order, report, ledger, provider, clock)
+        return
+    now = clock.now()
+    if _unexplained_trades(deal, order, provider, clock):
+        ledger.note_unknown(order, reason="there are trades that no known order explains", now=now)
+    elif not _had_its_time(order, now, budgets):
+        ledger.note_unknown(order, reason="not found yet", now=now)
+    elif order.negative_at is None:
+        ledger.note_negative(order, now=now)
+    elif now - order.negative_at >= budgets.negatives_apart:
+        _never_arrived(order, ledger, now)
+    else:
+        ledger.note_unknown(order, reason="waiting for a second look", now=now)
+
+
+def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> OrderReport | None:
+    try:
+        return provider.fetch_order(ref_of(deal, order))
+    except OrderNotFound:
+        pass
+    since = (order.submitted_at or order.created_at) - clock.wall(30)
+    for report in provider.orders_since(deal.rules.symbol, since):
+        if report.client_order_id == order.client_order_id:
+            return report
+    return None
+
+
+def _unexplained_trades(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> bool:
+    """Trades on our side since the send that belong to no order we know by its exchange id."""
+    sent = order.submitted_at or order.created_at
+    known = {other.exchange_order_id for other in deal.orders if other.exchange_order_id}
+    return any(
+        trade.side is order.side and trade.exchange_order_id is not None and trade.exchange_order_id not in known
+        for trade in provider.own_trades(deal.rules.symbol, sent - clock.wall(1))
+        if trade.executed_at >= sent
+    )
+
+
+def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:
+    settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
+    return now - (order.submitted_at or order.created_at) >= budgets.send_deadline + settle
+
+
+def _never_arrived(order: OrderView, ledger: Ledger, now: datetime) -> None:
+    """An entry is a missed trade; an exit is decided anew; what rests goes out again under the same name, because the
+    exchange refuses a second order of that name if the first one turns up."""
+    if order.role in (Role.ENTRY, Role.EXIT):
+        ledger.end_order(order, OrderStatus.REJECTED, reason="it never arrived at the exchange", now=now)
+    else:
+        ledger.release_send(order, reason="it never arrived at the exchange: sending again", now=now)
+
+
+def _adopt(
+    deal: DealView, order: OrderView, report: OrderReport, ledger: Ledger, provider: ExchangeProvider, clock: Clock
+) -> None:
+    logger.info("recovered order=%s status=%s", order.client_order_id, report.status)
+    order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
+    if order.pair_id is None or report.pair_id is None:
+        return
+    partner = pair_of(deal, order)
+    second = provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=report.pair_id))
+    order_take(deal.id, partner, second, ledger=ledger, provider=provider, clock=clock)

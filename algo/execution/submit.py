@@ -1,0 +1,149 @@
+"""Putting orders on the wire. The row is committed as SUBMITTED before the first byte leaves, and whatever happens
+after that, only the exchange's word changes it."""
+
+from __future__ import annotations
+
+import logging
+
+from algo.execution.ledger import Ledger
+from algo.execution.views import Budgets, DealView, OrderView
+from algo.models import Role
+from providers.clock import Clock
+from providers.errors import OrderNotFound, OrderRejected, OutcomeUnknown, Unavailable
+from providers.http import Priority, budget_priority
+from providers.interface import ExchangeProvider
+from providers.types import OcoRequest, OrderRef, OrderReport, OrderRequest, OrderStatus
+
+logger = logging.getLogger("algo.orders")
+
+
+def order_submit(
+    deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
+) -> None:
+    """Send a planned order (with its pair) at most once. Raises `Unavailable`, `AuthFailed` when nothing was sent."""
+    claimed_at = clock.now()
+    if not ledger.claim_send(order, now=claimed_at):
+        return  # another worker got here first, or entries were switched off
+    if clock.now() - claimed_at > budgets.send_deadline:
+        ledger.note_unknown(order, reason="the process stalled before sending", now=clock.now())
+        return
+    urgency = Priority.NORMAL if order.role == Role.ENTRY else Priority.EXITS
+    try:
+        with budget_priority(urgency):
+            reports = _send(deal, order, provider)
+    except OrderRejected as exc:
+        ledger.end_order(order, OrderStatus.REJECTED, reason=f"{exc.reason}: {exc}", now=clock.now())
+    except Unavailable as exc:
+        ledger.release_send(order, reason=str(exc), now=clock.now())
+        raise
+    except OutcomeUnknown as exc:
+        ledger.note_unknown(order, reason=str(exc), now=clock.now())
+    else:
+        for leg, report in reports:
+            order_take(deal.id, leg, report, ledger=ledger, provider=provider, clock=clock)
+
+
+def _send(deal: DealView, order: OrderView, provider: ExchangeProvider) -> list[tuple[OrderView, OrderReport]]:
+    symbol = deal.rules.symbol
+    if order.pair_id is None:
+        request = OrderRequest(
+            client_order_id=order.client_order_id,
+            symbol=symbol,
+            side=order.side,
+            type=order.type,
+            quantity=order.quantity,
+            price=order.price,
+            stop_price=order.stop_price,
+        )
+        return [(order, provider.create_order(request))]
+    stop = pair_of(deal, order)
+    if order.price is None or stop.price is None or stop.stop_price is None:
+        raise ValueError(f"The OCO of order {order.client_order_id} lacks a price; it was not sent.")
+    limit_report, stop_report = provider.create_oco(
+        OcoRequest(
+            client_order_id=order.client_order_id,
+            symbol=symbol,
+            side=order.side,
+            quantity=order.quantity,
+            price=order.price,
+            stop_price=stop.stop_price,
+            stop_limit_price=stop.price,
+        )
+    )
+    return [(order, limit_report), (stop, stop_report)]
+
+
+def pair_of(deal: DealView, order: OrderView) -> OrderView:
+    """The other leg of an OCO."""
+    return next(other for other in deal.orders if other.id == order.pair_id)
+
+
+def order_take(
+    deal_id: int,
+    order: OrderView,
+    report: OrderReport,
+    *,
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+    adopting: bool = False,
+) -> None:
+    """Record a report together with the fills behind it. Fills that cannot be read now are read next time."""
+    fills = report.fills
+    if report.filled_quantity > order.booked and not report.fills_complete:
+        try:
+            fills = tuple(provider.fetch_fills(report))
+        except Unavailable as exc:
+            logger.warning("fills of order=%s are not readable yet: %s", order.client_order_id, exc)
+    ledger.apply_report(order, report, fills, now=clock.now(), adopting=adopting)
+
+
+def ref_of(deal: DealView, order: OrderView) -> OrderRef:
+    """How to name an order to its exchange. The stop leg of an OCO has no client id there."""
+    second_leg = order.pair_id is not None and order.role == Role.STOP
+    return OrderRef(
+        symbol=deal.rules.symbol,
+        client_order_id=None if second_leg else order.client_order_id,
+        exchange_order_id=order.exchange_order_id,
+        submitted_at=order.submitted_at,
+    )
+
+
+def order_ask(deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
+    """Read an order back. An order that is not found keeps its state: absence of an answer is not an answer."""
+    try:
+        report = provider.fetch_order(ref_of(deal, order))
+    except OrderNotFound:
+        found = _find_in_history(deal, order, provider)
+        if found is None:
+            logger.error("order=%s is not known to the exchange any more; it keeps its state", order.client_order_id)
+            ledger.note_negative(order, now=clock.now())
+            return
+        report = found
+    order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
+
+
+def _find_in_history(deal: DealView, order: OrderView, provider: ExchangeProvider) -> OrderReport | None:
+    since = order.submitted_at or order.created_at
+    for report in provider.orders_since(deal.rules.symbol, since):
+        if report.exchange_order_id == order.exchange_order_id or report.client_order_id == order.client_order_id:
+            return report
+    return None
+
+
+def order_cancel(
+    deal: DealView, order: OrderView, reason: str, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock
+) -> None:
+    """Ask for a cancel and read the answer: it may be that the order was filled."""
+    ledger.request_cancel(order, reason=reason, now=clock.now())
+    try:
+        report = provider.cancel_order(ref_of(deal, order))
+    except (OrderNotFound, OrderRejected, OutcomeUnknown) as exc:
+        logger.info("cancel of order=%s gave no answer (%s); reading it back", order.client_order_id, exc)
+        order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)
+        return
+    order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
+    if order.pair_id is not None:
+        partner = pair_of(deal, order)
+        if not partner.is_final:  # cancelling one leg cancels both
+            order_ask(deal, partner, ledger=ledger, provider=provider, clock=clock)

@@ -1,0 +1,218 @@
+"""Frozen pictures of the ledger and of the market, so that decisions can be pure functions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from algo.models import CloseReason, DealStatus, Role
+from providers.clock import Clock
+from providers.types import (
+    ZERO,
+    Capabilities,
+    MarketRules,
+    OrderStatus,
+    OrderType,
+    ProtectionMode,
+    Side,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OrderView:
+    """One order as the ledger knows it. `booked` is the sum of its fills; `fee_base` the part of its fee in base."""
+
+    id: int
+    role: Role
+    leg: int
+    side: Side
+    type: OrderType
+    status: OrderStatus
+    quantity: Decimal
+    client_order_id: str
+    created_at: datetime
+    exchange_order_id: str | None = None
+    price: Decimal | None = None
+    stop_price: Decimal | None = None
+    filled: Decimal = ZERO
+    booked: Decimal = ZERO
+    fee_base: Decimal = ZERO
+    average_price: Decimal | None = None
+    attempts: int = 0
+    pair_id: int | None = None
+    reason: str = ""
+    cancel_requested_at: datetime | None = None
+    unknown_since: datetime | None = None
+    negative_at: datetime | None = None
+    submitted_at: datetime | None = None
+    accepted_at: datetime | None = None
+    checked_at: datetime | None = None
+    closed_at: datetime | None = None
+
+    @property
+    def is_final(self) -> bool:
+        return self.status.is_final
+
+    @property
+    def is_working(self) -> bool:
+        """Confirmed by the exchange and not ended."""
+        return self.status in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
+
+    @property
+    def is_unknown(self) -> bool:
+        """Sent, or about to be when its sender died: only the exchange can tell."""
+        return self.status is OrderStatus.SUBMITTED
+
+    @property
+    def remaining(self) -> Decimal:
+        return self.quantity - self.filled
+
+    @property
+    def is_settled(self) -> bool:
+        """Ended, and every fill the exchange reported is booked."""
+        return self.is_final and self.booked >= self.filled
+
+
+@dataclass(frozen=True, slots=True)
+class DealView:
+    """One deal with its orders, oldest first."""
+
+    id: int
+    side: Side
+    status: DealStatus
+    mode: ProtectionMode
+    rules: MarketRules
+    capabilities: Capabilities
+    planned_quantity: Decimal
+    planned_price: Decimal
+    stop_percent: Decimal
+    target_percent: Decimal
+    initial_stop_price: Decimal
+    stop_price: Decimal
+    target_price: Decimal
+    created_at: datetime
+    trailing_percent: Decimal = ZERO
+    trailing_step_percent: Decimal = ZERO
+    best_price: Decimal | None = None
+    exit_reason: CloseReason | None = None
+    entry_price: Decimal | None = None
+    swapped_at: datetime | None = None
+    crossed_at: datetime | None = None
+    trailed_at: datetime | None = None
+    orders: tuple[OrderView, ...] = ()
+
+    @property
+    def exit_side(self) -> Side:
+        return self.side.opposite
+
+    @property
+    def position(self) -> Decimal:
+        """Base still to be closed. A long deal owns what its fills left after fees in base; a short deal owes what it
+        sold, whatever fee the buying back costs."""
+        entered = sum((order.filled for order in self.orders if order.role == Role.ENTRY), ZERO)
+        exited = sum((order.filled for order in self.orders if order.role != Role.ENTRY), ZERO)
+        fees = sum((order.fee_base for order in self.orders), ZERO) if self.side is Side.BUY else ZERO
+        return entered - fees - exited
+
+    @property
+    def closable(self) -> Decimal:
+        """The position on the step grid: what an exit can be sent for."""
+        return self.rules.round_quantity(max(self.position, ZERO))
+
+    def is_dust(self, price: Decimal) -> bool:
+        """Whether the exchange would refuse to trade what is left."""
+        quantity = self.closable
+        return quantity <= 0 or quantity < self.rules.min_quantity or quantity * price < self.rules.min_notional
+
+    def live(self, *roles: Role) -> tuple[OrderView, ...]:
+        """Orders of these roles that have not ended, oldest first."""
+        return tuple(order for order in self.orders if order.role in roles and not order.is_final)
+
+    def last(self, role: Role) -> OrderView | None:
+        found = [order for order in self.orders if order.role == role]
+        return found[-1] if found else None
+
+    def is_protected(self, price: Decimal) -> bool:
+        """Whether all of the position is under a live stop or an active exit, confirmed and read back."""
+        if self.is_dust(price):
+            return True
+        roles = {Role.STOP, Role.EXIT}
+        if self.mode is ProtectionMode.LOCKING_STOPS:
+            roles.add(Role.TARGET)  # only ever placed at the market, while the stop makes way
+        cover = [
+            order.remaining
+            for order in self.orders
+            if order.role in roles and order.is_working and order.checked_at is not None
+        ]
+        return bool(cover) and max(cover) >= self.closable * Decimal("0.995")
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """Where the market is. `last` is what triggers stops; None where it was not asked for."""
+
+    bid: Decimal
+    ask: Decimal
+    as_of: datetime
+    last: Decimal | None = None
+
+    def closing_price(self, exit_side: Side) -> Decimal:
+        """What closing would get now: the bid for a sale, the ask for a purchase."""
+        return self.bid if exit_side is Side.SELL else self.ask
+
+    def trigger_price(self, exit_side: Side) -> Decimal:
+        return self.last if self.last is not None else self.closing_price(exit_side)
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What the switches allow. Protection is not among the things they can forbid."""
+
+    entries_allowed: bool = True
+    flatten: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Budgets:
+    """Deadlines in platform time. They bound networks and processes, so they are wall seconds scaled by the clock."""
+
+    entry_max_age: timedelta
+    send_deadline: timedelta
+    work_patience: timedelta
+    stop_patience: timedelta
+    swap_patience: timedelta
+    swap_pause: timedelta
+    poll_working: timedelta
+    poll_resting: timedelta
+    settle_entry: timedelta
+    settle_other: timedelta
+    negatives_apart: timedelta
+    trail_interval: timedelta
+    retry_base: timedelta
+    retry_cap: timedelta
+    quote_max_age: timedelta
+    quarantine: timedelta
+
+    @classmethod
+    def of(cls, clock: Clock) -> Budgets:
+        """The defaults of the design, in seconds on the wall."""
+        return cls(
+            entry_max_age=clock.wall(20),
+            send_deadline=clock.wall(2),
+            work_patience=clock.wall(3),
+            stop_patience=clock.wall(3),
+            swap_patience=clock.wall(5),
+            swap_pause=clock.wall(15),
+            poll_working=clock.wall(1),
+            poll_resting=clock.wall(5),
+            settle_entry=clock.wall(45),
+            settle_other=clock.wall(7),
+            negatives_apart=clock.wall(2),
+            trail_interval=clock.wall(10),
+            retry_base=clock.wall(1),
+            retry_cap=clock.wall(30),
+            quote_max_age=clock.wall(10),
+            quarantine=clock.wall(150),
+        )

@@ -1,0 +1,124 @@
+"""Celery tasks: ids in, one call. Each is safe to run twice, late or never: the guardian needs none of them."""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+
+from celery import shared_task
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Exists, OuterRef, Q
+from kombu.exceptions import OperationalError as BrokerError
+
+from algo.exchanges import CLOCK, account_provider, public_provider
+from algo.execution.advance import advance
+from algo.execution.entries import due_groups, evaluate_group
+from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Decision, Heartbeat, Market, Provider
+from algo.notifications.outbox import outbox_deliver
+from algo.notifications.webhook import event_send, send_webhook_notification
+from algo.services.markets import markets_refresh
+from providers.errors import ProviderError
+from providers.types import Resolution
+
+logger = logging.getLogger("algo.tasks")
+
+JOURNAL_KEPT = timedelta(days=30)
+
+__all__ = [
+    "advance_account",
+    "deliver_outbox",
+    "evaluate_strategies",
+    "prune_journal",
+    "refresh_markets",
+    "run_strategies",
+    "send_webhook_notification",
+    "sweep_accounts",
+]
+
+
+@shared_task(queue="strategies")
+def run_strategies() -> int:
+    """Beat's tick: find the strategies whose next candle has closed and hand each group on. Returns the groups."""
+    now = CLOCK.now()
+    Heartbeat.objects.update_or_create(name="beat", defaults={"at": now})
+    groups = due_groups(now)
+    for group in groups:
+        evaluate_strategies.delay(group.data_market_id, group.resolution.value, list(group.config_ids))
+    return len(groups)
+
+
+@shared_task(queue="strategies")
+def evaluate_strategies(data_market_id: int, resolution: str, config_ids: list[int]) -> None:
+    """Let one group of strategies decide over its newest closed candle."""
+    market = Market.objects.get(pk=data_market_id)
+    try:
+        outcomes = evaluate_group(
+            market,
+            Resolution(resolution),
+            config_ids,
+            data_provider=public_provider(market.provider),
+            book_provider=public_provider,
+            account_provider=account_provider,
+            clock=CLOCK,
+            on_planned=_hint,
+        )
+    except ProviderError as exc:
+        logger.warning("%scandles of %s not read: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, exc)
+        return
+    if outcomes:
+        logger.info("%s%s outcomes=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, ",".join(outcomes))
+
+
+def _hint(account_id: int) -> None:
+    """Tell a worker that there is something to send. A lost hint costs a second: the guardian looks anyway."""
+
+    def send() -> None:
+        try:
+            advance_account.delay(account_id)
+        except BrokerError as exc:
+            logger.warning("hint not sent account=%s why=%s", account_id, exc)
+
+    transaction.on_commit(send)
+
+
+@shared_task(queue="orders")
+def advance_account(account_id: int) -> str:
+    """The hint: do what is due for one account now."""
+    account = Account.objects.get(pk=account_id)
+    return advance(account, account_provider(account), CLOCK)
+
+
+@shared_task(queue="orders")
+def sweep_accounts() -> int:
+    """Beat's sweep over every account with something live, or not reconciled for a while. Returns how many."""
+    live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
+    stale = Q(reconciled_at=None) | Q(reconciled_at__lt=CLOCK.now() - CLOCK.wall(60))
+    due = Account.objects.exclude(state=AccountState.STOPPED).filter(Q(Exists(live)) | stale)
+    ids = list(due.values_list("pk", flat=True))
+    for pk in ids:
+        advance_account.delay(pk)
+    return len(ids)
+
+
+@shared_task(queue="market_data")
+def refresh_markets() -> None:
+    """Rules change without notice: read them again. An exchange that does not answer keeps its old ones."""
+    for name in Provider.values:
+        try:
+            markets_refresh(public_provider(name), now=CLOCK.now())
+        except ProviderError as exc:
+            logger.warning("markets of %s not refreshed: %s", name, exc)
+
+
+@shared_task(queue="market_data")
+def prune_journal() -> int:
+    """Drop journal rows that said nothing and are older than a month. Signals and deals are kept for ever."""
+    old = Decision.objects.filter(decided_at__lt=CLOCK.now() - JOURNAL_KEPT, outcome="no_signal")
+    return old.delete()[0]
+
+
+@shared_task(queue="notifications")
+def deliver_outbox() -> int:
+    """Tell the world what happened, once it has happened. Returns how many events were delivered."""
+    return outbox_deliver(CLOCK.now(), event_send, speed=CLOCK.speed)
