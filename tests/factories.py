@@ -34,8 +34,9 @@ NOBITEX_LIKE = Capabilities(oco=True, stop_market=True, stop_limit=True, finds_c
 _numbers = itertools.count(1)
 
 
-def make_user(username: str = "", *, password: str = "correct horse battery", **fields: Any) -> Any:
-    """An ordinary user; `is_staff=True, is_superuser=True` for the admin."""
+def make_user(username: str = "", *, password: str | None = None, **fields: Any) -> Any:
+    """An ordinary user, without a password unless one is given (hashing it takes its time); `is_staff=True,
+    is_superuser=True` for the admin."""
     return get_user_model().objects.create_user(username or f"user{next(_numbers)}", password=password, **fields)
 
 

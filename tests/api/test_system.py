@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from django.core.management import call_command
+from django.db import OperationalError
+from rest_framework.test import APIClient
+
+from algo.api import views
+from algo.models import Heartbeat
+from algo.selectors.health import heartbeat_ages
+from tests.factories import NOW
+
+pytestmark = pytest.mark.django_db
+
+
+def test_health_tells_how_old_each_heartbeat_is():
+    Heartbeat.objects.create(name="guardian", at=datetime.now(UTC) - timedelta(seconds=30))
+    answer = APIClient().get("/api/v1/system/health").json()
+    assert (answer["status"], answer["database"]) == ("ok", True)
+    [beat] = answer["heartbeats"]
+    assert beat["name"] == "guardian"
+    assert 29 < beat["age_seconds"] < 40
+
+
+def test_ages_are_wall_seconds_in_a_fast_replay():
+    Heartbeat.objects.create(name="guardian", at=NOW - timedelta(seconds=120))
+    assert heartbeat_ages(NOW, speed=60) == {"guardian": 2.0}
+
+
+def test_health_is_503_without_a_database(monkeypatch):
+    def fail(*_, **__):
+        raise OperationalError("password=secret")
+
+    monkeypatch.setattr(views, "heartbeat_ages", fail)
+    answer = APIClient().get("/api/v1/system/health")
+    assert answer.status_code == 503
+    assert answer.json() == {"status": "unavailable", "database": False, "heartbeats": []}
+
+
+def test_schema_is_complete_without_warnings(tmp_path):
+    target = tmp_path / "schema.yml"
+    call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
+    text = target.read_text()
+    for name in ("deals", "orders", "fills", "signals", "strategies"):
+        assert f"/api/v1/{name}/:" in text
+        assert f"/api/v1/{name}/{{id}}/:" in text
+    assert "/api/v1/auth/login/:" in text
+    assert "api_key" not in text
+
+
+def test_documentation_needs_nothing_from_elsewhere():
+    for address in ("/api/", "/api/redoc/"):
+        page = APIClient().get(address).content.decode()
+        assert "https://" not in page
+        assert "drf_spectacular_sidecar" in page
