@@ -59,6 +59,12 @@ def use_django_logging(**_: Any) -> None:
 @worker_process_init.connect
 def warm_up(**_: Any) -> None:
     """Compile the indicators before the first candle closes, not while it waits."""
-    from algo.strategies.strategy_factory import warm_up as warm_up_strategies  # noqa: PLC0415
+    import numpy as np  # noqa: PLC0415
 
-    warm_up_strategies()
+    from algo.strategies.interface import Candles, MarketData  # noqa: PLC0415
+    from algo.strategies.strategy_factory import STRATEGIES  # noqa: PLC0415
+
+    times, flat = np.arange(300, dtype=np.int64) * 60, np.ones(300)
+    candles = Candles(times, flat, flat, flat, flat, flat)
+    for strategy in STRATEGIES.values():
+        strategy().execute(MarketData(candles))
