@@ -77,7 +77,7 @@ class ScriptedExchange:
         self._server.shutdown()
         self._server.server_close()
 
-    def _handler(outer) -> type[BaseHTTPRequestHandler]:  # noqa: N805 - `self` is the handler below
+    def _handler(outer) -> type[BaseHTTPRequestHandler]:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
             wbufsize = -1  # one packet per answer

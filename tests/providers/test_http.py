@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import time
 import tomllib
-from email.utils import format_datetime
 from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
@@ -56,7 +56,7 @@ def outcome(http: HttpSession, endpoint: Endpoint) -> type[ProviderError] | None
 HTML = Reply(b"<html>bad gateway</html>", 502, kind="text/html")
 
 CLASSES = [
-    # what the wire does                                  a write that was sent      a read            requests of a read
+    # what the wire does, what a write makes of it, what a read makes of it, how often a read is sent
     ("reset after the request", Reply(mode="reset"), OutcomeUnknown, Unavailable, 3),
     ("no answer", Reply(mode="silent"), OutcomeUnknown, Unavailable, 3),
     ("a body that trickles", Reply({"x": "y" * 400}, mode="trickle"), OutcomeUnknown, Unavailable, 3),
@@ -84,10 +84,11 @@ CLASSES = [
 ]
 
 
-@pytest.mark.parametrize(("name", "reply", "write", "read", "reads"), CLASSES, ids=[row[0] for row in CLASSES])
+@pytest.mark.parametrize(
+    ("reply", "write", "read", "reads"), [row[1:] for row in CLASSES], ids=[row[0] for row in CLASSES]
+)
 def test_each_outcome_of_the_wire_has_one_class(
     exchange: ScriptedExchange,
-    name: str,
     reply: Reply,
     write: type[ProviderError] | None,
     read: type[ProviderError] | None,
@@ -213,7 +214,8 @@ def test_a_wait_may_be_a_date() -> None:
 
 
 @pytest.mark.parametrize(
-    ("reply", "seconds"), [(Reply({"backOff": 12}, 429), 12), (Reply({}, 429, {"Retry-After": "7"}), 7), (Reply({}, 429), 10)]
+    ("reply", "seconds"),
+    [(Reply({"backOff": 12}, 429), 12), (Reply({}, 429, {"Retry-After": "7"}), 7), (Reply({}, 429), 10)],
 )
 def test_after_a_429_nothing_is_sent_until_the_wait_is_over(
     exchange: ScriptedExchange, reply: Reply, seconds: float
@@ -299,7 +301,9 @@ def test_refusals_without_a_stated_wait_double_and_exits_come_first_afterwards()
 def test_the_exchange_knows_better_how_much_is_left(exchange: ScriptedExchange) -> None:
     exchange.replies(Reply({"ok": 1}, headers={"X-RateLimit-Remaining": "0"}))
     clock = FakeTime()
-    http = session(exchange.url, budget=InProcessBudget({"default": Limit(6, 60)}, monotonic=clock.monotonic, sleep=clock.sleep))
+    http = session(
+        exchange.url, budget=InProcessBudget({"default": Limit(6, 60)}, monotonic=clock.monotonic, sleep=clock.sleep)
+    )
     assert outcome(http, READ) is None
     assert outcome(http, READ) is RateLimited
 
@@ -328,7 +332,9 @@ def test_a_call_can_be_declared_an_exit() -> None:
 # --- secrets ---
 
 
-@pytest.mark.parametrize("reply", [Reply({"echo": SECRET}, 500), Reply({"m": SECRET}, 401), Reply(mode="reset"), Reply({"k": 1})])
+@pytest.mark.parametrize(
+    "reply", [Reply({"echo": SECRET}, 500), Reply({"m": SECRET}, 401), Reply(mode="reset"), Reply({"k": 1})]
+)
 def test_a_key_is_in_no_log_line_no_exception_and_no_repr(
     exchange: ScriptedExchange, reply: Reply, caplog: pytest.LogCaptureFixture
 ) -> None:
