@@ -1,0 +1,231 @@
+"""Whatever an exchange answers, a client returns values of the vocabulary or raises one of our errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from providers.errors import OutcomeUnknown, ProviderError
+from providers.http import Endpoint, HttpSession, InProcessBudget, Limit, _decode
+from providers.nobitex.client import NobitexClient
+from providers.types import (
+    OcoRequest,
+    OrderRef,
+    OrderReport,
+    OrderRequest,
+    OrderStatus,
+    OrderType,
+    Resolution,
+    Side,
+)
+
+FREE = InProcessBudget({"default": Limit(10**9, 1.0)})
+
+
+class Canned:
+    """Stands where requests' response stands: the transport is proved elsewhere, on sockets."""
+
+    def __init__(self, status: int, content: bytes) -> None:
+        self.status_code, self.content, self.headers = status, content, {"Content-Type": "application/json"}
+
+
+def canned(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes) -> None:
+    def send(self: HttpSession, endpoint: Endpoint, *request: Any) -> tuple[Canned, bytes]:
+        return Canned(status, content), content
+
+    monkeypatch.setattr(HttpSession, "_send", send)
+
+
+def client_of(name: str) -> Any:
+    cls = {"wallex": WallexClient, "nobitex": NobitexClient}[name]
+    client = cls("http://127.0.0.1:9", api_key="0123456789abcdef", budget=FREE)
+    client._http._sleep = lambda seconds: None
+    return client
+
+
+SYMBOL = {"wallex": "USDTTMN", "nobitex": "BTCIRT"}
+
+
+def calls(name: str) -> dict[str, Callable[[Any], Any]]:
+    symbol, one = SYMBOL[name], Decimal(1)
+    request = OrderRequest("T1ABC", symbol, Side.SELL, OrderType.LIMIT, one, price=one)
+    oco = OcoRequest("T1ABC", symbol, Side.SELL, one, one, one, one)
+    ref = OrderRef(symbol, "T1ABC", "26" if name == "nobitex" else None)
+    report = OrderReport(symbol, Side.SELL, OrderStatus.FILLED, one, one, "T1ABC", "26")
+    return {
+        "markets": lambda c: c.markets(),
+        "candles": lambda c: c.candles(symbol, Resolution.H1, START, START + timedelta(hours=5)),
+        "order_book": lambda c: c.order_book(symbol),
+        "last_price": lambda c: c.last_price(symbol),
+        "balances": lambda c: c.balances(),
+        "fetch_order": lambda c: c.fetch_order(ref),
+        "fetch_fills": lambda c: c.fetch_fills(report),
+        "open_orders": lambda c: c.open_orders(),
+        "orders_since": lambda c: c.orders_since(symbol, START),
+        "own_trades": lambda c: c.own_trades(symbol, START),
+        "create_order": lambda c: c.create_order(request),
+        "create_oco": lambda c: c.create_oco(oco),
+        "cancel_order": lambda c: c.cancel_order(ref),
+    }
+
+
+NASTY_NUMBERS = [True, "1e400", "0E-10", "9" * 40, -1, 10**30, 1e300, 1767225600, 26, "NaN", "-", "market"]
+NASTY_TEXTS = [
+    "",
+    "\x00\ud800",
+    "2026-01-01T00:00:00Z",
+    "0001-01-01T00:00:00+14:00",
+    "ok",
+    "failed",
+    "USDTTMN",
+    "T1ABC",
+]
+NASTY = st.sampled_from([None, [], {}, *NASTY_NUMBERS, *NASTY_TEXTS])
+CHART = {"s": "ok", "t": [1767225600, 1767229200], **{name: ["1", "2"] for name in "ohlcv"}}
+TRADE = {
+    "id": 1,
+    "orderId": 26,
+    "time": 1,
+    "timestamp": "2026-01-01T00:00:00Z",
+    "type": "sell",
+    "price": "1",
+    "amount": "1",
+}
+TRADE |= {"fee": "0", "quantity": "1", "symbol": "USDTTMN", "isBuyer": True, "volume": "1"}
+MARKET = {"symbol": "USDTTMN", "baseAsset": "USDT", "quoteAsset": "TMN", "stepSize": 2, "tickSize": 0, "minQty": 1}
+WALLET = {"asset": "TMN", "value": "1", "locked": "0", "balance": "1", "blocked": "0"}
+GOOD: dict[str, dict[str, Any]] = {
+    "wallex": {
+        "success": True,
+        "code": 422,
+        "result": order(executedQty="1", fills=[fill("1", "1", 1)])
+        | {"orders": [order()], "symbols": {"USDTTMN": MARKET | {"minNotional": 1}}, "balances": {"TMN": WALLET}}
+        | {"latestTrades": [TRADE], "AccountLatestTrades": [TRADE], "error_code": [1003]}
+        | {
+            "ask": [{"price": "2", "quantity": 1}],
+            "bid": [{"price": 1, "quantity": "1"}],
+            "USDTTMN": {"takerFeeRate": "0", "makerFeeRate": "0"},
+        },
+        **CHART,
+    },
+    "nobitex": {
+        "status": "ok",
+        "code": "BadPrice",
+        "order": nobitex_order(),
+        "orders": [nobitex_order(pairId=27), nobitex_order(id=27, execution="Limit", param1=...)],
+        "trades": [TRADE],
+        "wallets": {"RLS": WALLET},
+        "stats": {"btc-rls": {"isClosed": False}},
+        "profile": {"options": {"fee": "0.2"}},
+        "coins": [{"coin": "btc", "name": "Bitcoin"}],
+        "nobitex": {"minOrders": {"rls": "1"}, "amountPrecisions": {"BTCIRT": "1"}, "pricePrecisions": {"BTCIRT": "1"}},
+        "lastUpdate": 1767225600000,
+        "lastTradePrice": "10",
+        "asks": [["2", "1"]],
+        "bids": [["1", "1"]],
+        **CHART,
+    },
+}
+
+
+def paths(node: Any, at: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    items = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in items:
+        yield (*at, key)
+        yield from paths(value, (*at, key))
+
+
+def damaged(payload: Any, path: tuple[Any, ...], value: Any) -> Any:
+    copy = json.loads(json.dumps(payload))
+    node = copy
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return copy
+
+
+PATHS = {name: list(paths(payload)) for name, payload in GOOD.items()}
+CASES = [(name, call) for name in GOOD for call in calls(name)]
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+def attempt(name: str, call: str) -> None:
+    try:
+        calls(name)[call](client_of(name))
+    except OutcomeUnknown:
+        assert call in ("create_order", "create_oco", "cancel_order"), "a read has no outcome"
+    except ProviderError:
+        pass
+
+
+@pytest.mark.parametrize(("name", "call"), CASES)
+@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@given(data=st.data(), status=st.sampled_from([200, 200, 200, 201, 400, 404, 422]))
+def test_a_damaged_answer_gives_values_or_our_errors(
+    monkeypatch: pytest.MonkeyPatch, name: str, call: str, data: st.DataObject, status: int
+) -> None:
+    payload = GOOD[name]
+    for _ in range(data.draw(st.integers(1, 3))):
+        path = data.draw(st.sampled_from(PATHS[name]))
+        try:
+            payload = damaged(payload, path, data.draw(NASTY))
+        except (KeyError, IndexError, TypeError):
+            continue  # an earlier blow took this branch away
+    canned(monkeypatch, status, json.dumps(payload).encode())
+    attempt(name, call)
+
+
+@pytest.mark.parametrize(("name", "call"), CASES)
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@given(payload=json_values, status=st.sampled_from([200, 400, 404, 422]))
+def test_any_json_at_all_gives_values_or_our_errors(
+    monkeypatch: pytest.MonkeyPatch, name: str, call: str, payload: Any, status: int
+) -> None:
+    canned(monkeypatch, status, json.dumps(payload).encode())
+    attempt(name, call)
+
+
+@pytest.mark.parametrize(("name", "call"), CASES)
+def test_an_answer_nested_deep_in_an_unknown_field(monkeypatch: pytest.MonkeyPatch, name: str, call: str) -> None:
+    deep: list[Any] = []
+    for _ in range(400):
+        deep = [deep]
+    payload = json.loads(json.dumps(GOOD[name]))
+    for row in (payload.get("order"), payload.get("result"), *(payload.get("orders") or [])):
+        if row:
+            row["unknown"] = deep
+    canned(monkeypatch, 200, json.dumps(payload).encode())
+    attempt(name, call)
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_at_all_are_json_or_a_named_problem(content: bytes) -> None:
+    payload, problem = _decode(Canned(200, content), content)  # type: ignore[arg-type]
+    assert problem in ("", "the body is not JSON")
+    assert payload is None or not problem
+
+
+@pytest.mark.parametrize("name", list(GOOD))
+def test_the_undamaged_answer_is_understood_by_most_calls(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Otherwise the damage above would prove nothing."""
+    canned(monkeypatch, 200, json.dumps(GOOD[name]).encode())
+    understood = []
+    for call, make in calls(name).items():
+        try:
+            make(client_of(name))
+        except ProviderError:
+            continue
+        understood.append(call)
+    reads = {"markets", "candles", "order_book", "last_price", "balances", "fetch_order", "open_orders", "orders_since"}
+    assert reads | {"own_trades", "fetch_fills"} <= set(understood)

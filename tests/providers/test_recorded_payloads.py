@@ -1,0 +1,211 @@
+"""Payloads captured from the exchanges, and the samples of their documents, read by the real schemas and mapping."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from providers.errors import OrderRejected, RejectReason
+from providers.http import Answer, to_json_number
+from providers.nobitex import client as nobitex_client
+from providers.nobitex import mapping as nobitex
+from providers.nobitex import schemas as nobitex_wire
+from providers.nobitex.mapping import Currencies, Pair
+from providers.types import OrderStatus, OrderType
+from providers.wallex import client as wallex_client
+from providers.wallex import mapping as wallex
+from providers.wallex import schemas as wallex_wire
+from providers.wire import UdfHistory, parse, to_candles
+
+RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def load(path: Path) -> Any:
+    return json.loads(path.read_text(), parse_float=to_json_number)
+
+
+@pytest.fixture
+def data(shared: Path) -> Path:
+    return shared / "data"
+
+
+# --- Wallex ---
+
+
+@pytest.mark.parametrize("name", ["captured/wallex/v1_depth_BTCTMN.json", "documented/wallex/depth_BTCUSDT.json"])
+def test_wallex_books(data: Path, name: str) -> None:
+    payload = load(data / name)
+    book = wallex.to_book("X", parse(wallex_wire.DepthSchema, payload["result"]), RECEIVED)
+    assert book.is_usable
+    assert len(book.asks) == len(payload["result"]["ask"])
+
+
+def test_wallex_book_of_a_live_capture_in_toman(data: Path) -> None:
+    payload = load(data / "captured/wallex/v1_depth_BTCTMN.json")
+    book = wallex.to_book("BTCTMN", parse(wallex_wire.DepthSchema, payload["result"]), RECEIVED)
+    assert book.best_ask == 6322171997
+    assert book.asks[0].quantity == Decimal("0.006156")
+
+
+def test_wallex_markets_and_their_decimals(data: Path) -> None:
+    symbols = load(data / "documented/wallex/markets.json")["result"]["symbols"]
+    rules = wallex.to_rules(parse(wallex_wire.MarketSchema, symbols["BTCUSDT"]), wallex.DOCUMENTED_FEES)
+    assert (rules.tick_size, rules.step_size, rules.min_notional) == (Decimal("0.01"), Decimal("0.000001"), 10)
+
+
+@pytest.mark.parametrize("name", ["orders_get", "orders_post", "openOrders"])
+def test_wallex_orders(data: Path, name: str) -> None:
+    result = load(data / f"documented/wallex/account_{name}.json")["result"]
+    rows = wallex_client._order_rows(result) if name == "openOrders" else [result]
+    reports = [wallex.to_report(parse(wallex_wire.OrderSchema, row), row) for row in rows]
+    assert [report.status for report in reports] == [OrderStatus.OPEN]
+    assert reports[0].average_price is None, "the sample's executedPrice is of no execution"
+
+
+def test_wallex_own_trades_and_public_trades(data: Path) -> None:
+    rows = load(data / "documented/wallex/account_trades.json")["result"]["AccountLatestTrades"]
+    fills = wallex.to_account_fills([parse(wallex_wire.AccountTradeSchema, row) for row in rows])
+    assert (fills[0].fee_asset, fills[0].fee) == ("PAXG", Decimal("0.000009702"))
+    public = load(data / "documented/wallex/trades_BTCUSDT.json")["result"]["latestTrades"]
+    assert {parse(wallex_wire.TradeSchema, row).price for row in public} == {21100}
+
+
+def test_wallex_balances(data: Path) -> None:
+    balances = load(data / "documented/wallex/account_balances.json")["result"]["balances"]
+    found = [wallex.to_balance(parse(wallex_wire.BalanceSchema, balance)) for balance in balances.values()]
+    assert {balance.asset: balance.available for balance in found} == {"TMN": 10_000_000, "USDT": 10}
+
+
+def test_wallex_fees_in_the_documents_verbatim_text(data: Path) -> None:
+    """The sample is no JSON (a list with keys, and an ellipsis): its one entry is."""
+    text = (data / "documented/wallex/account_fee.txt").read_text()
+    entry = re.search(r'"BTCTMN":\s*(\{.*?\})', text, re.DOTALL)
+    assert entry
+    fee = parse(wallex_wire.FeeSchema, json.loads(entry[1], parse_float=to_json_number))
+    assert fee.takerFeeRate == Decimal("0.002")
+
+
+def test_wallex_candles(data: Path) -> None:
+    candles = to_candles(parse(UdfHistory, load(data / "documented/wallex/udf_history_BTCTMN_60.json")))
+    assert [candle.close for candle in candles] == [948896452, 960015360]
+    assert candles[0].open_time == datetime(2022, 6, 4, 14, tzinfo=UTC)
+
+
+# --- Nobitex ---
+
+
+@pytest.mark.parametrize("folder", ["captured", "documented"])
+def test_nobitex_books_are_rial_on_the_wire(data: Path, folder: str) -> None:
+    payload = load(data / f"{folder}/nobitex/v3_orderbook_BTCIRT.json")
+    book = nobitex.to_book("BTCIRT", parse(nobitex_wire.OrderBookSchema, payload))
+    assert book.is_usable
+    assert book.best_ask == Decimal(payload["asks"][0][0]) / 10
+    assert book.last_price == Decimal(payload["lastTradePrice"]) / 10
+
+
+def test_nobitex_books_of_all_markets(data: Path) -> None:
+    payload = load(data / "documented/nobitex/v3_orderbook_all.json")
+    books = [parse(nobitex_wire.OrderBookSchema, entry) for entry in payload.values() if isinstance(entry, dict)]
+    assert [book.lastTradePrice for book in books] == [None, None]
+
+
+def test_nobitex_candles_are_toman_and_stats_of_the_same_moment_rial(data: Path) -> None:
+    candles = to_candles(parse(UdfHistory, load(data / "captured/nobitex/udf_history_BTCIRT_5_trimmed.json")))
+    stats = load(data / "captured/nobitex/market_stats_btc-rls_trimmed.json")["stats"]["btc-rls"]
+    latest = Pair("BTC", "IRT").from_wire(Decimal(stats["latest"]))
+    assert abs(candles[-1].close / latest - 1) < Decimal("0.01")
+
+
+@pytest.mark.parametrize(
+    ("name", "count"),
+    [("captured/nobitex/udf_history_BTCUSDT_5_trimmed", 3), ("documented/nobitex/udf_history_BTCIRT_D", 2)],
+)
+def test_nobitex_candles(data: Path, name: str, count: int) -> None:
+    candles = to_candles(parse(UdfHistory, load(data / f"{name}.json")))
+    assert len(candles) == count
+    assert all(candle.low <= candle.close <= candle.high for candle in candles)
+
+
+def test_nobitex_days_open_at_midnight_in_tehran(data: Path) -> None:
+    candles = to_candles(parse(UdfHistory, load(data / "documented/nobitex/udf_history_BTCIRT_D.json")))
+    assert candles[0].open_time == datetime(2019, 7, 2, 19, 30, tzinfo=UTC)
+
+
+def test_nobitex_charts_without_candles(data: Path) -> None:
+    for name, status in [("no_data", "no_data"), ("error_resolution", "error")]:
+        assert parse(UdfHistory, load(data / f"documented/nobitex/udf_history_{name}.json")).s == status
+
+
+def test_nobitex_options(data: Path) -> None:
+    options = parse(nobitex_wire.OptionsSchema, load(data / "documented/nobitex/v2_options.json"))
+    rules = {rule.symbol: rule for rule in nobitex.to_rules(options, {}, nobitex.DOCUMENTED_FEES)}
+    assert set(rules) == {"BTCIRT", "BTCUSDT", "ETHIRT"}
+    assert (rules["BTCIRT"].tick_size, rules["BTCIRT"].min_notional) == (1, 300_000)
+    assert Currencies(options.coins).code("﷼") == "IRT"
+
+
+def test_nobitex_stats_of_every_capture(data: Path) -> None:
+    files = [*data.glob("captured/nobitex/market_stats_*.json"), data / "documented/nobitex/market_stats.json"]
+    assert len(files) == 5
+    for file in files:
+        assert not any(entry.isClosed for entry in nobitex_client._stats(Answer(200, load(file))).values())
+
+
+ORDERS = [
+    ("orders_add_limit", OrderStatus.OPEN, "BTCIRT", None),
+    ("orders_add_stop_market", OrderStatus.OPEN, "DOGEIRT", OrderType.STOP_MARKET),
+    ("orders_status", OrderStatus.OPEN, "LITECOINIRT", None),
+    ("orders_update_status_cancel", OrderStatus.CANCELED, "USDTIRT", OrderType.MARKET),
+]
+
+
+@pytest.mark.parametrize(("name", "status", "symbol", "kind"), ORDERS)
+def test_nobitex_orders(data: Path, name: str, status: OrderStatus, symbol: str, kind: OrderType | None) -> None:
+    raw = load(data / f"documented/nobitex/{name}.json")["order"]
+    wire = parse(nobitex_wire.OrderSchema, raw)
+    coins = [nobitex_wire.CoinSchema(coin="btc", name="Bitcoin")]
+    report = nobitex.to_report(wire, raw, nobitex.pair_of(wire, Currencies(coins)))
+    assert (report.status, report.symbol, report.type, report.filled_quantity) == (status, symbol, kind, 0)
+    assert json.loads(json.dumps(report.raw))["id"] == raw["id"]
+
+
+def test_nobitex_list_and_oco(data: Path) -> None:
+    (row,) = load(data / "documented/nobitex/orders_list.json")["orders"]
+    report = nobitex.to_report(parse(nobitex_wire.OrderSchema, row), row, Pair("BTC", "USDT"))
+    assert (report.exchange_order_id, report.price, report.fee) == ("173546223", Decimal("9750.01"), 0)
+    rows = load(data / "documented/nobitex/orders_add_oco.json")["orders"]
+    legs = [nobitex.to_report(parse(nobitex_wire.OrderSchema, leg), leg, Pair("BTC", "USDT")) for leg in rows]
+    limit, stop = nobitex.oco_legs(legs)
+    assert (limit.exchange_order_id, stop.exchange_order_id, stop.stop_price) == ("27", "28", 42700)
+
+
+def test_nobitex_trades_and_wallets(data: Path) -> None:
+    (row,) = load(data / "documented/nobitex/trades_list_own.json")["trades"][:1]
+    fill = nobitex.to_fill(parse(nobitex_wire.OwnTradeSchema, row), Pair("USDT", "IRT"))
+    assert (fill.price, fill.fee_asset) == (31680, "IRT")
+    wallets = load(data / "documented/nobitex/v2_wallets.json")["wallets"]
+    found = [nobitex.to_balance(code, parse(nobitex_wire.WalletSchema, wallet)) for code, wallet in wallets.items()]
+    assert [(balance.asset, balance.total) for balance in found] == [("IRT", 0), ("BTC", 0)]
+    trades = load(data / "documented/nobitex/v2_trades.json")["trades"]
+    assert parse(nobitex_wire.TradeSchema, trades[0]).price == 1470000110
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [
+        ("BadPrice", RejectReason.PRICE_OUT_OF_BAND),
+        ("OverValueOrder", RejectReason.INSUFFICIENT_BALANCE),
+        ("ParseError", RejectReason.INVALID),
+    ],
+)
+def test_nobitex_refusals_of_live_captures(data: Path, name: str, reason: RejectReason) -> None:
+    answer = Answer(200, load(data / f"captured/nobitex/error_orders_add_{name}.json"))
+    with pytest.raises(OrderRejected) as caught:
+        nobitex_client._accepted(answer, is_stop=False)
+    assert (caught.value.reason, caught.value.code) == (reason, name)
