@@ -1,4 +1,4 @@
-"""The paper exchange as one ASGI application: `/wallex`, `/nobitex` and `/paper`, and the loop that moves the market."""
+"""The paper exchange as one ASGI application, `/wallex`, `/nobitex` and `/paper`, and the loop that moves the market."""
 
 from __future__ import annotations
 
@@ -8,10 +8,13 @@ import logging
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.routing import Mount
 
 from providers.paper.engine import Exchange
-from providers.paper.faces.common import RateLimiter, Seam
+from providers.paper.faces.common import JSON, RateLimiter, Seam
 from providers.paper.faces.control import Control
 from providers.paper.faces.nobitex import NobitexFace
 from providers.paper.faces.wallex import WallexFace
@@ -29,7 +32,8 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
         routes=[
             Mount("/wallex", routes=WallexFace(exchange, limiter).routes()),
             Mount("/nobitex", routes=NobitexFace(exchange, limiter).routes()),
-        ]
+        ],
+        exception_handlers={HTTPException: _gateway_error},
     )
     venues.router.redirect_slashes = False
     seam = Seam(venues)
@@ -50,6 +54,12 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
     app.state.seam = seam
     app.state.exchange = exchange
     return app
+
+
+async def _gateway_error(request: Request, exc: Exception) -> Response:
+    """Addresses that do not exist answer as Wallex' gateway does (wallex 1.3); Nobitex has its own page."""
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    return JSON({"message": exc.detail if isinstance(exc, HTTPException) else "Server Error"}, status)
 
 
 async def _beat(exchange: Exchange) -> None:

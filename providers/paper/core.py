@@ -6,10 +6,8 @@ Counterparty of every trade is the house, which quotes the synthetic depth: two 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_DOWN, Decimal, localcontext
-from itertools import count
 
 from providers.paper import rules
 from providers.paper.ledger import EXACT, FEES, HOUSE, OUTSIDE, Entry, Ledger, LedgerError, Posting
@@ -26,19 +24,8 @@ from providers.paper.orders import (
     UnknownOrder,
 )
 from providers.paper.profiles import MarketProfile, VenueProfile
+from providers.paper.records import Records
 from providers.types import ZERO, Balance, BookLevel, OrderType, Side
-
-
-@dataclass(slots=True)
-class Changes:
-    """What one operation did, for the store to write before the answer leaves."""
-
-    orders: dict[int, Order] = field(default_factory=dict)
-    trades: list[Trade] = field(default_factory=list)
-    entries: list[Entry] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.orders or self.trades or self.entries)
 
 
 class Venue:
@@ -48,17 +35,11 @@ class Venue:
         self.profile = profile
         self.ledger = Ledger()
         self.last: dict[str, Decimal] = {}
-        self.changes = Changes()
+        self.records = Records()
         self._books = books
-        self._orders: dict[int, Order] = {}
-        self._working: dict[int, Order] = {}
-        self._by_client_id: dict[tuple[str, str], list[Order]] = {}
-        self._trades: dict[str, list[Trade]] = {}
         self._opening: dict[str, dict[str, Decimal]] = {}
         self._consumed: dict[str, tuple[int, dict[Decimal, Decimal]]] = {}
         self._recent: dict[tuple[object, ...], datetime] = {}
-        self._order_ids = count(1)
-        self._trade_ids = count(1)
 
     # -- accounts ------------------------------------------------------------------------------------------------
 
@@ -92,8 +73,8 @@ class Venue:
     def locked(self, account: str, asset: str) -> Decimal:
         """What working orders hold."""
         total = ZERO
-        for order in self._working.values():
-            if order.account == account and order.lock_asset == asset:
+        for order in self.records.working(account=account):
+            if order.lock_asset == asset:
                 total = EXACT.add(total, order.lock)
         return total
 
@@ -102,30 +83,35 @@ class Venue:
 
     # -- reading orders ------------------------------------------------------------------------------------------
 
-    def orders(self, account: str) -> list[Order]:
+    def orders(self, account: str) -> Sequence[Order]:
         """All orders of an account, oldest first."""
-        return [order for order in self._orders.values() if order.account == account]
+        return self.records.of(account)
 
     def working_orders(self, account: str) -> list[Order]:
-        return [order for order in self._working.values() if order.account == account]
+        return self.records.working(account=account)
 
     def order(self, account: str, order_id: int) -> Order:
         """Raises `UnknownOrder`, also for other people's orders."""
-        order = self._orders.get(order_id)
-        if order is None or order.account != account:
-            raise UnknownOrder(str(order_id))
-        return order
+        return self.records.get(account, order_id)
 
     def order_by_client_id(self, account: str, client_id: str, *, working_only: bool = False) -> Order:
         """The newest order with this client id. Raises `UnknownOrder`."""
-        for order in reversed(self._by_client_id.get((account, client_id), [])):
+        for order in reversed(self.records.with_client_id(account, client_id)):
             if order.state.is_working or not working_only:
                 return order
         raise UnknownOrder(client_id)
 
     def trades(self, account: str) -> Sequence[Trade]:
         """All fills of an account, oldest first."""
-        return self._trades.get(account, ())
+        return self.records.trades(account)
+
+    def depth(self, pair: str, now: datetime) -> Book:
+        """The book as the public sees it: without what was taken from it since it was refreshed."""
+        book = self._books(pair, now)
+        version, used = self._consumed.get(pair, (None, {}))
+        if version != book.version or not used:
+            return book
+        return Book(_without(book.bids, used), _without(book.asks, used), book.version)
 
     # -- writing orders ------------------------------------------------------------------------------------------
 
@@ -138,7 +124,7 @@ class Venue:
             self._check_duplicates(account, asked, now)
             order = self._new_order(account, asked, last, now)
             self._check_funds(order, last, now)
-            self._accept(order, _fingerprint(account, asked), now)
+            self._accept(order, rules.fingerprint(account, asked), now)
             if order.state is State.OPEN:
                 self._execute(order, last, now)
             self._verify(account)
@@ -152,17 +138,17 @@ class Venue:
             market, last = self._market(asked.pair)
             oco = rules.normalised_oco(asked, market)
             rules.check_oco(oco, last)
-            legs = _oco_legs(oco)
+            legs = rules.oco_legs(oco)
             for leg in legs:
                 rules.check(leg, market, self.profile, last)
-            self._check_duplicates(account, legs[0], now, key=_fingerprint(account, oco))
+            self._check_duplicates(account, legs[0], now, key=rules.fingerprint(account, oco))
             limit, stop = (self._new_order(account, leg, last, now) for leg in legs)
             limit.pair_id, stop.pair_id = stop.id, limit.id
             # One lock, the larger leg's, held by the limit leg and handed over when the stop triggers.
             limit.lock_rate = max(limit.lock_rate, stop.lock_rate)
             stop.lock_rate = ZERO
             self._check_funds(limit, last, now)
-            self._accept(limit, _fingerprint(account, oco), now)
+            self._accept(limit, rules.fingerprint(account, oco), now)
             self._accept(stop, None, now)
             self._execute(limit, last, now)
             self._verify(account)
@@ -171,10 +157,10 @@ class Venue:
     def cancel(self, account: str, order_id: int, now: datetime, *, reason: str = "user") -> Order:
         """Cancel a working order, and its OCO partner with it. Raises `UnknownOrder` or `NotCancelable`."""
         with localcontext(EXACT):
-            order = self.order(account, order_id)
+            order = self.records.get(account, order_id)
             if not order.state.is_working:
                 raise NotCancelable(str(order_id))
-            self._close(order, State.CANCELED, now, reason)
+            self.records.close(order, State.CANCELED, now, reason)
             self._cancel_partner(order, now)
             self._verify(account)
         return order
@@ -184,9 +170,7 @@ class Venue:
     def watch(self, pair: str) -> tuple[Decimal | None, Decimal | None]:
         """(low, high): nothing happens to any order of this pair while low < price < high."""
         lows, highs = [], []
-        for order in self._working.values():
-            if order.pair != pair:
-                continue
+        for order in self.records.working(pair=pair):
             level = order.stop_price if order.state is State.INACTIVE else order.price
             is_low = order.trigger == "<=" if order.state is State.INACTIVE else order.side is Side.BUY
             if level is not None:
@@ -202,7 +186,7 @@ class Venue:
             self.last[pair] = price
             touched = set()
             left = volume
-            for order in [order for order in self._working.values() if order.pair == pair]:
+            for order in self.records.working(pair=pair):
                 if order.state is State.INACTIVE and order.is_triggered_by(price):
                     self._trigger(order, price, at)
                 elif order.state is State.OPEN and order.is_crossed_by(price):
@@ -218,21 +202,21 @@ class Venue:
     def _trigger(self, order: Order, price: Decimal, at: datetime) -> None:
         order.triggered_at = order.updated_at = at
         order.state = State.OPEN
-        self._touch(order)
+        self.records.touch(order)
         self._take_over_lock(order, at)
         if order.type is OrderType.STOP_MARKET:
             order.lock_rate = ZERO  # released to pay for the fills
             self._execute_at_market(order, price, price, at)
             return
         if self.available(order.account, order.lock_asset) < 0:
-            self._close(order, State.CANCELED, at, "insufficient balance at trigger")
+            self.records.close(order, State.CANCELED, at, "insufficient balance at trigger")
             return
         self._execute(order, price, at)
 
     def _take_over_lock(self, order: Order, at: datetime) -> None:
         """A triggered stop cancels its OCO partner and needs the balance that one held; a free stop locks now."""
         self._cancel_partner(order, at)
-        order.lock_rate = _lock_rate(order)
+        order.lock_rate = rules.lock_rate(order)
 
     def _fill_as_maker(self, order: Order, quantity: Decimal, at: datetime) -> None:
         if quantity > 0 and order.price is not None:
@@ -253,7 +237,7 @@ class Venue:
         if not self.profile.band_cancels_all or self._depth_within(order, bound, now) >= order.remaining:
             self._take(order, bound, now)
         if order.state is State.OPEN:
-            self._close(order, State.CANCELED, now, "market band or balance")
+            self.records.close(order, State.CANCELED, now, "market band or balance")
             self._cancel_partner(order, now)
 
     def _take(self, order: Order, bound: Decimal, now: datetime) -> None:
@@ -268,7 +252,7 @@ class Venue:
             if order.state is not State.OPEN:
                 return
 
-    def _levels(self, order: Order, bound: Decimal, now: datetime) -> list[BookLevel]:
+    def _levels(self, order: Order, bound: Decimal, now: datetime) -> tuple[BookLevel, ...]:
         book = self._books(order.pair, now)
         version, used = self._consumed.get(order.pair, (-1, {}))
         if version != book.version:
@@ -276,8 +260,7 @@ class Venue:
             self._consumed[order.pair] = (book.version, used)
         side = book.asks if order.side is Side.BUY else book.bids
         within = (level for level in side if (bound - level.price) * order.side.sign >= 0)
-        left = (BookLevel(level.price, level.quantity - used.get(level.price, ZERO)) for level in within)
-        return [level for level in left if level.quantity > 0]
+        return _without(tuple(within), used)
 
     def _consume(self, pair: str, price: Decimal, quantity: Decimal) -> None:
         used = self._consumed[pair][1]
@@ -297,20 +280,17 @@ class Venue:
         total = price * quantity
         fee = rate * (quantity if order.side is Side.BUY else total)
         trade = Trade(
-            next(self._trade_ids), order.id, order.account, order.pair, order.side, price, quantity,
+            self.records.next_trade_id(), order.id, order.account, order.pair, order.side, price, quantity,
             fee, market.fee_asset(order.side), rate, is_maker, at,
         )  # fmt: skip
         self._book("trade", at, _trade_postings(trade, market))
-        self._trades.setdefault(order.account, []).append(trade)
-        self.changes.trades.append(trade)
-        order.trades.append(trade)
+        self.records.add_trade(order, trade)
         order.filled += quantity
         order.filled_quote += total
         order.fee += fee
         order.updated_at = at
-        self._touch(order)
         if not order.remaining:
-            self._close(order, State.FILLED, at, "")
+            self.records.close(order, State.FILLED, at, "")
         if order.type is OrderType.LIMIT:
             self._cancel_partner(order, at)
 
@@ -329,18 +309,18 @@ class Venue:
         self, account: str, asked: Instruction, now: datetime, key: tuple[object, ...] | None = None
     ) -> None:
         if asked.client_id is not None:
-            same = self._by_client_id.get((account, asked.client_id), [])
+            same = self.records.with_client_id(account, asked.client_id)
             if any(self.profile.client_ids_unique_forever or order.state.is_working for order in same):
                 raise OrderRefused(Refusal.DUPLICATE_CLIENT_ID, "this client id is in use")
         guard = self.profile.duplicate_guard
-        before = self._recent.get(key or _fingerprint(account, asked))
+        before = self._recent.get(key or rules.fingerprint(account, asked))
         if guard and before and now - before < guard and not asked.bypass_duplicate_guard:
             raise OrderRefused(Refusal.DUPLICATE_ORDER, f"the same order was placed within {guard.seconds} s")
 
     def _new_order(self, account: str, asked: Instruction, last: Decimal, now: datetime) -> Order:
         market = self.profile.markets[asked.pair]
         order = Order(
-            id=next(self._order_ids), account=account, pair=asked.pair, side=asked.side, type=asked.type,
+            id=self.records.next_order_id(), account=account, pair=asked.pair, side=asked.side, type=asked.type,
             quantity=asked.quantity, price=asked.price, stop_price=asked.stop_price, client_id=asked.client_id,
             created_at=now, updated_at=now, state=State.INACTIVE if asked.type.is_stop else State.OPEN,
             fee_asset=market.fee_asset(asked.side),
@@ -349,11 +329,11 @@ class Venue:
         if asked.stop_price is not None:
             order.trigger = rules.stop_trigger(asked.side, asked.stop_price, last, self.profile)
         if not asked.type.is_stop or self.profile.stops_lock:
-            order.lock_rate = _lock_rate(order)
+            order.lock_rate = rules.lock_rate(order)
         return order
 
     def _check_funds(self, order: Order, last: Decimal, now: datetime) -> None:
-        rate = order.lock_rate or _lock_rate(order)
+        rate = order.lock_rate or rules.lock_rate(order)
         need = (rate or last) * order.quantity
         if order.type is OrderType.MARKET and order.side is Side.BUY:
             need = max(need, self._cost_at_market(order, last, now))
@@ -371,36 +351,19 @@ class Venue:
         return cost
 
     def _accept(self, order: Order, fingerprint: tuple[object, ...] | None, now: datetime) -> None:
-        self._index(order)
-        self._touch(order)
+        self.records.add(order)
         if fingerprint is not None and self.profile.duplicate_guard is not None:
             floor = now - self.profile.duplicate_guard
             self._recent = {key: at for key, at in self._recent.items() if at > floor}
             self._recent[fingerprint] = now
 
-    def _index(self, order: Order) -> None:
-        self._orders[order.id] = order
-        if order.state.is_working:
-            self._working[order.id] = order
-        if order.client_id is not None:
-            self._by_client_id.setdefault((order.account, order.client_id), []).append(order)
-
-    def _close(self, order: Order, state: State, at: datetime, reason: str) -> None:
-        order.state, order.reason = state, reason
-        order.closed_at = order.updated_at = at
-        self._working.pop(order.id, None)
-        self._touch(order)
-
     def _cancel_partner(self, order: Order, at: datetime) -> None:
-        partner = self._orders.get(order.pair_id) if order.pair_id is not None else None
+        partner = self.records.partner(order)
         if partner is not None and partner.state.is_working:
-            self._close(partner, State.CANCELED, at, "other leg of the OCO")
-
-    def _touch(self, order: Order) -> None:
-        self.changes.orders[order.id] = order
+            self.records.close(partner, State.CANCELED, at, "other leg of the OCO")
 
     def _book(self, kind: str, at: datetime, postings: Iterable[Posting]) -> None:
-        self.changes.entries.append(self.ledger.post(kind, at, postings))
+        self.records.add_entry(self.ledger.post(kind, at, postings))
 
     def _verify(self, account: str) -> None:
         """Conservation, and nothing locked that is not there. A failure here is a bug and ends the process."""
@@ -411,24 +374,13 @@ class Venue:
 
     # -- restart -------------------------------------------------------------------------------------------------
 
-    def take_changes(self) -> Changes:
-        """What happened since the last call; the caller keeps it safe before anybody is told."""
-        changes, self.changes = self.changes, Changes()
-        return changes
-
     def restore(self, orders: Iterable[Order], trades: Iterable[Trade], entries: Iterable[Entry]) -> None:
         """Continue where a stopped exchange was. Raises `LedgerError` when the record does not balance."""
         for entry in entries:
             self.ledger.restore(entry)
             if entry.kind == "deposit":
                 self._restore_deposit(entry)
-        for order in orders:
-            self._index(order)
-        for trade in trades:
-            self._orders[trade.order_id].trades.append(trade)
-            self._trades.setdefault(trade.account, []).append(trade)
-        self._order_ids = count(max(self._orders, default=0) + 1)
-        self._trade_ids = count(max((t.id for ts in self._trades.values() for t in ts), default=0) + 1)
+        self.records.restore(orders, trades)
         self.ledger.check_conservation()
 
     def _restore_deposit(self, entry: Entry) -> None:
@@ -443,30 +395,9 @@ def trader(account: str) -> str:
     return f"trader:{account}"
 
 
-def _lock_rate(order: Order) -> Decimal:
-    """What one unit of the order holds: base for a SELL; for a BUY quote at its limit, else its stop price."""
-    if order.side is Side.SELL:
-        return Decimal(1)
-    if order.type is OrderType.STOP_MARKET:
-        return order.stop_price or ZERO
-    return order.price or ZERO
-
-
-def _oco_legs(oco: OcoInstruction) -> tuple[Instruction, Instruction]:
-    """The client id sits on the limit leg only (nobitex 6.1)."""
-    bypass = oco.bypass_duplicate_guard
-    limit = Instruction(
-        oco.pair, oco.side, OrderType.LIMIT, oco.quantity, oco.price, None, oco.client_id, bypass_duplicate_guard=bypass
-    )
-    stop = Instruction(oco.pair, oco.side, OrderType.STOP_LIMIT, oco.quantity, oco.stop_limit_price, oco.stop_price)
-    return limit, stop
-
-
-def _fingerprint(account: str, asked: Instruction | OcoInstruction) -> tuple[object, ...]:
-    """What makes two orders the same to the duplicate guard; the client id does not (nobitex 6.4)."""
-    stop_limit = asked.stop_limit_price if isinstance(asked, OcoInstruction) else None
-    kind = "oco" if isinstance(asked, OcoInstruction) else asked.type
-    return account, kind, asked.pair, asked.side, asked.quantity, asked.price, asked.stop_price, stop_limit
+def _without(levels: tuple[BookLevel, ...], used: dict[Decimal, Decimal]) -> tuple[BookLevel, ...]:
+    left = (BookLevel(level.price, level.quantity - used.get(level.price, ZERO)) for level in levels)
+    return tuple(level for level in left if level.quantity > 0)
 
 
 def _trade_postings(trade: Trade, market: MarketProfile) -> list[Posting]:

@@ -8,7 +8,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import numpy as np
@@ -22,6 +22,7 @@ from providers.paper.orders import Book
 from providers.paper.profiles import VenueProfile, venue_profiles
 from providers.paper.store import Store
 
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR_SAVE_MS = 5_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -160,7 +161,7 @@ class Exchange:
     # -- safe keeping --------------------------------------------------------------------------------------------
 
     def _save(self, *, always: bool, accounts: list[Account] | None = None) -> None:
-        changes = {name: venue.take_changes() for name, venue in self.venues.items() if venue.changes}
+        changes = {name: venue.records.take_changes() for name, venue in self.venues.items() if venue.records.changes}
         if not changes and not always:
             return
         meta = {"cursor_ms": str(self._cursor)}
@@ -208,8 +209,8 @@ def _digests(account: Account) -> list[str]:
 
 
 def to_ms(at: datetime) -> int:
-    return int(at.timestamp() * 1000)
+    return (at - _EPOCH) // timedelta(milliseconds=1)
 
 
 def from_ms(ms: int) -> datetime:
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    return _EPOCH + timedelta(milliseconds=ms)

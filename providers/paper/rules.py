@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from decimal import ROUND_DOWN, ROUND_HALF_EVEN, Decimal
 
-from providers.paper.orders import Instruction, OcoInstruction, OrderRefused, Refusal
+from providers.paper.orders import Instruction, OcoInstruction, Order, OrderRefused, Refusal
 from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.types import ZERO, OrderType, Side
 
@@ -125,3 +125,29 @@ def stop_trigger(side: Side, stop: Decimal, last: Decimal, venue: VenueProfile) 
     if venue.infers_stop_direction:
         return "<=" if stop < last else ">="
     return "<=" if side is Side.SELL else ">="
+
+
+def lock_rate(order: Order) -> Decimal:
+    """What one unit of the order holds: base for a SELL; for a BUY quote at its limit, else its stop price."""
+    if order.side is Side.SELL:
+        return Decimal(1)
+    if order.type is OrderType.STOP_MARKET:
+        return order.stop_price or ZERO
+    return order.price or ZERO
+
+
+def oco_legs(oco: OcoInstruction) -> tuple[Instruction, Instruction]:
+    """The client id sits on the limit leg only (nobitex 6.1)."""
+    bypass = oco.bypass_duplicate_guard
+    limit = Instruction(
+        oco.pair, oco.side, OrderType.LIMIT, oco.quantity, oco.price, None, oco.client_id, bypass_duplicate_guard=bypass
+    )
+    stop = Instruction(oco.pair, oco.side, OrderType.STOP_LIMIT, oco.quantity, oco.stop_limit_price, oco.stop_price)
+    return limit, stop
+
+
+def fingerprint(account: str, asked: Instruction | OcoInstruction) -> tuple[object, ...]:
+    """What makes two orders the same to the duplicate guard; the client id does not (nobitex 6.4)."""
+    stop_limit = asked.stop_limit_price if isinstance(asked, OcoInstruction) else None
+    kind = "oco" if isinstance(asked, OcoInstruction) else asked.type
+    return account, kind, asked.pair, asked.side, asked.quantity, asked.price, asked.stop_price, stop_limit

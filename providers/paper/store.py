@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
@@ -16,9 +15,10 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from providers.paper.core import Changes, Venue
+from providers.paper.core import Venue
 from providers.paper.ledger import Entry, Posting
 from providers.paper.orders import Order, State, Trade
+from providers.paper.records import Changes
 from providers.types import OrderType, Side
 
 _SCHEMA = """
@@ -131,12 +131,3 @@ def _postings(entry: Entry) -> str:
 def _entry(number: int, kind: str, at: str, postings: str) -> Entry:
     rows = json.loads(postings)
     return Entry(number, kind, datetime.fromisoformat(at), tuple(Posting(a, s, Decimal(v)) for a, s, v in rows))
-
-
-def postings_by_account(entries: Iterable[Entry]) -> dict[str, dict[str, Decimal]]:
-    """Balances recomputed from entries alone, for an auditor."""
-    sums: defaultdict[str, defaultdict[str, Decimal]] = defaultdict(lambda: defaultdict(Decimal))
-    for entry in entries:
-        for posting in entry.postings:
-            sums[posting.account][posting.asset] += posting.amount
-    return {account: dict(assets) for account, assets in sums.items()}

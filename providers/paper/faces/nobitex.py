@@ -42,7 +42,7 @@ _TOKEN = re.compile(r"Token ([0-9a-f]{40})")
 _MINUTE = 60.0
 _ORDER_LIMIT = Limit(300, 10 * _MINUTE)
 _NO_CREDENTIALS = "اطلاعات برای اعتبارسنجی ارسال نشده است."
-_BAD_TOKEN = "توکن غیر مجاز"
+_UNKNOWN_KEY = "توکن غیر مجاز"
 _PAGE = 500  # candles in one answer
 _CODES = {
     Refusal.UNKNOWN_PAIR: "InvalidMarketPair",
@@ -164,7 +164,7 @@ class NobitexFace:
             return JSON({"detail": _NO_CREDENTIALS}, 401)
         match = _TOKEN.fullmatch(header)
         account = self._exchange.account_for_nobitex(match[1]) if match else None
-        return account or JSON({"detail": _BAD_TOKEN}, 401)
+        return account or JSON({"detail": _UNKNOWN_KEY}, 401)
 
     # -- public --------------------------------------------------------------------------------------------------
 
@@ -178,7 +178,7 @@ class NobitexFace:
         return {"status": "ok", **self._book(pair, now)}
 
     def _book(self, pair: str, now: datetime) -> dict[str, Any]:
-        book = self._exchange.feed.book("nobitex", pair, to_ms(now))
+        book = self._venue.depth(pair, now)
         return wire.book_row(book, self._venue.last.get(pair), pair.split("/")[1], to_ms(now))
 
     def public_trades(self, request: Request, now: datetime) -> Any:
@@ -207,7 +207,7 @@ class NobitexFace:
             src, dst = wire.stats_key(pair).split("-")
             if (wanted_src and src not in wanted_src.split(",")) or (wanted_dst and dst not in wanted_dst.split(",")):
                 continue
-            book = self._exchange.feed.book("nobitex", pair, to_ms(now))
+            book = self._venue.depth(pair, now)
             day = day_figures(self._exchange, "nobitex", pair, now)
             rows[f"{src}-{dst}"] = wire.stats_row(book, day, pair.split("/")[1])
         return {"status": "ok", "stats": rows, "global": {}}

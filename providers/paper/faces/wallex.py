@@ -165,11 +165,11 @@ class WallexFace:
     # -- public --------------------------------------------------------------------------------------------------
 
     def markets(self, request: Request, now: datetime) -> Any:
-        feed, name = self._exchange.feed, self._venue.profile.name
+        name = self._venue.profile.name
         rows = {}
         for pair, market in self._venue.profile.markets.items():
             day = day_figures(self._exchange, name, pair, now)
-            rows[wire.symbol_of(pair)] = wire.market_row(market, feed.book(name, pair, to_ms(now)), day, self._created)
+            rows[wire.symbol_of(pair)] = wire.market_row(market, self._venue.depth(pair, now), day, self._created)
         return {"symbols": rows}
 
     def hector(self, request: Request, now: datetime) -> Any:
@@ -187,7 +187,7 @@ class WallexFace:
         return {symbol: self._depth_of(pair, now) for symbol, pair in self._pairs.items()}
 
     def _depth_of(self, pair: str, now: datetime) -> dict[str, Any]:
-        book = self._exchange.feed.book("wallex", pair, to_ms(now))
+        book = self._venue.depth(pair, now)
         as_number = self._venue.profile.extras.get("depth_price_as_number", False)
         sides = {"ask": book.asks, "bid": book.bids}
         return {name: wire.depth_rows(levels, price_as_number=as_number) for name, levels in sides.items()}
