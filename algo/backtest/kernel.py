@@ -261,9 +261,8 @@ def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
         return _COOLDOWN
     if day.trades >= rules.max_daily_trades:
         return _DAILY_TRADES
-    if rules.max_daily_loss > 0.0 and day.loss > 0.0 and day.loss >= rules.max_daily_loss * day.equity:
-        return _DAILY_LOSS
-    return 0
+    lost = rules.max_daily_loss > 0.0 and day.loss > 0.0 and day.loss >= rules.max_daily_loss * day.equity
+    return _DAILY_LOSS if lost else 0
 
 
 @njit(cache=True)
@@ -282,7 +281,7 @@ def refusal_by_size(side: int, fraction: float, prices: Any, account: Account, r
 
 
 @njit(cache=True)
-def entered(  # noqa: PLR0917
+def entered(
     side: int, fraction: float, price: float, index: int, account: Account, rules: Any
 ) -> tuple[Position, Account]:
     """Buy or sell: the deal, and the account after it."""
@@ -403,7 +402,7 @@ def first_price(prices: Prices) -> float:
 
 
 @njit(cache=True)
-def simulate(  # noqa: C901, PLR0912, PLR0915, PLR0917 - one pass; all that has a name of its own stands above
+def simulate(  # noqa: C901, PLR0912, PLR0915 - one pass; all that has a name of its own stands above
     times: NDArray[np.int64],
     days: NDArray[np.int64],
     prices: Prices,

@@ -19,7 +19,7 @@ def target_price(entry_price: Decimal, side: Side, percent: Decimal, rules: Mark
     return rules.round_limit(entry_price * (1 + side.sign * percent / PERCENT), side.opposite)
 
 
-def trailing_stop(  # noqa: PLR0917 - read side by side with the prices it is called with
+def trailing_stop(
     side: Side,
     best_price: Decimal,
     current_stop: Decimal,

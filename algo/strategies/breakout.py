@@ -31,6 +31,12 @@ from providers.types import BookLevel, OrderBook, Side
 # a comparison of prices.
 FORGOTTEN = 1e-10
 
+# A candle that closes unchanged leaves the RSI where it was, and a flat market brings both EMAs to one value. Floats
+# then differ in their last digits, by where the series began. Differences this small are none: otherwise a live window
+# and the whole history would disagree on noise.
+SAME_RSI = 1e-6  # in RSI points
+SAME_EMA = 1e-9  # as a share of the price
+
 Conditions = dict[str, dict[str, Mask]]
 
 
@@ -88,6 +94,8 @@ class BreakoutStrategy(StrategyInterface):
 
     def _indicators(self, candles: Candles) -> dict[str, Series]:
         p = self.parameters
+        fast, slow = ema(candles.close, p.ema_fast_period), ema(candles.close, p.ema_slow_period)
+        strength = rsi(candles.close, p.rsi_period)
         mean_volume = shift(sma(candles.volume, p.volume_period), 1)
         # Without any volume before it a candle has no ratio: unknown, not infinite.
         known = mean_volume > 0
@@ -95,21 +103,23 @@ class BreakoutStrategy(StrategyInterface):
             "close": candles.close,
             "highest": shift(rolling_max(candles.high, p.breakout_period), 1),
             "lowest": shift(rolling_min(candles.low, p.breakout_period), 1),
-            "ema_fast": ema(candles.close, p.ema_fast_period),
-            "ema_slow": ema(candles.close, p.ema_slow_period),
-            "rsi": rsi(candles.close, p.rsi_period),
+            "ema_fast": fast,
+            "ema_slow": slow,
+            "rsi": strength,
             "atr": atr(candles.high, candles.low, candles.close, p.atr_period),
             "volume_ratio": np.divide(candles.volume, mean_volume, out=np.full(len(candles), np.nan), where=known),
+            "rsi_change": _without_noise(strength - shift(strength, 1), SAME_RSI),
+            "ema_gap": _without_noise(fast - slow, SAME_EMA * slow),
             "move": candles.close - shift(candles.close, p.momentum_period),
         }
 
     def _conditions(self, v: dict[str, Series]) -> Conditions:
         """Each rule as named conditions that must all hold. NaN compares False: what is unknown says nothing."""
         p = self.parameters
-        up, down = v["ema_fast"] > v["ema_slow"], v["ema_fast"] < v["ema_slow"]
-        crossed_up = crossed_above(v["ema_fast"], v["ema_slow"])
-        crossed_down = crossed_below(v["ema_fast"], v["ema_slow"])
-        needed, rsi_before = p.momentum_atr * v["atr"], shift(v["rsi"], 1)
+        gap, level = v["ema_gap"], np.zeros(v["ema_gap"].size)
+        up, down = gap > 0, gap < 0
+        crossed_up, crossed_down = crossed_above(gap, level), crossed_below(gap, level)
+        needed = p.momentum_atr * v["atr"]
         volume = v["volume_ratio"] >= p.volume_threshold
         below_overbought, above_oversold = v["rsi"] < p.rsi_overbought, v["rsi"] > p.rsi_oversold
         return {
@@ -128,13 +138,13 @@ class BreakoutStrategy(StrategyInterface):
             "momentum_buy": {
                 "ema_crossed_above": (crossed_up | previous(crossed_up)) & up,
                 "move_up_enough": v["move"] > needed,
-                "rsi_rising": v["rsi"] > rsi_before,
+                "rsi_rising": v["rsi_change"] > 0,
                 "rsi_from_50_to_overbought": (v["rsi"] >= 50) & below_overbought,
             },
             "momentum_sell": {
                 "ema_crossed_below": (crossed_down | previous(crossed_down)) & down,
                 "move_down_enough": -v["move"] > needed,
-                "rsi_falling": v["rsi"] < rsi_before,
+                "rsi_falling": v["rsi_change"] < 0,
                 "rsi_from_oversold_to_50": above_oversold & (v["rsi"] <= 50),
             },
         }
@@ -168,6 +178,11 @@ class BreakoutStrategy(StrategyInterface):
             return decision
         confidence = self.parameters.order_book_confidence
         return {"side": str(pressure), "confidence": confidence, "reason": SignalReason.ORDER_BOOK.name}
+
+
+def _without_noise(difference: Series, noise: Series | float) -> Series:
+    """The difference, and 0 where it is nothing but rounding; NaN stays."""
+    return np.where(np.abs(difference) <= noise, 0.0, difference)
 
 
 def _bars_to_forget(weight: float) -> int:
