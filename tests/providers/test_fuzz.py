@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -25,7 +25,11 @@ from providers.types import (
     Resolution,
     Side,
 )
+from providers.wallex.client import WallexClient
+from tests.providers.test_nobitex_mapping import order as nobitex_order
+from tests.providers.test_wallex_mapping import fill, order
 
+START = datetime(2026, 1, 1, tzinfo=UTC)
 FREE = InProcessBudget({"default": Limit(10**9, 1.0)})
 
 
