@@ -7,9 +7,12 @@ from typing import Any
 
 from celery import Celery
 from celery.signals import setup_logging, worker_process_init
-from kombu import Queue
+from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
+
+# `orders` never waits behind anything else.
+QUEUES = ("orders", "strategies", "market_data", "notifications", "backtests")
 
 app = Celery("algo_trade")
 app.config_from_object("django.conf:settings", namespace="CELERY")
@@ -35,13 +38,12 @@ app.conf.update(
     worker_hijack_root_logger=False,
     task_default_queue="strategies",
     task_create_missing_queues=False,
-    task_queues=[Queue(name) for name in ("orders", "strategies", "market_data", "notifications", "backtests")],
+    # Each queue has a routing key of its own: with a shared one every message would land in all of them.
+    task_queues=[Queue(name, Exchange(name), routing_key=name) for name in QUEUES],
     task_send_sent_event=True,
     worker_send_task_events=True,
     result_expires=3600,
     timezone="UTC",
-    # workers with other models of the database than beat would schedule in local time
-    enable_utc=True,
 )
 app.autodiscover_tasks(["algo"])
 
