@@ -425,11 +425,7 @@ class HttpSession:
             return interpret(self._exchange(endpoint, path, params, body))
         except ProviderError as exc:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
-        except (
-            ValueError,
-            ArithmeticError,
-            RecursionError,
-        ) as exc:  # what got past the schema, e.g. an impossible date
+        except (ValueError, ArithmeticError, RecursionError) as exc:  # what got past the schema, an absurd date say
             error = self._unusable(endpoint, exc)
         self._log(endpoint, path, error, time.monotonic() - started)
         raise error  # outside the except: the library's exception, which may hold headers, is not chained

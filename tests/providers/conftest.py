@@ -41,7 +41,7 @@ class Request:
 @dataclass(frozen=True)
 class Reply:
     """`mode`: whole, reset (after the request was read), silent (no byte), trickle (a byte at a time), trickle_headers,
-    cut (less than announced)."""
+    cut (less than announced), open_end (no length announced, and no end)."""
 
     body: Any = b""
     status: int = 200
@@ -114,7 +114,8 @@ class ScriptedExchange:
         content = reply.content
         handler.send_response(reply.status)
         handler.send_header("Content-Type", reply.kind)
-        handler.send_header("Content-Length", str(len(content) * (2 if reply.mode == "cut" else 1)))
+        if reply.mode != "open_end":
+            handler.send_header("Content-Length", str(len(content) * (2 if reply.mode == "cut" else 1)))
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.end_headers()
@@ -124,6 +125,8 @@ class ScriptedExchange:
         else:
             handler.wfile.write(content)
             handler.wfile.flush()
+        if reply.mode == "open_end":
+            self.stopped.wait(5)
 
     def _trickle(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         for byte in content:

@@ -62,6 +62,7 @@ CLASSES = [
     ("a body that trickles", Reply({"x": "y" * 400}, mode="trickle"), OutcomeUnknown, Unavailable, 3),
     ("headers that trickle", Reply(mode="trickle_headers"), OutcomeUnknown, Unavailable, 3),
     ("a body shorter than announced", Reply({"a": 1}, mode="cut"), OutcomeUnknown, Unavailable, 3),
+    ("a body without an end", Reply({"a": 1}, mode="open_end"), OutcomeUnknown, Unavailable, 3),
     ("502 with a page", HTML, OutcomeUnknown, Unavailable, 3),
     ("500 with JSON", Reply({"status": "failed", "code": "X"}, 500), OutcomeUnknown, Unavailable, 3),
     ("408", Reply({"success": False}, 408), OutcomeUnknown, Unavailable, 3),
@@ -118,6 +119,27 @@ def test_a_failed_tls_handshake_is_provably_not_sent(exchange: ScriptedExchange)
     assert exchange.requests == []
 
 
+def test_a_proxy_that_does_not_let_us_through_is_provably_not_sent(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What went over the wire is the CONNECT for the proxy, not the order."""
+    monkeypatch.setenv("https_proxy", exchange.url.removesuffix("/some/prefix"))
+    monkeypatch.setenv("no_proxy", "")
+    assert outcome(session("https://exchange.invalid"), WRITE) is Unavailable
+
+
+def test_a_write_that_could_not_be_sent_is_left_to_the_caller_to_repeat() -> None:
+    calls: list[str] = []
+
+    class Counting(InProcessBudget):
+        def acquire(self, name: str, priority: Priority) -> None:
+            calls.append(name)
+
+    http = session(f"http://127.0.0.1:{closed_port()}", budget=Counting({}))
+    assert (outcome(http, WRITE), len(calls)) == (Unavailable, 1)
+    assert (outcome(http, READ), len(calls)) == (Unavailable, 1 + 3)
+
+
 def test_a_connection_the_peer_closed_while_idle_is_replaced_before_a_write(exchange: ScriptedExchange) -> None:
     exchange.replies(Reply({"ok": 1}))
     exchange.close_after_answer = True  # without saying so in a header
@@ -147,16 +169,27 @@ def test_a_trickling_peer_is_cut_off_at_the_deadline(exchange: ScriptedExchange)
     assert time.monotonic() - started < 1.0
 
 
-def test_a_netrc_or_a_proxy_for_everything_does_not_touch_loopback(
+def test_a_proxy_of_the_environment_is_not_used_for_loopback(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("no_proxy", "")
+    exchange.replies(Reply({"ok": 1}))
+    assert outcome(session(exchange.url), READ) is None
+
+
+def test_a_netrc_never_replaces_the_exchanges_credentials(
     exchange: ScriptedExchange, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
-    monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{closed_port()}")
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr("providers.http._LOOPBACK", ())  # as with a host somewhere else
     exchange.replies(Reply({"ok": 1}))
-    assert outcome(session(exchange.url), READ) is None
-    assert "Authorization" not in exchange.requests[0].headers
+    http = session(exchange.url)
+    assert outcome(http, READ) is outcome(http, PRIVATE_READ) is None
+    assert not any("Authorization" in request.headers for request in exchange.requests)
 
 
 def test_cookies_are_not_kept(exchange: ScriptedExchange) -> None:
