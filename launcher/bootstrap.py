@@ -76,6 +76,7 @@ def _make(locks: Sequence[str]) -> None:
             install(locks)
         except _InstallFailed as failure:
             reasons.append(str(failure))
+            UNFINISHED.unlink(missing_ok=True)  # it gave up by itself: what stands can be built upon
             continue
         _finish(locks)
         say(f"Packages are in .venv ({time.monotonic() - began:.0f} s).")
@@ -333,5 +334,11 @@ def _run(words: Sequence[str | Path], env: dict[str, str] | None, name: str) -> 
             raise
         if code:
             output.seek(0)
-            lines = output.read().decode(errors="replace").strip().splitlines()
-            raise _InstallFailed(f"{name} said: " + "\n  ".join(line.strip() for line in lines[-6:]))
+            raise _InstallFailed(f"{name} said: {last_words(output.read().decode(errors='replace'))}")
+
+
+def last_words(output: str) -> str:
+    """The lines of an installer that say what went wrong, without the credentials of an index address."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    telling = [line for line in lines if re.match(r"(error|cause|caused by|×|├|╰)", line, re.IGNORECASE)] or lines
+    return re.sub(r"//[^/@\s]+@", "//***@", "\n  ".join(telling[-4:]))
