@@ -6,10 +6,11 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Context, Decimal
 from itertools import pairwise
+from operator import attrgetter
 
 from django.db import connection
 
@@ -27,6 +28,7 @@ BACKFILL_ROUNDS = 8
 PATIENCE_SECONDS = 120.0  # how long a download waits, in all, for one page that is refused for calling too often
 FINER_THAN_ASKED = 0.1  # share of too narrow spacings from which an answer is of another candle length
 _AMOUNTS = ("open", "high", "low", "close", "volume")
+_COLUMNS = attrgetter("open_time", *_AMOUNTS)
 _EXACT = Decimal(1).scaleb(-18)  # what an AmountField keeps
 _TOO_LARGE = Decimal(10) ** 20
 _WIDE = Context(prec=38)
@@ -192,7 +194,7 @@ class _Series:
         if not candles:
             return 0
         names = ", ".join(f'"{name}"' for name in ("open_time", *_AMOUNTS))
-        columns = [list(column) for column in zip(*map(astuple, candles), strict=True)]
+        columns = [list(column) for column in zip(*map(_COLUMNS, candles), strict=True)]
         with connection.cursor() as cursor:
             cursor.execute(
                 f"INSERT INTO {StoredCandle._meta.db_table} (market_id, resolution, {names}) "  # noqa: S608 - our names
@@ -257,8 +259,8 @@ def is_possible(candle: Candle) -> bool:
 
 def _as_stored(candle: Candle) -> Candle:
     """With the digits the database keeps, so that a comparison with what is stored finds revisions only."""
-    amounts = {name: _quantized(getattr(candle, name)) for name in _AMOUNTS}
-    return replace(candle, open_time=candle.open_time.astimezone(UTC), **amounts)
+    open_time, *amounts = _COLUMNS(candle)
+    return Candle(open_time.astimezone(UTC), *map(_quantized, amounts))
 
 
 def _quantized(amount: Decimal) -> Decimal:
