@@ -10,7 +10,9 @@ import os
 from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
+from zoneinfo import available_timezones
 
+from cryptography.fernet import Fernet
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -65,6 +67,15 @@ class Env(BaseSettings):
                 "FIELD_ENCRYPTION_KEYS is not set: exchange keys could not be encrypted. Set it to a Fernet key "
                 "(32 random bytes, URL-safe base64); ./run makes one."
             )
+        try:
+            [Fernet(key) for key in self.FIELD_ENCRYPTION_KEYS.get_secret_value().split(",") if key]
+        except ValueError:
+            raise ValueError(
+                "FIELD_ENCRYPTION_KEYS holds something that is no Fernet key (32 random bytes, URL-safe base64): "
+                "nothing was started."
+            ) from None
+        if self.TRADING_DAY_TIME_ZONE not in available_timezones():
+            raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
         for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL"):
             if urlsplit(getattr(self, name)).scheme not in ("http", "https"):
                 raise ValueError(f"{name} must be an http or https address.")

@@ -17,7 +17,10 @@ join_session()
 try:
     env = Env()
 except ValidationError as exc:
-    sentences = [error["msg"].removeprefix("Value error, ") for error in exc.errors()]
+    sentences = [
+        ".".join(map(str, error["loc"])) + ": " * bool(error["loc"]) + error["msg"].removeprefix("Value error, ")
+        for error in exc.errors(include_input=False)
+    ]
     sys.exit("Configuration error. " + " ".join(sentences))
 
 CLOCK = clock_from_env()

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import Decimal
+from decimal import Context, Decimal
 from enum import StrEnum
 from typing import Any
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from django.conf import settings
 from django.db import models
+
+# The default context keeps 28 digits: fewer than the database does.
+_ALL_DIGITS = Context(prec=60)
 
 
 class AmountField(models.DecimalField):
@@ -30,8 +33,8 @@ class AmountField(models.DecimalField):
 
 def plain(value: Decimal) -> Decimal:
     """`value` without trailing zeros and without an exponent: 50000.00 is 50000, not 5E+4."""
-    value = value.normalize()
-    return value.quantize(Decimal(1)) if value == value.to_integral_value() else value
+    value = value.normalize(_ALL_DIGITS)
+    return value.quantize(Decimal(1), context=_ALL_DIGITS) if value == value.to_integral_value() else value
 
 
 def choices(values: Iterable[StrEnum]) -> list[tuple[str, str]]:

@@ -1,0 +1,30 @@
+"""The queues: each message to one of them, and every task has one."""
+
+from __future__ import annotations
+
+import algo.tasks  # noqa: F401 - registers the tasks
+from algo_trade.celery import QUEUES, app
+
+
+def test_each_queue_has_an_exchange_and_a_routing_key_of_its_own():
+    keys = {(queue.exchange.name, queue.routing_key) for queue in app.amqp.queues.values()}
+    assert keys == {(name, name) for name in QUEUES}
+
+
+def test_a_task_sent_to_a_queue_is_routed_to_that_queue_only():
+    for name in QUEUES:
+        route = app.amqp.router.route({"queue": name}, "any.task")
+        assert route["queue"].name == name
+        assert route["queue"].routing_key == name
+
+
+def test_every_task_of_ours_is_bound_to_a_queue():
+    ours = {name: task for name, task in app.tasks.items() if name.startswith("algo.")}
+    assert len(ours) >= 8
+    assert {name for name, task in ours.items() if getattr(task, "queue", None) not in QUEUES} == set()
+
+
+def test_every_scheduled_task_exists_and_expires_before_its_next_tick(settings):
+    for entry in settings.CELERY_BEAT_SCHEDULE.values():
+        assert entry["task"] in app.tasks
+        assert entry["options"]["expires"] <= max(entry["schedule"], 1.0)
