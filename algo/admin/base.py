@@ -1,0 +1,149 @@
+"""What our admin pages share: exact amounts, ledgers that cannot be written, saves that touch only what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from functools import cache
+from typing import Any
+
+from django.db.models import DecimalField, Model
+from django.http import HttpRequest
+from django.template.loader import render_to_string
+from unfold.admin import ModelAdmin, TabularInline
+
+from algo.models.fields import plain
+
+NOTHING = "–"
+
+# How much a word asks for attention, in the theme's words; every other word is neutral.
+KINDS = {
+    "Planned": "info",
+    "Entering": "info",
+    "Exiting": "warning",
+    "Closed": "success",
+    "Pending": "info",
+    "Submitted": "info",
+    "Open": "primary",
+    "Partially filled": "primary",
+    "Canceling": "warning",
+    "Filled": "success",
+    "Rejected": "danger",
+    "Active": "success",
+    "Paused": "warning",
+    "Running": "success",
+    "Buy": "success",
+    "Sell": "danger",
+}
+
+
+def badge(text: str, kind: str | None = None) -> str:
+    """`text` as a coloured label, escaped."""
+    return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind or KINDS.get(text, "")})
+
+
+def amount_text(value: Decimal | None) -> str:
+    """1234567.5000 as `1,234,567.5`: grouped, exact, without trailing zeros."""
+    return NOTHING if value is None else f"{plain(value):,f}"
+
+
+@cache
+def amount(model: type[Model], name: str) -> Callable[[Any], str]:
+    """A column or read-only field that shows the exact amount `name`; Django would pad it to 18 decimals."""
+
+    def show(row: Any) -> str:
+        return amount_text(getattr(row, name))
+
+    show.__name__ = name
+    show.short_description = model._meta.get_field(name).verbose_name  # type: ignore[attr-defined]
+    show.admin_order_field = name  # type: ignore[attr-defined]
+    return show
+
+
+class _ExactAmounts:
+    """Shows every amount that is not edited through `amount`."""
+
+    model: type[Model]
+
+    def _exact(self, names: Iterable[Any]) -> list[Any]:
+        amounts = {f.name for f in self.model._meta.get_fields() if isinstance(f, DecimalField)}
+        return [amount(self.model, name) if name in amounts else name for name in names]
+
+    def get_list_display(self, request: HttpRequest) -> list[Any]:
+        return self._exact(super().get_list_display(request))  # type: ignore[misc]
+
+
+class _NeverWritten(_ExactAmounts):
+    """Neither added, changed nor deleted by hand: written by services alone."""
+
+    def has_add_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        return False
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        declared = getattr(self, "fields", None)
+        return self._exact(declared or [field.name for field in self.model._meta.fields])
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        return self.get_fields(request, obj)
+
+
+class LedgerAdmin(_NeverWritten, ModelAdmin):
+    """A read-only list and page. `fieldsets` are given by `sections`: title to field names."""
+
+    sections: dict[str, tuple[str, ...]] = {}
+    actions = None
+    list_per_page = 50
+    show_full_result_count = False  # counting millions of rows only to say "of millions"
+    list_filter_submit = True
+    compressed_fields = True
+    list_select_related: Any = True
+
+    def get_fields(self, request: HttpRequest, obj: Any = None) -> list[Any]:
+        if not self.sections:
+            return super().get_fields(request, obj)
+        return self._exact(name for names in self.sections.values() for name in names)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
+        if not self.sections:
+            return [(None, {"fields": self.get_fields(request, obj)})]
+        return [(title or None, {"fields": self._exact(names)}) for title, names in self.sections.items()]
+
+    def get_queryset(self, request: HttpRequest) -> Any:
+        rows = super().get_queryset(request)
+        return rows.select_related(*self.list_select_related) if isinstance(self.list_select_related, tuple) else rows
+
+
+class LedgerInline(_NeverWritten, TabularInline):
+    extra = 0
+    can_delete = False
+    show_change_link = True
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[None, dict[str, Any]]]:
+        return [(None, {"fields": self.get_fields(request, obj)})]
+
+
+class SettingsAdmin(_ExactAmounts, ModelAdmin):
+    """For rows that people edit while processes write other columns of them."""
+
+    list_per_page = 50
+    list_filter_submit = True
+    compressed_fields = True
+    warn_unsaved_form = True
+
+    def written_fields(self, form: Any) -> set[str]:
+        """Columns that this form changed."""
+        columns = {field.name for field in self.model._meta.concrete_fields}
+        return columns & set(form.changed_data)
+
+    def save_model(self, request: HttpRequest, obj: Any, form: Any, change: bool) -> None:
+        """Saving the whole row would undo what a worker wrote since the page was opened."""
+        if not change:
+            obj.save()
+        elif fields := self.written_fields(form):
+            obj.save(update_fields=fields)

@@ -1,0 +1,122 @@
+"""Strategy configs: parameters as fields, problems beside them, and the switches that start and stop."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import HttpRequest
+from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.decorators import action, display
+
+from algo.admin.base import SettingsAdmin, badge
+from algo.admin.strategy_form import PREFIX, StrategyConfigForm, form_for, parameter_sections
+from algo.models import StrategyConfig
+from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
+from algo.services.strategy_configs import config_warnings
+from algo.strategies.strategy_factory import strategy_names
+
+
+@admin.register(StrategyConfig)
+class StrategyConfigAdmin(SettingsAdmin):
+    form = StrategyConfigForm
+    list_display = (
+        "name",
+        "strategy",
+        "market",
+        "data_market",
+        "resolution",
+        "account",
+        "status_badge",
+        "ordering_badge",
+        "last_bar_at",
+    )
+    list_select_related = ("market", "data_market", "account")
+    list_filter = ("status", "ordering_enabled", "strategy", ("account", RelatedDropdownFilter))
+    search_fields = ("name", "market__symbol", "account__name")
+    autocomplete_fields = ("account", "market", "data_market")
+    actions = ("start", "stop", "pause_ordering", "resume_ordering")
+    readonly_fields = ("status_badge", "last_bar_at")
+
+    class Media:
+        js = ("algo/admin/strategy.js",)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: StrategyConfig | None = None) -> tuple[str, ...]:
+        """Another strategy is another config: deals and signals tell which one spoke."""
+        return (*self.readonly_fields, "strategy") if obj else self.readonly_fields
+
+    def get_fieldsets(self, request: HttpRequest, obj: StrategyConfig | None = None) -> list[Any]:
+        strategy = self._strategy(request, obj)
+        shown = {
+            None: ("name", "strategy", "account", "data_market", "market", "resolution", "shown_parameters"),
+            "Orders": ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ())),
+            **(parameter_sections(strategy) if strategy else {}),
+        }
+        return [(title, {"fields": tuple(names)}) for title, names in shown.items()]
+
+    def get_form(self, request: HttpRequest, obj: StrategyConfig | None = None, **kwargs: Any) -> Any:
+        strategy = self._strategy(request, obj)
+        if not self._may_edit(request, obj):
+            return super().get_form(request, obj, **kwargs)
+        form = super().get_form(request, obj, form=form_for(strategy) if strategy else StrategyConfigForm, **kwargs)
+        if "market" in form.base_fields:
+            form.base_fields["market"].error_messages["required"] = "Choose the market the orders go to."
+            form.base_fields["data_market"].error_messages["required"] = "Choose the market the candles come from."
+        return form
+
+    def save_model(self, request: HttpRequest, obj: StrategyConfig, form: Any, change: bool) -> None:
+        super().save_model(request, obj, form, change)
+        self._warn(request, obj)
+
+    def written_fields(self, form: Any) -> set[str]:
+        edited = any(name.startswith(PREFIX) for name in form.changed_data)
+        return super().written_fields(form) | ({"parameters"} if edited else set()) | {"updated_at"}
+
+    @action(description="Start: decide from the next closed candle on", permissions=["change"])
+    def start(self, request: HttpRequest, rows: Any) -> None:
+        for config in rows.select_related("account", "market", "data_market"):
+            try:
+                started = strategy_start(config)
+            except ControlRefused as exc:
+                messages.error(request, str(exc))
+                continue
+            messages.success(request, f"{config.name} {'runs' if started else 'was running already'}.")
+            self._warn(request, config)
+
+    @action(description="Stop: no more decisions, open deals stay protected", permissions=["change"])
+    def stop(self, request: HttpRequest, rows: Any) -> None:
+        self._tell(request, "stopped", [config.name for config in rows if strategy_stop(config)])
+
+    @action(description="Pause ordering: signals are recorded, nothing is ordered", permissions=["change"])
+    def pause_ordering(self, request: HttpRequest, rows: Any) -> None:
+        self._tell(request, "ordering paused", [c.name for c in rows if strategy_ordering_set(c, enabled=False)])
+
+    @action(description="Resume ordering", permissions=["change"])
+    def resume_ordering(self, request: HttpRequest, rows: Any) -> None:
+        self._tell(request, "ordering resumed", [c.name for c in rows if strategy_ordering_set(c, enabled=True)])
+
+    @display(description="status", ordering="status")
+    def status_badge(self, config: StrategyConfig) -> str:
+        return badge(config.get_status_display())
+
+    @display(description="ordering", ordering="ordering_enabled")
+    def ordering_badge(self, config: StrategyConfig) -> str:
+        return badge("On", "success") if config.ordering_enabled else badge("Paused")
+
+    def _strategy(self, request: HttpRequest, obj: StrategyConfig | None) -> str | None:
+        """Whose parameters the page shows; None where the strategy of a config is not registered any more."""
+        names = strategy_names()
+        wanted = obj.strategy if obj else request.POST.get("strategy") or request.GET.get("strategy")
+        if wanted in names:
+            return wanted
+        return None if obj else names[0]
+
+    def _may_edit(self, request: HttpRequest, obj: StrategyConfig | None) -> bool:
+        return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+
+    def _warn(self, request: HttpRequest, config: StrategyConfig) -> None:
+        for warning in config_warnings(config):
+            messages.warning(request, warning)
+
+    def _tell(self, request: HttpRequest, what: str, names: list[str]) -> None:
+        messages.success(request, f"{what.capitalize()}: {', '.join(names) or 'none, they were so already'}.")
