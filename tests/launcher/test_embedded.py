@@ -13,6 +13,8 @@ import psutil
 import psycopg2
 import pytest
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from launcher.console import LauncherError
 from launcher.embedded import PostgreSQL, Valkey, throw_away_servers, wait_until
@@ -81,7 +83,7 @@ def test_a_stranger_without_the_password_gets_nothing_from_valkey(tmp_path):
     try:
         wait_until(valkey.ready, server, name="Valkey", log=tmp_path / "log")
         with pytest.raises(redis.AuthenticationError):
-            redis.Redis(port=valkey.port).ping()
+            redis.Redis(port=valkey.port, retry=Retry(NoBackoff(), 0)).ping()
         assert not Valkey(tmp_path / "valkey", password="wrong", port=valkey.port).ready()
     finally:
         assert stop(server, signum=signal.SIGTERM, seconds=5)
