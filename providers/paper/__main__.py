@@ -14,7 +14,7 @@ from pathlib import Path
 
 import uvicorn
 
-from providers.clock import clock_from_env
+from providers.clock import Clock, clock_from_env
 from providers.paper.app import build_app
 from providers.paper.engine import Exchange
 from providers.paper.faces.control import open_account
@@ -76,7 +76,8 @@ def prepare(options: argparse.Namespace) -> Exchange:
     except (OSError, ValueError) as exc:
         raise UsageError(f"{options.accounts or options.data_dir} cannot be used: {exc}.") from exc
     store = Store(options.data_dir / "paper.sqlite3")
-    exchange = Exchange(_feed(options, store), clock_from_env(), store)
+    clock = clock_from_env()
+    exchange = Exchange(_feed(options, store, clock), clock, store)
     for row in rows:
         try:
             open_account(exchange, row)
@@ -92,7 +93,7 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _feed(options: argparse.Namespace, store: Store) -> Feed:
+def _feed(options: argparse.Namespace, store: Store, clock: Clock) -> Feed:
     if options.feed == "replay":
         if options.replay_file is None:
             raise UsageError("--feed replay needs --replay-file FILE.")
@@ -100,7 +101,7 @@ def _feed(options: argparse.Namespace, store: Store) -> Feed:
     if options.feed == "mirror":
         from providers.paper.feeds.mirror import mirror_feed  # noqa: PLC0415 - the real clients are needed only here
 
-        return mirror_feed(options.mirror_nobitex_url, options.mirror_wallex_url)
+        return mirror_feed(options.mirror_nobitex_url, options.mirror_wallex_url, clock)
     return _synthetic(options.seed, store)
 
 

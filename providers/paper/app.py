@@ -1,4 +1,4 @@
-"""The paper exchange as one ASGI application, `/wallex`, `/nobitex` and `/paper`, and the loop that moves the market."""
+"""The paper exchange as one ASGI application: `/wallex`, `/nobitex`, `/paper`; and the loop that moves the market."""
 
 from __future__ import annotations
 

@@ -169,7 +169,8 @@ class Venue:
 
     def watch(self, pair: str) -> tuple[Decimal | None, Decimal | None]:
         """(low, high): nothing happens to any order of this pair while low < price < high."""
-        lows, highs = [], []
+        lows: list[Decimal] = []
+        highs: list[Decimal] = []
         for order in self.records.working(pair=pair):
             level = order.stop_price if order.state is State.INACTIVE else order.price
             is_low = order.trigger == "<=" if order.state is State.INACTIVE else order.side is Side.BUY

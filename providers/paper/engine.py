@@ -68,8 +68,11 @@ class Exchange:
         now = self.clock.now()
         until = to_ms(now)
         if until > self._cursor:
-            for pair, spec in self.feed.specs.items():
-                self._play(pair, spec, self.feed.ticks(pair, self._cursor, until))
+            for venue in self.venues.values():
+                for pair, spec in self.feed.specs.items():
+                    ticks = self.feed.ticks(venue.profile.name, pair, self._cursor, until)
+                    if len(ticks):
+                        _play(venue, pair, spec, ticks)
             self._cursor = until
         self._save(always=until - self._saved_cursor >= _CURSOR_SAVE_MS)
         return now
@@ -88,21 +91,10 @@ class Exchange:
             if is_sound:
                 self._save(always=False)
 
-    def _play(self, pair: str, spec: PairSpec, ticks: Ticks) -> None:
-        if not len(ticks):
-            return
-        for venue in self.venues.values():
-            start = 0
-            while (event := _next_event(venue, pair, spec, ticks, start)) is not None:
-                at = from_ms(int(ticks.times[event]))
-                venue.on_tick(pair, spec.price(ticks.prices[event]), spec.volume(ticks.volumes[event]), at)
-                start = event + 1
-            venue.last[pair] = spec.price(ticks.prices[-1])
-
     def _price_until_cursor(self) -> None:
-        for pair, spec in self.feed.specs.items():
-            tick = self.feed.last_tick(pair, self._cursor)
-            for venue in self.venues.values():
+        for name, venue in self.venues.items():
+            for pair, spec in self.feed.specs.items():
+                tick = self.feed.last_tick(name, pair, self._cursor)
                 if len(tick):
                     venue.last[pair] = spec.price(tick.prices[-1])
 
@@ -171,6 +163,7 @@ class Exchange:
         self._saved_cursor = self._cursor
 
     def close(self) -> None:
+        self.feed.close()
         self._save(always=True)
         self._store.close()
 
@@ -182,6 +175,16 @@ class Exchange:
         except LedgerError as exc:
             return str(exc)
         return "ok"
+
+
+def _play(venue: Venue, pair: str, spec: PairSpec, ticks: Ticks) -> None:
+    """All trades in order; those that can touch no order only move the last price."""
+    start = 0
+    while (event := _next_event(venue, pair, spec, ticks, start)) is not None:
+        at = from_ms(int(ticks.times[event]))
+        venue.on_tick(pair, spec.price(ticks.prices[event]), spec.volume(ticks.volumes[event]), at)
+        start = event + 1
+    venue.last[pair] = spec.price(ticks.prices[-1])
 
 
 def _next_event(venue: Venue, pair: str, spec: PairSpec, ticks: Ticks, start: int) -> int | None:

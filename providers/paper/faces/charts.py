@@ -59,11 +59,8 @@ def chart(exchange: Exchange, venue: str, pair: str, seconds: int, start: int, e
     if seconds > 60:
         bars = aggregate(bars, _opens(bars.times, seconds))
     bars = bars.between(start, end + 1)
-    return Chart(
-        [int(time) for time in bars.times],
-        *([spec.price(v) for v in column] for column in (bars.open, bars.high, bars.low, bars.close)),
-        [spec.volume(v) for v in bars.volume],
-    )
+    open_, high, low, close = ([spec.price(v) for v in c] for c in (bars.open, bars.high, bars.low, bars.close))
+    return Chart([int(time) for time in bars.times], open_, high, low, close, [spec.volume(v) for v in bars.volume])
 
 
 def newest(

@@ -186,7 +186,7 @@ class NobitexFace:
         if pair is None:
             raise Failure("SimUnknownSymbol", "there is no such market")
         spec, quote = self._exchange.feed.specs[pair], pair.split("/")[1]
-        ticks = self._exchange.feed.ticks(pair, to_ms(now) - 120_000, to_ms(now))
+        ticks = self._exchange.feed.ticks("nobitex", pair, to_ms(now) - 120_000, to_ms(now))
         newest_first = range(len(ticks) - 1, max(len(ticks) - 21, -1), -1)
         rows = [
             {

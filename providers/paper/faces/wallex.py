@@ -196,7 +196,7 @@ class WallexFace:
         symbol = str(request.query_params.get("symbol", "")).upper()
         pair = self._pair(symbol)
         spec = self._exchange.feed.specs[pair]
-        ticks = self._exchange.feed.ticks(pair, to_ms(now) - 120_000, to_ms(now))
+        ticks = self._exchange.feed.ticks("wallex", pair, to_ms(now) - 120_000, to_ms(now))
         rows = []
         for index in range(len(ticks) - 1, max(len(ticks) - 51, -1), -1):
             price, volume = spec.price(ticks.prices[index]), spec.volume(ticks.volumes[index])

@@ -106,11 +106,11 @@ class Feed(Protocol):
         """Unix seconds after which nothing more happens; None for a feed without end."""
         ...
 
-    def ticks(self, pair: str, after_ms: int, until_ms: int) -> Ticks:
+    def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         """All trades with `after < time <= until`, oldest first."""
         ...
 
-    def last_tick(self, pair: str, now_ms: int) -> Ticks:
+    def last_tick(self, venue: str, pair: str, now_ms: int) -> Ticks:
         """The newest trade at or before `now` (empty before the first)."""
         ...
 
@@ -123,6 +123,8 @@ class Feed(Protocol):
     def nudge(self, pair: str, price: Decimal, now_ms: int) -> None:
         """Move the market to `price` from now on. Raises `FeedError` where the feed is not ours to move."""
         ...
+
+    def close(self) -> None: ...
 
 
 def bars_from_ticks(ticks: Ticks, seconds: int) -> Bars:

@@ -42,7 +42,8 @@ class ReplayFeed:
         lot = Decimal(1).scaleb(-max(map(_decimals, columns[5])))
         self._spec = PairSpec(pair, tick, lot, known.top_notional)
         self._seed = seed
-        bars = Bars(times, *(_grid(column, tick, path) for column in columns[1:5]), _grid(columns[5], lot, path))
+        open_, high, low, close = (_grid(column, tick, path) for column in columns[1:5])
+        bars = Bars(times, open_, high, low, close, _grid(columns[5], lot, path))
         _check(bars, path)
         self._seconds = int(np.diff(times).min()) if len(times) > 1 else 60
         self._ticks = _path(bars, self._seconds)
@@ -56,10 +57,10 @@ class ReplayFeed:
     def ends_at(self) -> float:
         return float(self._ticks.times[-1]) / 1000
 
-    def ticks(self, pair: str, after_ms: int, until_ms: int) -> Ticks:
+    def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         return self._ticks.between(after_ms, until_ms)
 
-    def last_tick(self, pair: str, now_ms: int) -> Ticks:
+    def last_tick(self, venue: str, pair: str, now_ms: int) -> Ticks:
         count = int(np.searchsorted(self._ticks.times, now_ms, side="right"))
         chosen = slice(max(count - 1, 0), count)
         ticks = self._ticks
@@ -71,7 +72,7 @@ class ReplayFeed:
         return bars_from_ticks(self._ticks.between(first * 1000 - 1, until), self._seconds)
 
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
-        tick = self.last_tick(pair, now_ms)
+        tick = self.last_tick(venue, pair, now_ms)
         if not len(tick):
             return Book((), ())
         at = int(tick.times[0])
@@ -80,6 +81,9 @@ class ReplayFeed:
 
     def nudge(self, pair: str, price: Decimal, now_ms: int) -> None:
         raise FeedError("A replay plays what was recorded; its price cannot be moved.")
+
+    def close(self) -> None:
+        """Nothing to stop."""
 
 
 def _columns(path: Path) -> list[tuple[str, ...]]:

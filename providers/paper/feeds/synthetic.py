@@ -95,14 +95,14 @@ class SyntheticFeed:
     def specs(self) -> Mapping[str, PairSpec]:
         return SPECS
 
-    def ticks(self, pair: str, after_ms: int, until_ms: int) -> Ticks:
+    def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         if until_ms <= after_ms:
             return Ticks.joined([])
         days = range(after_ms // 1000 // DAY, until_ms // 1000 // DAY + 1)
         return Ticks.joined([self._day(pair, day).between(after_ms, until_ms) for day in days])
 
-    def last_tick(self, pair: str, now_ms: int) -> Ticks:
-        return self.ticks(pair, now_ms - 1000, now_ms)
+    def last_tick(self, venue: str, pair: str, now_ms: int) -> Ticks:
+        return self.ticks(venue, pair, now_ms - 1000, now_ms)
 
     def bars(self, venue: str, pair: str, start_s: int, end_s: int, now_ms: int) -> Bars:
         """Whole days come from a cache; the running day is rebuilt from its ticks."""
@@ -112,13 +112,13 @@ class SyntheticFeed:
         for day in range(start_s // DAY, min((end_s - 1) // DAY, today) + 1):
             bars = self._day_bars(pair, day)
             if day == today:
-                running = bars_from_ticks(self.ticks(pair, now_s // 60 * 60_000 - 1, now_ms), 60)
+                running = bars_from_ticks(self.ticks(venue, pair, now_s // 60 * 60_000 - 1, now_ms), 60)
                 bars = _joined([bars.between(0, now_s // 60 * 60), running])
             parts.append(bars.between(start_s, end_s))
         return _joined(parts)
 
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
-        tick = self.last_tick(pair, now_ms)
+        tick = self.last_tick(venue, pair, now_ms)
         at = int(tick.times[0])
         return synthetic_book(SPECS[pair], f"{self.seed}", int(tick.prices[0]), at, self._lean(pair, at // 1000))
 
@@ -126,11 +126,14 @@ class SyntheticFeed:
         """Shift the coin from the next second on; its toman market moves with it."""
         if pair not in SPECS:
             raise FeedError(f"{pair} is not a pair of this feed; it has {', '.join(SPECS)}")
-        last = SPECS[pair].price(int(self.last_tick(pair, now_ms).prices[0]))
+        last = SPECS[pair].price(int(self.last_tick("", pair, now_ms).prices[0]))
         coin = _CROSSES.get(pair, (pair,))[0]
         self.nudges.append((now_ms // 1000 * 1000 + 1000, coin, float(np.log(float(price / last)))))
         self._ticks.clear()
         self._bars.clear()
+
+    def close(self) -> None:
+        """Nothing to stop."""
 
     # -- the path ------------------------------------------------------------------------------------------------
 
