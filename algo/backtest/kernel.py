@@ -174,14 +174,19 @@ DEAL_COLUMNS = (
 
 @njit(cache=True)
 def snap(value: float, grid: float, up: bool) -> float:
-    """`value` on the grid, up or down; what is on it but for the rounding of floats stays."""
+    """`value` on the grid, up or down; what is on it but for the rounding of floats stays.
+
+    The answer is the float that its decimal text would give (866 / 10, where 866 * 0.1 is a little more), so that a
+    candle that touches a stop touches it.
+    """
     if grid <= 0.0:
         return value
     units = value / grid
     nearest = np.round(units)
-    if abs(units - nearest) < 1e-7:
-        return nearest * grid
-    return (np.ceil(units) if up else np.floor(units)) * grid
+    if abs(units - nearest) >= 1e-7:
+        nearest = np.ceil(units) if up else np.floor(units)
+    per_unit = np.round(1.0 / grid)
+    return nearest / per_unit if abs(per_unit * grid - 1.0) < 1e-9 else nearest * grid
 
 
 @njit(cache=True)
