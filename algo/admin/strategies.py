@@ -10,7 +10,7 @@ from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import action, display
 
 from algo.admin.base import SettingsAdmin, badge
-from algo.admin.strategy_form import PREFIX, StrategyConfigForm, form_for, parameter_sections
+from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
 from algo.services.strategy_configs import config_warnings
@@ -46,31 +46,32 @@ class StrategyConfigAdmin(SettingsAdmin):
         return (*self.readonly_fields, "strategy") if obj else self.readonly_fields
 
     def get_fieldsets(self, request: HttpRequest, obj: StrategyConfig | None = None) -> list[Any]:
-        strategy = self._strategy(request, obj)
+        strategy = self._edited_strategy(request, obj)
         shown = {
-            None: ("name", "strategy", "account", "data_market", "market", "resolution", "shown_parameters"),
+            None: ("name", "strategy", "account", "data_market", "market", "resolution"),
             "Orders": ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ())),
-            **(parameter_sections(strategy) if strategy else {}),
+            **(parameter_sections(strategy) if strategy else {"Parameters": ("parameters",)}),
         }
         return [(title, {"fields": tuple(names)}) for title, names in shown.items()]
 
     def get_form(self, request: HttpRequest, obj: StrategyConfig | None = None, **kwargs: Any) -> Any:
-        strategy = self._strategy(request, obj)
-        if not self._may_edit(request, obj):
+        strategy = self._edited_strategy(request, obj)
+        if strategy is None:
             return super().get_form(request, obj, **kwargs)
-        form = super().get_form(request, obj, form=form_for(strategy) if strategy else StrategyConfigForm, **kwargs)
-        if "market" in form.base_fields:
-            form.base_fields["market"].error_messages["required"] = "Choose the market the orders go to."
-            form.base_fields["data_market"].error_messages["required"] = "Choose the market the candles come from."
+        form = super().get_form(request, obj, form=form_for(strategy), **kwargs)
+        form.base_fields["market"].error_messages["required"] = "Choose the market the orders go to."
+        form.base_fields["data_market"].error_messages["required"] = "Choose the market the candles come from."
         return form
 
     def save_model(self, request: HttpRequest, obj: StrategyConfig, form: Any, change: bool) -> None:
         super().save_model(request, obj, form, change)
+        if gone := form.stored.keys() - obj.parameters.keys():
+            messages.warning(request, f"{obj.strategy} does not know these stored parameters, removed: {sorted(gone)}")
         self._warn(request, obj)
 
     def written_fields(self, form: Any) -> set[str]:
-        edited = any(name.startswith(PREFIX) for name in form.changed_data)
-        return super().written_fields(form) | ({"parameters"} if edited else set()) | {"updated_at"}
+        parameters = {"parameters"} if form.instance.parameters != form.stored else set()
+        return super().written_fields(form) | parameters | {"updated_at"}
 
     @action(description="Start: decide from the next closed candle on", permissions=["change"])
     def start(self, request: HttpRequest, rows: Any) -> None:
@@ -103,16 +104,17 @@ class StrategyConfigAdmin(SettingsAdmin):
     def ordering_badge(self, config: StrategyConfig) -> str:
         return badge("On", "success") if config.ordering_enabled else badge("Paused")
 
-    def _strategy(self, request: HttpRequest, obj: StrategyConfig | None) -> str | None:
-        """Whose parameters the page shows; None where the strategy of a config is not registered any more."""
-        names = strategy_names()
-        wanted = obj.strategy if obj else request.POST.get("strategy") or request.GET.get("strategy")
-        if wanted in names:
-            return wanted
-        return None if obj else names[0]
+    def has_change_permission(self, request: HttpRequest, obj: StrategyConfig | None = None) -> bool:
+        """A config whose strategy is not registered any more can be looked at and deleted."""
+        return super().has_change_permission(request, obj) and (obj is None or obj.strategy in strategy_names())
 
-    def _may_edit(self, request: HttpRequest, obj: StrategyConfig | None) -> bool:
-        return self.has_change_permission(request, obj) if obj else self.has_add_permission(request)
+    def _edited_strategy(self, request: HttpRequest, obj: StrategyConfig | None) -> str | None:
+        """Whose parameters are form fields on this page; None where the page is only read."""
+        names = strategy_names()
+        if not (self.has_change_permission(request, obj) if obj else self.has_add_permission(request)):
+            return None
+        wanted = obj.strategy if obj else request.POST.get("strategy") or request.GET.get("strategy")
+        return wanted if wanted in names else names[0]
 
     def _warn(self, request: HttpRequest, config: StrategyConfig) -> None:
         for warning in config_warnings(config):

@@ -40,6 +40,7 @@ class StrategyConfigForm(forms.ModelForm):  # type: ignore[type-arg]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.initial["shown_parameters"] = self.parameters_of
+        self.stored = dict(self.instance.parameters)
         if "strategy" in self.fields:
             self.fields["strategy"] = forms.ChoiceField(
                 choices=[(name, name) for name in strategy_names()],
