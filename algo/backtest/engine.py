@@ -102,13 +102,12 @@ def run(
 ) -> BacktestResult:
     """Play a strategy, or signals made before, over closed candles.
 
-    `parameters` None takes the strategy's own. ValueError for fewer than two candles, for signals of another
-    length, and for bare signals without parameters.
+    `parameters` None takes the strategy's own. ValueError for fewer than two candles, for candles without a
+    price, for an account without money, for signals of another length, and for bare signals without parameters.
     """
     settings = settings or BacktestSettings()
     parameters = _parameters(source, parameters)
-    if len(candles) < 2:
-        raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
+    _check(candles, settings)
     warmup = _warmup(source, settings)
     signals = _after_warmup(signals_of(source, candles), warmup)
     deals, equity, refused = simulate(
@@ -205,6 +204,16 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
         freqtrade=freqtrade,
         gap_at_open=not freqtrade,
     )
+
+
+def _check(candles: Candles, settings: BacktestSettings) -> None:
+    if len(candles) < 2:
+        raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
+    if not np.isfinite(candles.close).any():
+        raise ValueError("none of the candles has a close price")
+    amounts = (settings.starting_quote, settings.starting_base)
+    if min(amounts) < 0 or not any(amounts):
+        raise ValueError("a backtest needs a starting balance in quote or base, and none below zero")
 
 
 def _orders(signals: SignalArrays, parameters: StrategySchema) -> Orders:

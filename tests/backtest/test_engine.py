@@ -260,6 +260,10 @@ def test_the_future_changes_no_closed_deal():
 def test_what_cannot_be_played_is_refused():
     with pytest.raises(ValueError, match="two candles"):
         run(table(FLAT), said(1), calm(), market())
+    with pytest.raises(ValueError, match="starting balance"):
+        run(table(FLAT, FLAT), said(2), calm(), market(), settings(starting_quote=D(0)))
+    with pytest.raises(ValueError, match="close price"):
+        run(table(*[(100.0, 100.0, 100.0, float("nan"))] * 2), said(2), calm(), market())
     with pytest.raises(ValueError, match="3 signals for 2 candles"):
         run(table(FLAT, FLAT), said(3), calm(), market())
     with pytest.raises(ValueError, match="parameters"):
