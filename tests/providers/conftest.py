@@ -41,7 +41,7 @@ class Request:
 @dataclass(frozen=True)
 class Reply:
     """`mode`: whole, reset (after the request was read), silent (no byte), trickle (a byte at a time), trickle_headers,
-    cut (less than announced), open_end (no length announced, and no end)."""
+    cut (less than announced), open_end (trickle without an announced length)."""
 
     body: Any = b""
     status: int = 200
@@ -119,14 +119,12 @@ class ScriptedExchange:
         for name, value in reply.headers.items():
             handler.send_header(name, value)
         handler.end_headers()
-        if reply.mode == "trickle":
+        if reply.mode in ("trickle", "open_end"):
             handler.wfile.flush()
             self._trickle(handler, content)
         else:
             handler.wfile.write(content)
             handler.wfile.flush()
-        if reply.mode == "open_end":
-            self.stopped.wait(5)
 
     def _trickle(self, handler: BaseHTTPRequestHandler, content: bytes) -> None:
         for byte in content:

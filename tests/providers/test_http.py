@@ -62,7 +62,7 @@ CLASSES = [
     ("a body that trickles", Reply({"x": "y" * 400}, mode="trickle"), OutcomeUnknown, Unavailable, 3),
     ("headers that trickle", Reply(mode="trickle_headers"), OutcomeUnknown, Unavailable, 3),
     ("a body shorter than announced", Reply({"a": 1}, mode="cut"), OutcomeUnknown, Unavailable, 3),
-    ("a body without an end", Reply({"a": 1}, mode="open_end"), OutcomeUnknown, Unavailable, 3),
+    ("a body without an end", Reply(b'{"a":1}' + b" " * 400, mode="open_end"), OutcomeUnknown, Unavailable, 3),
     ("502 with a page", HTML, OutcomeUnknown, Unavailable, 3),
     ("500 with JSON", Reply({"status": "failed", "code": "X"}, 500), OutcomeUnknown, Unavailable, 3),
     ("408", Reply({"success": False}, 408), OutcomeUnknown, Unavailable, 3),
