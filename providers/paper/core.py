@@ -220,8 +220,9 @@ class Venue:
         order.lock_rate = rules.lock_rate(order)
 
     def _fill_as_maker(self, order: Order, quantity: Decimal, at: datetime) -> None:
-        if quantity > 0 and order.price is not None:
-            self._fill(order, order.price, quantity, at, is_maker=True)
+        on_grid = rules.snap(quantity, self.profile.markets[order.pair].step_size, ROUND_DOWN)
+        if on_grid > 0 and order.price is not None:
+            self._fill(order, order.price, on_grid, at, is_maker=True)
 
     # -- matching ------------------------------------------------------------------------------------------------
 
@@ -245,9 +246,10 @@ class Venue:
         """Match against the depth as a taker, no further than `bound` and no more than the account can pay."""
         market = self.profile.markets[order.pair]
         for level in self._levels(order, bound, now):
-            quantity = min(order.remaining, level.quantity, self._affordable(order, level.price, market))
+            most = min(order.remaining, level.quantity, self._affordable(order, level.price))
+            quantity = rules.snap(most, market.step_size, ROUND_DOWN)
             if quantity <= 0:
-                return
+                continue
             self._consume(order.pair, level.price, quantity)
             self._fill(order, level.price, quantity, now, is_maker=False)
             if order.state is not State.OPEN:
@@ -270,10 +272,9 @@ class Venue:
     def _depth_within(self, order: Order, bound: Decimal, now: datetime) -> Decimal:
         return sum((level.quantity for level in self._levels(order, bound, now)), ZERO)
 
-    def _affordable(self, order: Order, price: Decimal, market: MarketProfile) -> Decimal:
+    def _affordable(self, order: Order, price: Decimal) -> Decimal:
         free = self.available(order.account, order.lock_asset) + order.lock
-        units = free / price if order.side is Side.BUY else free
-        return rules.snap(units, market.step_size, ROUND_DOWN)
+        return free / price if order.side is Side.BUY else free
 
     def _fill(self, order: Order, price: Decimal, quantity: Decimal, at: datetime, *, is_maker: bool) -> None:
         market = self.profile.markets[order.pair]

@@ -93,8 +93,8 @@ class Server:
         self._env = env or {}
         self.accounts = folder / "accounts.json"
         held = {"USDT": "10000", "BTC": "1"}
-        row = {"name": "demo", "wallex_key": KEY, "nobitex_token": TOKEN,
-               "balances": {"wallex": {**held, "TMN": "500000000"}, "nobitex": {**held, "IRT": "500000000"}}}  # fmt: skip
+        balances = {"wallex": {**held, "TMN": "500000000"}, "nobitex": {**held, "IRT": "500000000"}}
+        row = {"name": "demo", "wallex_key": KEY, "nobitex_token": TOKEN, "balances": balances}
         self.accounts.write_text(json.dumps([row]))
         self.start()
 
