@@ -49,9 +49,9 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         user, password, token = self._admin()
-        answer = {"admin_user": ADMIN, "admin_password": password, "api_token": token}
+        answer: dict[str, Any] = {"admin_user": ADMIN, "admin_password": password, "api_token": token}
         warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
-        if settings.EXCHANGE_ENVIRONMENT == Environment.PAPER:
+        if settings.EXCHANGE_ENVIRONMENT == Environment.PAPER.value and _has_keys():
             answer["strategies"] = [self._strategy(user, *each) for each in self._demo_markets()]
         self.stdout.write(json.dumps(answer | {"warnings": warnings}))
 
@@ -88,7 +88,7 @@ class Command(BaseCommand):
             name=name,
             defaults={
                 "strategy": "BreakoutStrategy",
-                "parameters": BreakoutStrategySchema(**DEMO_PARAMETERS).model_dump(mode="json"),
+                "parameters": BreakoutStrategySchema.model_validate(DEMO_PARAMETERS).model_dump(mode="json"),
                 "account": self._account(user, market.provider),
                 "data_market": data_market,
                 "market": market,
@@ -107,3 +107,8 @@ class Command(BaseCommand):
         account.capabilities = asdict(account_provider(account).capabilities())
         account.save()
         return account
+
+
+def _has_keys() -> bool:
+    """The user's own paper exchange may come without keys: then there is nothing to trade with."""
+    return bool(settings.WALLEX_API_KEY and settings.NOBITEX_API_KEY)
