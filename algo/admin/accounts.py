@@ -27,7 +27,7 @@ PROTECTION = {
 }
 
 
-class AccountForm(forms.ModelForm):  # type: ignore[type-arg]
+class AccountForm(forms.ModelForm):
     api_key = forms.CharField(
         label="API key",
         required=False,

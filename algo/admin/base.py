@@ -11,6 +11,7 @@ from django.db.models import DecimalField, Model
 from django.http import HttpRequest
 from django.template.loader import render_to_string
 from unfold.admin import ModelAdmin, TabularInline
+from unfold.decorators import display
 
 from algo.models.fields import plain
 
@@ -55,9 +56,8 @@ def amount(model: type[Model], name: str) -> Callable[[Any], str]:
         return amount_text(getattr(row, name))
 
     show.__name__ = name
-    show.short_description = model._meta.get_field(name).verbose_name  # type: ignore[attr-defined]
-    show.admin_order_field = name  # type: ignore[attr-defined]
-    return show
+    column = model._meta.get_field(name)
+    return display(description=str(getattr(column, "verbose_name", name)), ordering=name)(show)
 
 
 class _ExactAmounts:
@@ -97,7 +97,7 @@ class LedgerAdmin(_NeverWritten, ModelAdmin):
     """A read-only list and page. `fieldsets` are given by `sections`: title to field names."""
 
     sections: dict[str, tuple[str, ...]] = {}
-    actions = None
+    actions: Any = None
     list_per_page = 50
     show_full_result_count = False  # counting millions of rows only to say "of millions"
     list_filter_submit = True

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.timesince import timesince
@@ -19,7 +20,7 @@ from algo.services.control import kill_switch_set, ticket_resolve
 from providers.clock import clock_from_env
 
 
-class SystemControlForm(forms.ModelForm):  # type: ignore[type-arg]
+class SystemControlForm(forms.ModelForm):
     kill_switch = forms.ChoiceField(choices=KillSwitch.choices, widget=UnfoldAdminRadioSelectWidget)
     new_reason = forms.CharField(
         label="Reason for the change",
@@ -91,7 +92,7 @@ class SystemControlAdmin(SettingsAdmin):
         kill_switch_set(
             form.cleaned_data["kill_switch"],
             reason=form.cleaned_data["new_reason"],
-            user=request.user,
+            user=cast(User, request.user),
             at=clock_from_env().now(),
         )
 
@@ -119,8 +120,8 @@ class TicketAdmin(LedgerAdmin):
 
     @action(description="Resolve: explained, the market takes entries again", permissions=["resolve"])
     def resolve(self, request: HttpRequest, rows: Any) -> None:
-        now = clock_from_env().now()
-        resolved = sum(ticket_resolve(ticket, user=request.user, at=now) for ticket in rows)
+        now, user = clock_from_env().now(), cast(User, request.user)
+        resolved = sum(ticket_resolve(ticket, user=user, at=now) for ticket in rows)
         messages.success(request, f"{resolved} resolved; their markets take entries again where no other is open.")
 
     @display(description="state", ordering="resolved_at")

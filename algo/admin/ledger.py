@@ -9,7 +9,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.formats import localize
 from django.utils.html import format_html
-from django.utils.timezone import template_localtime
+from django.utils.timezone import localtime
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 
@@ -289,4 +289,4 @@ def _events_table(deal: Deal) -> dict[str, Any]:
 
 
 def _time(value: Any) -> str:
-    return str(localize(template_localtime(value)))
+    return str(localize(localtime(value)))

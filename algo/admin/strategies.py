@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from django.contrib import admin, messages
@@ -47,12 +48,15 @@ class StrategyConfigAdmin(SettingsAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: StrategyConfig | None = None) -> list[Any]:
         strategy = self._edited_strategy(request, obj)
-        shown = {
-            None: ("name", "strategy", "account", "data_market", "market", "resolution"),
-            "Orders": ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ())),
-            **(parameter_sections(strategy) if strategy else {"Parameters": ("parameters",)}),
-        }
-        return [(title, {"fields": tuple(names)}) for title, names in shown.items()]
+        sections: list[tuple[str | None, Iterable[str]]] = [
+            (None, ("name", "strategy", "account", "data_market", "market", "resolution")),
+            ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
+        ]
+        sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
+        shown = [(title, {"fields": tuple(names)}) for title, names in sections]
+        if strategy:
+            shown[0][1]["fields"] += ("shown_parameters",)
+        return shown
 
     def get_form(self, request: HttpRequest, obj: StrategyConfig | None = None, **kwargs: Any) -> Any:
         strategy = self._edited_strategy(request, obj)

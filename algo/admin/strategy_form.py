@@ -27,7 +27,7 @@ from algo.strategies.strategy_factory import schema_for, strategy_names
 PREFIX = "parameter_"
 
 
-class StrategyConfigForm(forms.ModelForm):  # type: ignore[type-arg]
+class StrategyConfigForm(forms.ModelForm):
     """Base of the form; `form_for` adds the fields of one strategy's parameters."""
 
     parameters_of = ""  # the strategy whose parameters this form shows

@@ -37,7 +37,8 @@ def kill_switch_set(
     if control.kill_switch == level:
         return control
     before, control.kill_switch = control.kill_switch, level
-    control.reason, control.changed_by_id, control.version = reason.strip(), user and user.pk, control.version + 1
+    control.reason, control.version = reason.strip(), control.version + 1
+    control.changed_by_id = user.pk if user else None
     control.save()
     event_record(
         "kill_switch.changed",

@@ -46,4 +46,4 @@ def staff_api(db: Any) -> APIClient:
 @pytest.fixture
 def config(trader: Any) -> Any:
     """A strategy on an account of the trader, whose key is a canary."""
-    return make.make_config(account=make.make_account(owner=trader, api_key="CANARY-KEY-0001"))
+    return make.make_config(account=make.make_account(owner=trader, api_key="CANARY-KEY-zq7X"))
