@@ -145,7 +145,7 @@ class Venue:
             limit, stop = (self._new_order(account, leg, last, now) for leg in legs)
             limit.pair_id, stop.pair_id = stop.id, limit.id
             # One lock, the larger leg's, held by the limit leg and handed over when the stop triggers.
-            limit.lock_rate = max(limit.lock_rate, stop.lock_rate)
+            limit.lock_rate = max(rules.lock_rate(limit), rules.lock_rate(stop))
             stop.lock_rate = ZERO
             self._check_funds(limit, last, now)
             self._accept(limit, rules.fingerprint(account, oco), now)

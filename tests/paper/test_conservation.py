@@ -146,7 +146,7 @@ class Conservation(RuleBasedStateMachine):
 
 
 TestConservation = Conservation.TestCase
-TestConservation.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestConservation.settings = settings(max_examples=100, stateful_step_count=30, deadline=None)
 
 
 def test_an_unbalanced_entry_is_refused_and_not_booked():

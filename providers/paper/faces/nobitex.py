@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
+from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
@@ -397,8 +398,8 @@ async def _body(request: Request) -> dict[str, Any]:
     if request.method != "POST":
         return {}
     try:
-        if request.headers.get("content-type", "").startswith(("application/x-www-form-urlencoded", "multipart/")):
-            return dict(await request.form())
+        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
         return await json_body(request)
     except ValueError as exc:
         raise Failure("ParseError", str(exc), 400) from exc
