@@ -10,7 +10,7 @@ from pathlib import Path
 from launcher import bootstrap
 from launcher.check import DemoWatch
 from launcher.console import LauncherError, say
-from launcher.plan import Mode, Plan, addresses, make_plan, only_one_session, remember_token
+from launcher.plan import Mode, Plan, addresses, make_plan, only_one_session, remember_seed
 from launcher.processes import write_private
 from launcher.replay import Recording, read_recording
 from launcher.session import SESSION_FILE, format_env
@@ -61,7 +61,7 @@ def start(plan: Plan, supervisor: Supervisor, began: float) -> float | None:
     def on_ready(service: Service) -> None:
         say(f"  {service.name:<14} ready after {time.monotonic() - began:4.1f} s")
         if service.name == "seed_demo":
-            remember_token(plan, service.output)
+            remember_seed(plan, service.output)
 
     return time.monotonic() - began if supervisor.start(on_ready) else None
 

@@ -10,6 +10,7 @@ otherwise the default of the tool itself. Everything installed is checked agains
 from __future__ import annotations
 
 import configparser
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -25,7 +26,8 @@ import time
 import urllib.error
 import urllib.request
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -53,14 +55,37 @@ class _InstallFailed(Exception):
 
 def ensure(locks: Sequence[str] = RUN_LOCKS) -> None:
     """`.venv` holds at least what `locks` pin when this returns; raises LauncherError with a sentence otherwise."""
-    stamped = _read_stamp()
-    wanted = {name: _sha256(ROOT / name) for name in locks}
-    if UNFINISHED.exists() or not PYTHON.exists():
-        stamped = {}
-    if wanted.items() <= stamped.items() and stamped.get("root") == str(ROOT):
+    if _holds(locks):
         return
-    everything = [name for name in TEST_LOCKS if name in wanted or name in stamped]
-    _make(everything)
+    with _one_at_a_time():
+        if not _holds(locks):  # a `./test` beside us may have done it while we waited
+            stamped = _read_stamp()
+            _make([name for name in TEST_LOCKS if name in locks or name in stamped])
+
+
+def _holds(locks: Sequence[str]) -> bool:
+    if UNFINISHED.exists() or not PYTHON.exists():
+        return False
+    wanted = {name: _sha256(ROOT / name) for name in locks} | {"root": str(ROOT)}
+    return wanted.items() <= _read_stamp().items()
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    try:
+        RUN_DIR.mkdir(exist_ok=True)
+        with (RUN_DIR / "setup.lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("Waiting for another ./run or ./test that is making .venv …")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as failure:
+        raise LauncherError(
+            f"The environment could not be made: {failure}. The checkout may belong to another user, or the disk be "
+            "full. Nothing was started."
+        ) from failure
 
 
 def _make(locks: Sequence[str]) -> None:

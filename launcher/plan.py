@@ -283,6 +283,7 @@ def _paper_service(plan: Plan, user: Mapping[str, str], port: int, recording: Re
         [str(PYTHON), "-m", "providers.paper", *words],
         child_environment(plan.env),
         ready=lambda _: answers_http(f"{plan.env['PAPER_URL']}/paper/health"),
+        refusal=2,
         stop_stage=EXCHANGE,
         stop_seconds=2,
     )
@@ -368,15 +369,13 @@ def _gunicorn_words(plan: Plan) -> list[str]:
     ]
 
 
-def remember_token(plan: Plan, output: bytes) -> None:
-    """Keep the API token that seed_demo printed: the database holds only its hash."""
-    try:
-        told = json.loads(output.decode().strip().splitlines()[-1])
-        token = str(told.get("api_token") or "")
-    except (ValueError, IndexError, AttributeError):
-        return
-    if token:
-        plan.secrets = replace(plan.secrets, api_token=token)
+def remember_seed(plan: Plan, output: bytes) -> None:
+    """Say what seed_demo warned of, and keep the API token it printed: the database holds only its hash."""
+    told = json.loads(output.decode().strip().splitlines()[-1])
+    for warning in told.get("warnings", []):
+        say(f"  {warning}")
+    if told.get("api_token"):
+        plan.secrets = replace(plan.secrets, api_token=told["api_token"])
         plan.secrets.save(plan.secrets_file)
 
 

@@ -58,6 +58,7 @@ class Service:
     stop_signal: int = signal.SIGTERM
     stop_stage: int = 0
     stop_seconds: float = 5.0
+    refusal: int | None = None  # the exit code that says: what I was told makes no sense, trying again is no use
     capture: bool = False  # keep stdout (of a task) for `output`
 
     state: State = State.WAITING
@@ -184,6 +185,10 @@ class Supervisor:
             service.state = State.READY
             return True
         service.crashes += 1
+        if code == service.refusal and not self.was_ready:
+            raise LauncherError(
+                f"{service.name} cannot start. {tail(service.log, 1)}\nEverything is stopped, the data is kept."
+            )
         reason = f"by signal {-code}" if code < 0 else f"with code {code}"
         if service.once or (not self.was_ready and service.crashes >= CRASHES_BEFORE_GIVING_UP):
             raise LauncherError(

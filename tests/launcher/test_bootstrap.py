@@ -1,5 +1,6 @@
 """Where packages come from, and when there is nothing to do."""
 
+import fcntl
 import json
 import subprocess
 import sys
@@ -29,7 +30,7 @@ def checkout(monkeypatch, tmp_path):
     for name in bootstrap.TEST_LOCKS:
         (tmp_path / name).write_text(f"{name}==1\n")
     venv = tmp_path / ".venv"
-    places = {"ROOT": tmp_path, "VENV": venv, "PYTHON": venv / "bin/python"}
+    places = {"ROOT": tmp_path, "RUN_DIR": tmp_path / ".run", "VENV": venv, "PYTHON": venv / "bin/python"}
     places |= {"STAMP": venv / ".installed.json", "UNFINISHED": venv / ".installing"}
     for name, value in places.items():
         monkeypatch.setattr(bootstrap, name, value)
@@ -86,6 +87,22 @@ def test_when_every_way_fails_the_sentence_says_what_happened_and_what_to_do(che
         LauncherError, match=r"(?s)nothing was started.*name resolution failed.*offline.*UV_DEFAULT_INDEX"
     ):
         bootstrap.ensure()
+
+
+def test_two_setups_at_once_install_once(checkout):
+    folder, asked = checkout
+    (folder / ".run").mkdir()
+    with (folder / ".run/setup.lock").open("w") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        waiting = Thread(target=bootstrap.ensure)
+        waiting.start()
+        time.sleep(0.1)
+        assert asked == []
+        bootstrap._make(bootstrap.RUN_LOCKS)  # what the other one does meanwhile
+        fcntl.flock(other, fcntl.LOCK_UN)
+        waiting.join(5)
+    assert not waiting.is_alive()
+    assert len(asked) == 1
 
 
 def test_a_missing_lock_is_told(checkout):

@@ -87,6 +87,17 @@ def test_a_service_that_keeps_crashing_before_all_was_ready_ends_the_start(tmp_p
     supervised.stop()
 
 
+def test_a_service_that_refuses_what_it_was_told_is_not_tried_again(tmp_path):
+    code = "import sys; sys.stderr.write('noise\\nthe exchange does not answer'); sys.exit(2)"
+    refusing = Service("paper", python(code), os.environ, ready=lambda _: False, refusal=2)
+    supervised = make(tmp_path, refusing)
+    with pytest.raises(LauncherError) as told:
+        supervised.start()
+    supervised.stop()
+    assert str(told.value).startswith("paper cannot start. the exchange does not answer\n")
+    assert refusing.crashes == 1  # once was enough
+
+
 def test_a_crashed_service_comes_back_after_its_back_off_and_it_is_said(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(supervisor, "back_off_seconds", lambda crashes: 0.3)
     service = Service("worker", python(SLEEPER), os.environ)
