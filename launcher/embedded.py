@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import fcntl
 import os
 import pwd
 import secrets
@@ -40,6 +41,7 @@ from launcher.processes import (
 DATABASE = "algo_trade"
 SOCKET_PATH_LIMIT = 80  # the kernel allows 107 bytes, PostgreSQL appends `/.s.PGSQL.5432.lock`
 NOBODY = 65534
+TEST_HOME_PREFIX = "algo-test-"
 LEFTOVER_SECONDS = 10.0
 HOW_TO_DO_WITHOUT = "Or use servers of your own: set DATABASE_URL and REDIS_URL."
 
@@ -308,9 +310,13 @@ def throw_away_servers() -> Iterator[dict[str, str]]:
     A server whose variable is set already is not started.
     """
     with contextlib.ExitStack() as cleanup:
-        home = Path(tempfile.mkdtemp(prefix="algo-test-"))
+        sweep_test_homes()
+        home = Path(tempfile.mkdtemp(prefix=TEST_HOME_PREFIX))
         cleanup.callback(shutil.rmtree, home, ignore_errors=True)
         home.chmod(0o711)  # the server's user passes through; its own folders are 0700
+        lock = cleanup.enter_context((home / "lock.new").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the servers inherit it: held as long as anybody needs the directory
+        (home / "lock.new").rename(home / "lock")
         urls: dict[str, str] = {}
         if "DATABASE_URL" not in os.environ:
             postgres = PostgreSQL(home / "pg", durable=False)
@@ -318,7 +324,13 @@ def throw_away_servers() -> Iterator[dict[str, str]]:
             cleanup.callback(postgres.forget)
             postgres.place()
             postgres.prepare(log)
-            server = spawn(postgres.command(), log=log, env=child_environment(), death_signal=signal.SIGINT)
+            server = spawn(
+                postgres.command(),
+                log=log,
+                env=child_environment(),
+                death_signal=signal.SIGINT,
+                keep_open=(lock.fileno(),),
+            )
             cleanup.callback(stop, server, signum=signal.SIGINT, seconds=10)
             wait_until(postgres.ready, server, name="PostgreSQL", log=log)
             urls["DATABASE_URL"] = postgres.url
@@ -326,11 +338,19 @@ def throw_away_servers() -> Iterator[dict[str, str]]:
             valkey = Valkey(home / "valkey", password=secrets.token_hex(16), durable=False)
             log = home / "valkey.log"
             valkey.prepare()
-            server = spawn(valkey.command(), log=log, env=child_environment())
+            server = spawn(valkey.command(), log=log, env=child_environment(), keep_open=(lock.fileno(),))
             cleanup.callback(stop, server, signum=signal.SIGTERM, seconds=5)
             wait_until(valkey.ready, server, name="Valkey", log=log)
             urls["REDIS_URL"] = valkey.url
         yield urls
+
+
+def sweep_test_homes() -> None:
+    """Remove what test sessions that were killed left in the temporary directory."""
+    for lock in Path(tempfile.gettempdir()).glob(f"{TEST_HOME_PREFIX}*/lock"):
+        with contextlib.suppress(OSError), lock.open() as held:  # OSError: in use, gone, or another user's
+            fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 _test_servers = contextlib.ExitStack()

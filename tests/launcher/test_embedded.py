@@ -1,5 +1,6 @@
 """PostgreSQL and Valkey out of their wheels, really started as the user who runs the tests."""
 
+import fcntl
 import os
 import shutil
 import signal
@@ -17,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from launcher.console import LauncherError
-from launcher.embedded import PostgreSQL, Valkey, throw_away_servers, wait_until
+from launcher.embedded import PostgreSQL, Valkey, sweep_test_homes, throw_away_servers, wait_until
 from launcher.processes import child_environment, spawn, stop
 
 POSTGRES_SECONDS = 10
@@ -72,6 +73,18 @@ def test_throw_away_servers_work_listen_on_loopback_only_and_leave_nothing_behin
     psutil.wait_procs(servers, timeout=5)
     assert working_at(home) == []
     assert not home.exists()
+
+
+def test_what_a_killed_test_session_left_is_swept_away_and_a_running_ones_stays(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    killed, running, starting = (tmp_path / f"algo-test-{name}" for name in ("killed", "running", "starting"))
+    for home in (killed, running, starting):
+        home.mkdir()
+    (killed / "lock").touch()
+    with (running / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        sweep_test_homes()
+    assert sorted(tmp_path.iterdir()) == [running, starting]
 
 
 @pytest.mark.e2e
