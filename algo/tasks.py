@@ -8,13 +8,13 @@ from datetime import timedelta
 from celery import shared_task
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Q
 from kombu.exceptions import OperationalError as BrokerError
 
 from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.execution.advance import advance
 from algo.execution.entries import due_groups, evaluate_group
-from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Decision, Heartbeat, Market, Provider
+from algo.execution.reconcile import accounts_due
+from algo.models import Account, Decision, Heartbeat, Market, Provider
 from algo.notifications.outbox import outbox_deliver
 from algo.notifications.webhook import event_send, send_webhook_notification
 from algo.services.markets import markets_refresh
@@ -92,10 +92,7 @@ def advance_account(account_id: int) -> str:
 @shared_task(queue="orders")
 def sweep_accounts() -> int:
     """Beat's sweep over every account with something live, or not reconciled for a while. Returns how many."""
-    live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
-    stale = Q(reconciled_at=None) | Q(reconciled_at__lt=CLOCK.now() - CLOCK.wall(60))
-    due = Account.objects.exclude(state=AccountState.STOPPED).filter(Q(Exists(live)) | stale)
-    ids = list(due.values_list("pk", flat=True))
+    ids = list(accounts_due(CLOCK).values_list("pk", flat=True))
     for pk in ids:
         advance_account.delay(pk)
     return len(ids)

@@ -8,7 +8,9 @@ guardian all call it, and losing any two of them costs time, not safety.
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import StrEnum
 
 from django.conf import settings
@@ -20,20 +22,19 @@ from algo.execution.ledger import Ledger
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.locks import account_lock
 from algo.execution.quotes import Quotes
-from algo.execution.reconcile import reconcile
+from algo.execution.reconcile import reconcile, reconcile_due
 from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit
 from algo.execution.views import Budgets, DealView, Quote
 from algo.models import Account, AccountState
 from providers.clock import Clock
-from providers.errors import AuthFailed, ProviderError
+from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
 from providers.types import OrderStatus
 
 logger = logging.getLogger("algo.advance")
 
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
-RECONCILE_EVERY = 60.0  # wall seconds
 
 
 class Advanced(StrEnum):
@@ -93,23 +94,28 @@ def _advance_locked(worker: Worker, reconcile_now: bool) -> Advanced:
     account, clock = worker.account, worker.clock
     error = ""
     try:
-        if reconcile_now or _reconcile_due(account, clock):
-            reconcile(account, worker.ledger, worker.provider, clock)
+        if reconcile_now or reconcile_due(account, clock):
+            error = _reconcile_safely(worker)
         for deal in worker.ledger.live_deals():
             error = _advance_deal_safely(worker, deal) or error
     except AuthFailed as exc:
         _stop_account(account, exc)
         return Advanced.STOPPED
-    except ProviderError as exc:
-        error = str(exc)
     _note_error(account, error)
     Account.objects.filter(pk=account.pk).update(advanced_at=clock.now())
     return Advanced.DONE
 
 
-def _reconcile_due(account: Account, clock: Clock) -> bool:
-    last = Account.objects.values_list("reconciled_at", flat=True).get(pk=account.pk)
-    return last is None or clock.now() - last >= clock.wall(RECONCILE_EVERY)
+def _reconcile_safely(worker: Worker) -> str:
+    """A list that cannot be read must not keep open positions from their protection."""
+    try:
+        reconcile(worker.account, worker.ledger, worker.provider, worker.clock)
+    except AuthFailed:
+        raise
+    except ProviderError as exc:
+        logger.warning("account=%s not reconciled: %s", worker.account.name, exc)
+        return str(exc)
+    return ""
 
 
 def _advance_deal_safely(worker: Worker, deal: DealView) -> str:
@@ -131,6 +137,7 @@ def _advance_deal_safely(worker: Worker, deal: DealView) -> str:
 
 def _advance_deal(worker: Worker, deal: DealView) -> None:
     ledger, clock = worker.ledger, worker.clock
+    unreadable: dict[int, ProviderError] = {}
     for _ in range(MAX_STEPS):
         quote = _quote(worker, deal)
         action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
@@ -139,11 +146,28 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
             if action.alarm:
                 logger.error("%sdeal=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, deal.id, action.alarm)
             ledger.measure_protection(deal, price, now=clock.now())
-            return
-        _perform(worker, deal, action)
-        deal = ledger.deal(deal.id)
+            break
+        try:
+            _perform(worker, deal, action)
+        except (Unavailable, BadPayload) as exc:
+            if not isinstance(action, decide.Ask):
+                raise
+            # One order that cannot be read must not keep the rest of its deal from an exit: go on without it.
+            unreadable[action.order.id] = exc
+        deal = _as_if_read(ledger.deal(deal.id), unreadable, clock.now())
         ledger.measure_protection(deal, price, now=clock.now())
-    logger.error("%sdeal=%s did not come to rest", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
+    else:
+        logger.error("%sdeal=%s did not come to rest", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
+    for error in unreadable.values():
+        raise error
+
+
+def _as_if_read(deal: DealView, unreadable: Collection[int], now: datetime) -> DealView:
+    """The deal with the orders that could not be read counted as just read, so that they are not asked for again."""
+    if not unreadable:
+        return deal
+    orders = (replace(each, checked_at=now) if each.id in unreadable else each for each in deal.orders)
+    return replace(deal, orders=tuple(orders))
 
 
 def _quote(worker: Worker, deal: DealView) -> Quote | None:

@@ -166,9 +166,10 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
     if deal.status in (DealStatus.CLOSED, DealStatus.CANCELED):
         return Rest()
     return (
-        _unsent(deal, quote, control, now, budgets)
-        or _unknown(deal, now, budgets)
+        _unknown(deal, now, budgets)
+        or _unsent(deal, quote, control, now, budgets)
         or _unread(deal, quote, now, budgets)
+        or _uncanceled(deal, now, budgets)
         or _entering(deal, now, budgets)
         or _finishing(deal, quote)
         or _exiting(deal, quote, control, now, budgets)
@@ -183,7 +184,7 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
 def _unsent(deal: DealView, quote: Quote | None, control: Control, now: datetime, budgets: Budgets) -> Action | None:
     """A planned order is sent if it is still wanted, otherwise withdrawn: a plan never outlives its reason."""
     for order in deal.orders:
-        if order.status is not OrderStatus.PENDING or _is_second_leg(deal, order):
+        if order.status is not OrderStatus.PENDING or _is_second_leg(order):
             continue
         if order.role == Role.ENTRY:
             return _unsent_entry(order, control, now, budgets)
@@ -201,7 +202,7 @@ def _unsent_entry(order: OrderView, control: Control, now: datetime, budgets: Bu
     return Send(order)
 
 
-def _is_second_leg(deal: DealView, order: OrderView) -> bool:
+def _is_second_leg(order: OrderView) -> bool:
     """The stop leg of an OCO is sent, and withdrawn, with its target leg."""
     return order.pair_id is not None and order.role == Role.STOP
 
@@ -215,15 +216,21 @@ def _still_wanted(deal: DealView, order: OrderView, quote: Quote | None) -> bool
         return False
     if order.role == Role.STOP:
         return order.stop_price == deal.stop_price
+    if deal.mode is ProtectionMode.LOCKING_STOPS:  # a target only takes the stop's place while it can be filled
+        return quote is not None and _target_reached(deal, quote)
     return True
 
 
 def _unknown(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
-    """While it is not known whether an order arrived, nothing else is sent for its deal."""
+    """While it is not known whether an order arrived, nothing else is sent for its deal. Both legs of an OCO are
+    looked up through the first; the second is looked up itself where only its part of the answer was lost."""
+    unknown = {order.id for order in deal.orders if order.is_unknown}
     for order in deal.orders:
-        if order.is_unknown and not _is_second_leg(deal, order):
-            due = order.checked_at is None or now - order.checked_at >= budgets.poll_working
-            return Recover(order) if due else Rest()
+        if order.id not in unknown or (_is_second_leg(order) and order.pair_id in unknown):
+            continue
+        pause = _growing(now - (order.submitted_at or order.created_at), budgets.poll_working, budgets.poll_resting)
+        due = order.checked_at is None or now - order.checked_at >= pause
+        return Recover(order) if due else Rest()
     return None
 
 
@@ -234,15 +241,33 @@ def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets
             continue
         if order.exchange_order_id is None and order.is_final:
             continue
-        if order.checked_at is None or now - order.checked_at >= _poll_interval(deal, order, quote, budgets):
+        if order.checked_at is None or now - order.checked_at >= _poll_interval(deal, order, quote, now, budgets):
             return Ask(order)
     return None
 
 
-def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, budgets: Budgets) -> timedelta:
+def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: datetime, budgets: Budgets) -> timedelta:
+    if order.is_final:  # only its fills are missing
+        return _growing(now - (order.closed_at or order.created_at), budgets.poll_working, budgets.retry_cap)
+    if order.is_missing:  # a second look decides
+        return budgets.negatives_apart
     resting = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
     busy = quote is not None and (_crossed(deal, quote) or _target_reached(deal, quote))
     return budgets.poll_resting if resting and not busy else budgets.poll_working
+
+
+def _growing(waited: timedelta, least: timedelta, most: timedelta) -> timedelta:
+    """A pause that grows with the time already waited: budgets of calls are small and shared."""
+    return min(max(waited / 4, least), most)
+
+
+def _uncanceled(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
+    """A cancel that was asked for is followed through: the request or its answer may have got lost."""
+    for order in deal.orders:
+        asked = order.cancel_requested_at or order.created_at
+        if order.status is OrderStatus.CANCELING and now - asked >= budgets.cancel_again:
+            return Cancel(order, "the cancel has not worked yet: asking again")
+    return None
 
 
 # --- entry and end --------------------------------------------------------------------------------------------------
@@ -411,17 +436,18 @@ def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> 
 
 
 def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
-    """Mode 1: target and stop rest as one pair. A broken or misplaced pair is taken down whole and placed again."""
+    """Mode 1: target and stop rest as one pair. A broken or misplaced pair is taken down whole and placed again. A
+    plain stop stands in where the pair cannot be placed; the guardian then watches the target."""
     stops, targets = deal.live(Role.STOP), deal.live(Role.TARGET)
-    if stops and targets:
-        return _misplaced(deal, stops[-1], quote)
+    if stops and (targets or stops[-1].pair_id is None):
+        return _misplaced(deal, stops[-1], quote) or (None if targets else _protect_by_guardian(deal, quote))
     for order in stops + targets:
         return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the other leg is gone")
-    if quote is None or _refused_in_a_row(deal) >= STOP_REFUSALS:
-        return _place_stop(deal, quote, now, budgets)
-    if _target_reached(deal, quote):
+    if quote and _target_reached(deal, quote):
         return StartExit(CloseReason.TAKE_PROFIT, "the price is already through the target")
-    return Rest() if _refused_recently(deal, now, budgets) else _pair(deal)
+    if quote is None or _gave_up(deal):
+        return _place_stop(deal, quote, now, budgets)
+    return Rest() if _refused_recently(deal, Role.STOP, now, budgets) else _pair(deal)
 
 
 def _pair(deal: DealView) -> PlacePair:
@@ -442,9 +468,12 @@ def _stop_limit(deal: DealView) -> Decimal:
 def _protect_free(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     """Mode 2: stop and target rest side by side; whichever is left over is taken back by `_finishing`."""
     action = _keep_stop(deal, quote, now, budgets)
-    if action or deal.live(Role.TARGET):
+    if action:
         return action
-    if _refused_recently(deal, now, budgets):
+    for order in deal.live(Role.TARGET):
+        too_large = order.remaining > deal.closable and order.status is not OrderStatus.CANCELING
+        return Cancel(order, "the position changed") if too_large else None
+    if _refused_recently(deal, Role.TARGET, now, budgets):
         return None
     return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
 
@@ -486,8 +515,12 @@ def _target_in_swap(
     return Cancel(target, "the target was not filled: the stop takes its place back")
 
 
-def _protect_by_guardian(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+def _protect_nothing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     """Mode 4: nothing can rest at the exchange; the guardian closes at stop (`_stop_crossed`) and target."""
+    return _protect_by_guardian(deal, quote)
+
+
+def _protect_by_guardian(deal: DealView, quote: Quote | None) -> Action | None:
     if quote and _target_reached(deal, quote):
         return StartExit(CloseReason.TAKE_PROFIT, "the price reached the target")
     return None
@@ -518,7 +551,7 @@ def _is_near(deal: DealView, stop: OrderView, quote: Quote) -> bool:
 def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     """A stop is compared with the market before it is sent (`_stop_crossed` ran); without a price it is sent all the
     same, because the exchange refuses a crossed one and no stop is worse."""
-    if _refused_recently(deal, now, budgets):
+    if _refused_recently(deal, Role.STOP, now, budgets):
         return Rest("the exchange refuses the stop; only the guardian watches this deal") if _gave_up(deal) else Rest()
     if deal.capabilities.stop_market:
         return Place(Role.STOP, OrderType.STOP_MARKET, deal.closable, None, deal.stop_price, "stop")
@@ -526,19 +559,20 @@ def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Bud
 
 
 def _gave_up(deal: DealView) -> bool:
-    return _refused_in_a_row(deal) >= STOP_REFUSALS
+    return _refused_in_a_row(deal, Role.STOP) >= STOP_REFUSALS
 
 
-def _refused_in_a_row(deal: DealView) -> int:
-    resting = [order for order in deal.orders if order.role in (Role.STOP, Role.TARGET) and order.is_final]
-    return _in_a_row(resting, lambda order: order.status is OrderStatus.REJECTED)
+def _refused_in_a_row(deal: DealView, role: Role) -> int:
+    ended = [order for order in deal.orders if order.role == role and order.is_final]
+    return _in_a_row(ended, lambda order: order.status is OrderStatus.REJECTED)
 
 
-def _refused_recently(deal: DealView, now: datetime, budgets: Budgets) -> bool:
-    refused = [order for order in deal.orders if order.status is OrderStatus.REJECTED and order.role != Role.ENTRY]
-    if not refused or not _refused_in_a_row(deal):
+def _refused_recently(deal: DealView, role: Role, now: datetime, budgets: Budgets) -> bool:
+    times = _refused_in_a_row(deal, role)
+    last = deal.last(role)
+    if not times or last is None:
         return False
-    return now - (refused[-1].closed_at or refused[-1].created_at) < _back_off(_refused_in_a_row(deal), budgets)
+    return now - (last.closed_at or last.created_at) < _back_off(times, budgets)
 
 
 def _in_a_row(orders: list[OrderView], test: Callable[[OrderView], bool]) -> int:
@@ -554,5 +588,5 @@ _PROTECT = {
     ProtectionMode.NATIVE_OCO: _protect_oco,
     ProtectionMode.FREE_STOPS: _protect_free,
     ProtectionMode.LOCKING_STOPS: _protect_locking,
-    ProtectionMode.NO_STOPS: _protect_by_guardian,
+    ProtectionMode.NO_STOPS: _protect_nothing,
 }

@@ -19,6 +19,7 @@ from django.db import IntegrityError, transaction
 from django.db.models import Sum
 
 from algo.execution.ledger_orm import order_plan
+from algo.execution.reconcile import QUARANTINE
 from algo.models import (
     FINISHED_DEALS,
     Account,
@@ -53,7 +54,6 @@ from providers.types import ZERO, Balance, Capabilities, OrderBook, OrderType, R
 
 logger = logging.getLogger("algo.strategies")
 
-QUARANTINE = 150.0  # wall seconds without entries on a market after a send of unknown outcome
 AccountProvider = Callable[[Account], ExchangeProvider]
 
 

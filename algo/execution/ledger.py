@@ -53,14 +53,30 @@ class Ledger(Protocol):
         """An end that no report of the exchange carries: withdrawn, refused, given up. Legs of a pair end together."""
         ...
 
+    def end_leg(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        """The same for one leg of a pair whose other leg is known to the exchange."""
+        ...
+
+    def lose_order(self, order: OrderView, *, now: datetime) -> None:
+        """An accepted order that the exchange does not know any more ends, and a ticket asks a person about it."""
+        ...
+
     def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
-        """Record that a cancel is about to be asked for."""
+        """Record that a cancel is about to be asked for (again)."""
         ...
 
     def apply_report(
-        self, order: OrderView, report: OrderReport, fills: Sequence[Fill], *, now: datetime, adopting: bool = False
+        self,
+        order: OrderView,
+        report: OrderReport,
+        fills: Sequence[Fill],
+        *,
+        now: datetime,
+        adopting: bool = False,
+        read_back: bool = True,
     ) -> None:
-        """Take over what the exchange says about an order; fills are booked once, quantities never go back."""
+        """Take over what the exchange says about an order; fills are booked once, quantities never go back. The answer
+        to a create is no reading back: accepted is not yet live."""
         ...
 
     def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None: ...

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Prefetch, QuerySet, Sum
+from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.identity import client_order_id
@@ -28,6 +28,8 @@ from algo.models import (
     OrderEvent,
     Role,
     SystemControl,
+    Ticket,
+    TicketKind,
 )
 from algo.services.outbox import event_record
 from providers import types
@@ -35,6 +37,8 @@ from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderT
 
 orders_log = logging.getLogger("algo.orders")
 deals_log = logging.getLogger("algo.deals")
+
+MOST_FEE_RATE = Decimal("0.02")  # a fee above this share of the quantity is not in base, whatever the report implies
 
 
 class OrmLedger:
@@ -57,7 +61,10 @@ class OrmLedger:
         return self._view(self._deals().get(pk=deal_id))
 
     def _deals(self) -> QuerySet[Deal]:
-        orders = Order.objects.annotate(booked=Sum("fills__quantity")).order_by("created_at", "id")
+        in_base = Q(fills__fee_asset=F("market__base"))
+        orders = Order.objects.annotate(
+            booked=Sum("fills__quantity"), booked_fee_base=Sum("fills__fee", filter=in_base)
+        ).order_by("created_at", "id")
         return Deal.objects.select_related("market").prefetch_related(Prefetch("orders", queryset=orders))
 
     def _view(self, deal: Deal) -> DealView:
@@ -199,7 +206,33 @@ class OrmLedger:
 
     @transaction.atomic
     def end_order(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
-        for row in Order.objects.select_for_update().filter(pk__in=_with_pair(order)):
+        self._end(order, _with_pair(order), status, reason, now)
+
+    @transaction.atomic
+    def end_leg(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        self._end(order, [order.id], status, reason, now)
+
+    @transaction.atomic
+    def lose_order(self, order: OrderView, *, now: datetime) -> None:
+        reason = "the exchange does not know it any more"
+        self._end(order, [order.id], OrderStatus.CANCELED, reason, now)
+        row = Order.objects.get(pk=order.id)
+        Ticket.objects.get_or_create(
+            account=self._account,
+            kind=TicketKind.ORDER_MISSING,
+            reference=order.exchange_order_id or order.client_order_id,
+            defaults={
+                "market_id": row.market_id,
+                "summary": (
+                    f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts as "
+                    "cancelled; new entries on this market wait until this is resolved."
+                ),
+                "created_at": now,
+            },
+        )
+
+    def _end(self, order: OrderView, ids: list[int], status: OrderStatus, reason: str, now: datetime) -> None:
+        for row in Order.objects.select_for_update().filter(pk__in=ids):
             if row.status == status or OrderStatus(row.status).is_final:
                 continue
             check_order(OrderStatus(row.status), status)
@@ -218,11 +251,12 @@ class OrmLedger:
 
     @transaction.atomic
     def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
-        row = Order.objects.select_for_update().get(pk=order.id)
-        if OrderStatus(row.status) in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED):
+        row = Order.objects.select_for_update(of=("self",)).select_related("deal").get(pk=order.id)
+        if OrderStatus(row.status) in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING):
             _event(row.pk, row.status, OrderStatus.CANCELING, now, reason)
             row.status, row.cancel_requested_at = OrderStatus.CANCELING, now
             row.save(update_fields=["status", "cancel_requested_at"])
+            _begin_unprotected(row, now)
 
     @transaction.atomic
     def apply_report(
@@ -233,13 +267,16 @@ class OrmLedger:
         *,
         now: datetime,
         adopting: bool = False,
+        read_back: bool = True,
     ) -> None:
         row = Order.objects.select_for_update().select_related("market", "deal").get(pk=order.id)
         old = OrderStatus(row.status)
         _take_identity(row, report, now)
         _take_amounts(row, report)
-        row.checked_at, row.unknown_since = now, None
-        new = _status_after(old, report.status, row)
+        row.unknown_since = None
+        if read_back:
+            row.checked_at = now
+        new = _status_after(old, report.status, row, adopting)
         if new != old:
             check_order(old, new, adopting=adopting)
             row.status = new
@@ -251,6 +288,7 @@ class OrmLedger:
         row.save()
         self._book(row, fills)
         _refresh_totals(row.deal)
+        _take_fees(row)
 
     def _book(self, row: Order, fills: Sequence[types.Fill]) -> None:
         Fill.objects.bulk_create(
@@ -333,6 +371,7 @@ class OrmLedger:
         _refresh_totals(row)
         row.status, row.close_reason, row.closed_at = DealStatus.CLOSED, action.reason, now
         row.dust_quantity, row.profit, row.crossed_at = action.dust, _profit(row), None
+        _end_unprotected(row, now)
         row.save()
         _log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         event_record("deal.closed", deal_payload(row), at=now)
@@ -351,15 +390,13 @@ class OrmLedger:
         if row.opened_at is None:
             return
         protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
-        if protected and row.unprotected_since is not None:
-            ended = min(now, row.closed_at or now)
-            gap = max((ended - row.unprotected_since).total_seconds(), 0.0)
-            row.unprotected_seconds += Decimal(str(round(gap, 6)))
-            row.unprotected_since, row.protected_at = None, row.protected_at or now
-        elif not protected and row.unprotected_since is None:
-            row.unprotected_since = now
-        else:
+        if protected == (row.unprotected_since is None) or row.closed_at is not None:
             return
+        if protected:
+            _end_unprotected(row, now)
+            row.protected_at = row.protected_at or now
+        else:
+            row.unprotected_since = now
         row.save(update_fields=["unprotected_seconds", "unprotected_since", "protected_at"])
 
 
@@ -454,7 +491,7 @@ def _order_view(order: Any, rules: types.MarketRules) -> OrderView:
         stop_price=order.stop_price,
         filled=order.filled_quantity,
         booked=order.booked or ZERO,
-        fee_base=order.fee if order.fee_asset == rules.base else ZERO,
+        fee_base=_fee_base(order, rules),
         average_price=order.average_price,
         attempts=order.attempts,
         pair_id=order.pair_id,
@@ -468,6 +505,17 @@ def _order_view(order: Any, rules: types.MarketRules) -> OrderView:
         checked_at=order.checked_at,
         closed_at=order.closed_at,
     )
+
+
+def _fee_base(order: Any, rules: types.MarketRules) -> Decimal:
+    """What the fee took out of the base that was bought: as booked, and for fills that are not booked yet, as the
+    exchange's report says (its fees may be missing, or in another asset) or else as the account's rate makes it."""
+    known, unbooked = order.booked_fee_base or ZERO, order.filled_quantity - (order.booked or ZERO)
+    if unbooked <= 0 or order.side != Side.BUY:
+        return known
+    estimate = known + unbooked * rules.taker_fee_rate
+    plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
+    return max(estimate, order.fee) if plausible else estimate
 
 
 def _event(
@@ -498,14 +546,43 @@ def _take_amounts(row: Order, report: OrderReport) -> None:
         row.fee = report.fee
 
 
-def _status_after(old: OrderStatus, reported: OrderStatus, row: Order) -> OrderStatus:
-    if reported.is_final or old is not OrderStatus.CANCELING:
-        if old.is_final and not reported.is_final and old is not OrderStatus.REJECTED:
-            return old  # a stale read of something that has ended
-        if old is OrderStatus.PARTIALLY_FILLED and reported is OrderStatus.OPEN:
-            return old
+def _take_fees(row: Order) -> None:
+    """Fees as the fills state them, where the exchange's order says nothing (contract: nobitex 6.6)."""
+    booked = Fill.objects.filter(order=row, fee_asset=row.fee_asset).aggregate(total=Sum("fee"))["total"] or ZERO
+    if booked > row.fee:
+        row.fee = booked
+        row.save(update_fields=["fee"])
+
+
+def _status_after(old: OrderStatus, reported: OrderStatus, row: Order, adopting: bool) -> OrderStatus:
+    """What a report makes of a status; a stale one makes nothing of it."""
+    if reported is OrderStatus.REJECTED and row.filled_quantity > 0:
+        reported = OrderStatus.CANCELED  # refused after a part of it was filled: the part counts
+    if adopting or old is OrderStatus.REJECTED:
         return reported
-    return OrderStatus.CANCELING  # still working: the cancel has not taken effect yet
+    if old.is_final:
+        return OrderStatus.FILLED if reported is OrderStatus.FILLED else old
+    if not reported.is_final and old is OrderStatus.CANCELING:
+        return old  # still working: the cancel has not taken effect yet
+    if old is OrderStatus.PARTIALLY_FILLED and reported is OrderStatus.OPEN:
+        return old
+    return reported
+
+
+def _end_unprotected(row: Deal, now: datetime) -> None:
+    if row.unprotected_since is None:
+        return
+    gap = max((now - row.unprotected_since).total_seconds(), 0.0)
+    row.unprotected_seconds += Decimal(str(round(gap, 6)))
+    row.unprotected_since = None
+
+
+def _begin_unprotected(row: Order, now: datetime) -> None:
+    """From the moment its cover is asked to go, a position counts as bare."""
+    beside = row.role == Role.TARGET and row.deal.protection_mode == ProtectionMode.FREE_STOPS
+    if row.role == Role.ENTRY or beside:
+        return
+    Deal.objects.filter(pk=row.deal_id, opened_at__isnull=False, unprotected_since=None).update(unprotected_since=now)
 
 
 def _refresh_totals(deal: Deal) -> None:

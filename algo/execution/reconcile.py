@@ -4,45 +4,83 @@ which blocks new entries on that market only. Running it twice changes nothing t
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from django.db import transaction
-from django.db.models import QuerySet
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from algo.execution.identity import is_ours
 from algo.execution.ledger import Ledger
 from algo.execution.submit import order_ask, order_take
+from algo.execution.views import DealView, OrderView
 from algo.models import (
     FINISHED_DEALS,
     Account,
+    AccountState,
     CloseReason,
     Deal,
     DealStatus,
     Market,
     Order,
+    Role,
     Ticket,
     TicketKind,
 )
 from algo.services.outbox import event_record
 from providers.clock import Clock
+from providers.errors import ProviderError
 from providers.interface import ExchangeProvider
-from providers.types import FINAL_STATUSES, OrderReport, OrderStatus
+from providers.types import FINAL_STATUSES, OrderRef, OrderReport, OrderStatus
 
 logger = logging.getLogger("algo.reconcile")
 
 RECENT = timedelta(hours=1)
+EVERY = 60.0  # wall seconds between two comparisons
+EVERY_IN_DOUBT = 10.0  # while an order that was given up is young: it may still turn up
+QUARANTINE = 150.0  # wall seconds during which it is young, and without entries on its market
+IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
+
+
+def reconcile_due(account: Account, clock: Clock) -> bool:
+    """Whether it is time: often while an order that was given up may still turn up, else once a minute."""
+    now = clock.now()
+    last = Account.objects.values_list("reconciled_at", flat=True).get(pk=account.pk)
+    young = Order.objects.filter(account=account, negative_at__gte=now - clock.wall(QUARANTINE))
+    return last is None or now - last >= clock.wall(EVERY_IN_DOUBT if young.exists() else EVERY)
+
+
+def accounts_due(clock: Clock) -> QuerySet[Account]:
+    """Accounts to look after now: with a live deal, or with something to reconcile."""
+    now = clock.now()
+    live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
+    doubt = Order.objects.filter(account=OuterRef("pk"), negative_at__gte=now - clock.wall(QUARANTINE))
+    stale = Q(reconciled_at=None) | Q(reconciled_at__lt=now - clock.wall(EVERY))
+    return Account.objects.exclude(state=AccountState.STOPPED).filter(Q(Exists(live)) | Q(Exists(doubt)) | stale)
 
 
 def reconcile(account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
-    """Compare our working orders with the exchange's, both ways, and recent own trades with our fills."""
+    """Compare our working orders with the exchange's, both ways, and its recent orders of every status with ours.
+    Errors of the exchange's lists travel up; what is wrong with one order is logged and does not hide the others."""
     reports = provider.open_orders()
     for report in reports:
-        _match_open(account, ledger, provider, clock, report)
+        with _one_order(report.exchange_order_id):
+            _match_open(account, ledger, provider, clock, report)
     _ask_missing(account, ledger, provider, clock, reports)
     for market in _recent_markets(account, clock.now()):
         _match_history(account, ledger, provider, clock, market)
     Account.objects.filter(pk=account.pk).update(reconciled_at=clock.now())
+
+
+@contextmanager
+def _one_order(name: object) -> Iterator[None]:
+    try:
+        yield
+    except (ProviderError, OperationalError, InterfaceError):
+        raise
+    except Exception:  # outlives one order: the others are still to be compared
+        logger.exception("order=%s could not be reconciled", name)
 
 
 def _match_open(
@@ -50,9 +88,17 @@ def _match_open(
 ) -> None:
     row = _find(account, report)
     if row is None:
-        _ticket_unknown_order(account, provider, report, clock.now())
+        if not _may_be_lost_leg(account, report):
+            _ticket_unknown_order(account, provider, report, clock.now())
     elif OrderStatus(row.status).is_final:
         _adopt(ledger, provider, clock, row, report)
+
+
+def _may_be_lost_leg(account: Account, report: OrderReport) -> bool:
+    """The stop leg of an OCO bears no name: while the answer of its creation is missing, only its looks are known."""
+    lost = Order.objects.filter(account=account, pair__isnull=False, exchange_order_id=None, status__in=IN_BETWEEN)
+    like_it = lost.filter(market__symbol=report.symbol, side=report.side, quantity=report.quantity)
+    return report.client_order_id is None and like_it.exists()
 
 
 def _find(account: Account, report: OrderReport) -> Order | None:
@@ -71,9 +117,14 @@ def _ask_missing(
     listed = {report.exchange_order_id for report in reports}
     working = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
     for row in Order.objects.filter(account=account, status__in=working).exclude(exchange_order_id__in=listed):
-        deal = ledger.deal(row.deal_id)
-        view = next(order for order in deal.orders if order.id == row.pk)
-        order_ask(deal, view, ledger=ledger, provider=provider, clock=clock)
+        deal, view = _view(ledger, row)
+        with _one_order(row.client_order_id):
+            order_ask(deal, view, ledger=ledger, provider=provider, clock=clock)
+
+
+def _view(ledger: Ledger, row: Order) -> tuple[DealView, OrderView]:
+    deal = ledger.deal(row.deal_id)
+    return deal, next(order for order in deal.orders if order.id == row.pk)
 
 
 def _recent_markets(account: Account, now: datetime) -> QuerySet[Market]:
@@ -84,24 +135,45 @@ def _recent_markets(account: Account, now: datetime) -> QuerySet[Market]:
 def _match_history(account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, market: Market) -> None:
     """Orders of every status in the last hour: what bears our name but has another end here is corrected."""
     for report in provider.orders_since(market.symbol, clock.now() - RECENT):
-        row = _find(account, report)
-        if row is None:
-            if is_ours(report.client_order_id) or report.filled_quantity > 0:
-                _ticket_unknown_order(account, provider, report, clock.now())
-            continue
-        given_up = row.status == OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
-        grew = report.filled_quantity > row.filled_quantity and OrderStatus(row.status) in FINAL_STATUSES
-        if given_up or grew:
-            _adopt(ledger, provider, clock, row, report)
+        with _one_order(report.exchange_order_id):
+            _match_past(account, ledger, provider, clock, report)
 
 
-def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, row: Order, report: OrderReport) -> None:
-    """An order we had given up is alive, or was filled after its end: take it over and reopen its deal if needed."""
-    deal = ledger.deal(row.deal_id)
-    view = next(order for order in deal.orders if order.id == row.pk)
+def _match_past(
+    account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, report: OrderReport
+) -> None:
+    row = _find(account, report)
+    if row is None:
+        known_or_filled = is_ours(report.client_order_id) or report.filled_quantity > 0
+        if known_or_filled and not _may_be_lost_leg(account, report):
+            _ticket_unknown_order(account, provider, report, clock.now())
+        return
+    given_up = row.status == OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
+    grew = report.filled_quantity > row.filled_quantity and OrderStatus(row.status) in FINAL_STATUSES
+    if given_up or grew:
+        _adopt(ledger, provider, clock, row, report)
+
+
+def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, row: Order, listed: OrderReport) -> None:
+    """An order that had ended for us is alive, or was filled after its end: take it over and reopen its deal. Lists
+    lag, so the order itself is asked first; what it answers is all that counts."""
+    ref = OrderRef(listed.symbol, row.client_order_id, listed.exchange_order_id, row.submitted_at)
+    report = provider.fetch_order(ref)
+    deal, view = _view(ledger, row)
+    alive, grew = not report.status.is_final, report.filled_quantity > view.filled
+    if not (alive or grew) and view.exchange_order_id is not None:
+        return  # the list was behind
     logger.warning("adopting order=%s status=%s filled=%s", row.client_order_id, report.status, report.filled_quantity)
-    _reopen(row.deal_id, clock.now())  # first: an open deal without a position closes itself, the reverse is naked
-    order_take(deal.id, view, report, ledger=ledger, provider=provider, clock=clock, adopting=True)
+    if alive and view.role == Role.EXIT and any(other.id != view.id for other in deal.live(Role.EXIT)):
+        provider.cancel_order(ref)  # one live exit at a time: this one has been replaced
+        report = provider.fetch_order(ref)
+    try:
+        if alive or grew:
+            _reopen(row.deal_id, clock.now())  # first: an open deal without a position closes, the reverse is naked
+        order_take(deal.id, view, report, ledger=ledger, provider=provider, clock=clock, adopting=True)
+    except IntegrityError:
+        # Another deal is open on this market: two cannot share one position. A person has to look.
+        _ticket_unknown_order(row.account, provider, report, clock.now())
 
 
 @transaction.atomic

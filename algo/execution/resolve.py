@@ -8,7 +8,8 @@ under the same name. Any read that fails proves nothing.
 from __future__ import annotations
 
 import logging
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 
 from algo.execution.ledger import Ledger
 from algo.execution.submit import order_take, pair_of, ref_of
@@ -21,44 +22,87 @@ from providers.types import OrderRef, OrderReport, OrderStatus
 
 logger = logging.getLogger("algo.orders")
 
+Found = tuple[OrderReport | None, Sequence[OrderReport]]  # the order, and everything listed while looking for it
+SKEW = timedelta(seconds=2)  # between the exchange's clock and ours
+
 
 def order_recover(
     deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
 ) -> None:
     """One pass over the ladder for an order whose arrival is unknown. Provider errors of reads travel up."""
-    report = _look_up(deal, order, provider, clock)
+    second_leg = order.pair_id is not None and order.role == Role.STOP
+    look = _look_up_second if second_leg else _look_up
+    report, listed = look(deal, order, provider, clock)
     if report is not None:
         _adopt(deal, order, report, ledger, provider, clock)
         return
     now = clock.now()
-    if _unexplained_trades(deal, order, provider, clock):
+    if _unexplained_trades(deal, order, listed, provider, clock):
         ledger.note_unknown(order, reason="there are trades that no known order explains", now=now)
     elif not _had_its_time(order, now, budgets):
         ledger.note_unknown(order, reason="not found yet", now=now)
-    elif order.negative_at is None:
+    elif order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
         ledger.note_negative(order, now=now)
     elif now - order.negative_at >= budgets.negatives_apart:
-        _never_arrived(order, ledger, now)
+        _never_arrived(order, second_leg, ledger, now)
     else:
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
 
 
-def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> OrderReport | None:
+def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Found:
     try:
-        return provider.fetch_order(ref_of(deal, order))
+        return provider.fetch_order(ref_of(deal, order)), ()
     except OrderNotFound:
         pass
-    since = (order.submitted_at or order.created_at) - clock.wall(30)
-    for report in provider.orders_since(deal.rules.symbol, since):
+    listed = _history(deal, order, provider, clock)
+    for report in listed:
         if report.client_order_id == order.client_order_id:
-            return report
-    return None
+            return report, listed
+    # Whether lists keep the client id of a closed order is not documented everywhere (contract: nobitex 8): then it
+    # is known by its looks.
+    return next((report for report in listed if _looks_like(report, deal, order)), None), listed
 
 
-def _unexplained_trades(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> bool:
-    """Trades on our side since the send that belong to no order we know by its exchange id."""
+def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Found:
+    """The stop leg of an OCO has no client id there: it is found through the first leg, or by its looks."""
+    first = pair_of(deal, order)
+    if first.exchange_order_id is not None:
+        known = provider.fetch_order(ref_of(deal, first))
+        if known.pair_id is not None:
+            return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
+    listed = _history(deal, order, provider, clock)
+    return next((report for report in listed if _looks_like(report, deal, order)), None), listed
+
+
+def _history(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Sequence[OrderReport]:
+    since = (order.submitted_at or order.created_at) - clock.wall(30)
+    return provider.orders_since(deal.rules.symbol, since)
+
+
+def _looks_like(report: OrderReport, deal: DealView, order: OrderView) -> bool:
+    """A nameless order of the same side, size and stop that was made since we sent ours, and is no other of ours."""
+    known = {other.exchange_order_id for other in deal.orders}
+    sent = order.submitted_at or order.created_at
+    return (
+        report.client_order_id is None
+        and report.exchange_order_id not in known
+        and report.side is order.side
+        and report.quantity == order.quantity
+        and report.type in (None, order.type)
+        and (report.stop_price is None or report.stop_price == order.stop_price)
+        and report.created_at is not None
+        and report.created_at >= sent - SKEW
+    )
+
+
+def _unexplained_trades(
+    deal: DealView, order: OrderView, listed: Sequence[OrderReport], provider: ExchangeProvider, clock: Clock
+) -> bool:
+    """Trades on our side since the send that belong to no order we know: neither to one of ours nor to one that the
+    exchange lists under another name, by somebody else's hand."""
     sent = order.submitted_at or order.created_at
     known = {other.exchange_order_id for other in deal.orders if other.exchange_order_id}
+    known |= {report.exchange_order_id for report in listed if report.exchange_order_id}
     return any(
         trade.side is order.side and trade.exchange_order_id is not None and trade.exchange_order_id not in known
         for trade in provider.own_trades(deal.rules.symbol, sent - clock.wall(1))
@@ -71,10 +115,12 @@ def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     return now - (order.submitted_at or order.created_at) >= budgets.send_deadline + settle
 
 
-def _never_arrived(order: OrderView, ledger: Ledger, now: datetime) -> None:
+def _never_arrived(order: OrderView, second_leg: bool, ledger: Ledger, now: datetime) -> None:
     """An entry is a missed trade; an exit is decided anew; what rests goes out again under the same name, because the
     exchange refuses a second order of that name if the first one turns up."""
-    if order.role in (Role.ENTRY, Role.EXIT):
+    if second_leg:  # its first leg is there: alone it ends, and the broken pair is taken down
+        ledger.end_leg(order, OrderStatus.REJECTED, reason="this leg is not known to the exchange", now=now)
+    elif order.role in (Role.ENTRY, Role.EXIT):
         ledger.end_order(order, OrderStatus.REJECTED, reason="it never arrived at the exchange", now=now)
     else:
         ledger.release_send(order, reason="it never arrived at the exchange: sending again", now=now)
@@ -85,8 +131,8 @@ def _adopt(
 ) -> None:
     logger.info("recovered order=%s status=%s", order.client_order_id, report.status)
     order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
-    if order.pair_id is None or report.pair_id is None:
-        return
+    if order.pair_id is None or order.role == Role.STOP or report.pair_id is None:
+        return  # a second leg that stays unknown is looked up next
     partner = pair_of(deal, order)
     second = provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=report.pair_id))
     order_take(deal.id, partner, second, ledger=ledger, provider=provider, clock=clock)

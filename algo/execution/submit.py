@@ -9,7 +9,15 @@ from algo.execution.ledger import Ledger
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
 from providers.clock import Clock
-from providers.errors import OrderNotFound, OrderRejected, OutcomeUnknown, Unavailable
+from providers.errors import (
+    AuthFailed,
+    BadPayload,
+    OrderNotFound,
+    OrderRejected,
+    OutcomeUnknown,
+    RejectReason,
+    Unavailable,
+)
 from providers.http import Priority, budget_priority
 from providers.interface import ExchangeProvider
 from providers.types import OcoRequest, OrderRef, OrderReport, OrderRequest, OrderStatus
@@ -25,7 +33,8 @@ def order_submit(
     if not ledger.claim_send(order, now=claimed_at):
         return  # another worker got here first, or entries were switched off
     if clock.now() - claimed_at > budgets.send_deadline:
-        ledger.note_unknown(order, reason="the process stalled before sending", now=clock.now())
+        # Too late to send, and provably not sent: what rests goes out at the next step, an entry is looked at again.
+        ledger.release_send(order, reason="the process stalled before sending", now=clock.now())
         return
     urgency = Priority.NORMAL if order.role == Role.ENTRY else Priority.EXITS
     try:
@@ -33,14 +42,23 @@ def order_submit(
             reports = _send(deal, order, provider)
     except OrderRejected as exc:
         ledger.end_order(order, OrderStatus.REJECTED, reason=f"{exc.reason}: {exc}", now=clock.now())
-    except Unavailable as exc:
+        if exc.reason is RejectReason.INSUFFICIENT_BALANCE and order.role != Role.ENTRY:
+            _read_again(deal, ledger=ledger, provider=provider, clock=clock)
+    except (Unavailable, AuthFailed) as exc:
         ledger.release_send(order, reason=str(exc), now=clock.now())
         raise
     except OutcomeUnknown as exc:
         ledger.note_unknown(order, reason=str(exc), now=clock.now())
     else:
         for leg, report in reports:
-            order_take(deal.id, leg, report, ledger=ledger, provider=provider, clock=clock)
+            order_take(deal.id, leg, report, ledger=ledger, provider=provider, clock=clock, read_back=False)
+
+
+def _read_again(deal: DealView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
+    """The balance is not what our books say: something was filled that we took for ended. Ask, never just try again."""
+    for order in deal.orders:
+        if order.exchange_order_id is not None:
+            order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)
 
 
 def _send(deal: DealView, order: OrderView, provider: ExchangeProvider) -> list[tuple[OrderView, OrderReport]]:
@@ -87,15 +105,22 @@ def order_take(
     provider: ExchangeProvider,
     clock: Clock,
     adopting: bool = False,
+    read_back: bool = True,
 ) -> None:
-    """Record a report together with the fills behind it. Fills that cannot be read now are read next time."""
+    """Record a report together with the fills behind it. Fills that cannot be read now are read next time: what the
+    report says about the order counts at once."""
     fills = report.fills
+    refused: AuthFailed | None = None
     if report.filled_quantity > order.booked and not report.fills_complete:
         try:
             fills = tuple(provider.fetch_fills(report))
-        except Unavailable as exc:
+        except AuthFailed as exc:
+            refused = exc
+        except (Unavailable, BadPayload, OrderNotFound) as exc:
             logger.warning("fills of order=%s are not readable yet: %s", order.client_order_id, exc)
-    ledger.apply_report(order, report, fills, now=clock.now(), adopting=adopting)
+    ledger.apply_report(order, report, fills, now=clock.now(), adopting=adopting, read_back=read_back)
+    if refused:
+        raise refused
 
 
 def ref_of(deal: DealView, order: OrderView) -> OrderRef:
@@ -110,23 +135,36 @@ def ref_of(deal: DealView, order: OrderView) -> OrderRef:
 
 
 def order_ask(deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
-    """Read an order back. An order that is not found keeps its state: absence of an answer is not an answer."""
+    """Read an order back. One that is not found keeps its state until it is not found a second time: absence from one
+    answer is not an answer."""
     try:
         report = provider.fetch_order(ref_of(deal, order))
     except OrderNotFound:
         found = _find_in_history(deal, order, provider)
         if found is None:
-            logger.error("order=%s is not known to the exchange any more; it keeps its state", order.client_order_id)
-            ledger.note_negative(order, now=clock.now())
+            _not_found(order, ledger=ledger, clock=clock)
             return
         report = found
     order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
 
 
+def _not_found(order: OrderView, *, ledger: Ledger, clock: Clock) -> None:
+    now, budgets = clock.now(), Budgets.of(clock)
+    settled = now - (order.accepted_at or order.created_at) >= budgets.settle_other
+    again = order.is_missing and order.negative_at is not None and now - order.negative_at >= budgets.negatives_apart
+    if order.is_working and again and settled:
+        logger.error("order=%s is lost: the exchange does not know it any more", order.client_order_id)
+        ledger.lose_order(order, now=now)
+        return
+    logger.error("order=%s is not known to the exchange; it keeps its state for now", order.client_order_id)
+    ledger.note_negative(order, now=now)
+
+
 def _find_in_history(deal: DealView, order: OrderView, provider: ExchangeProvider) -> OrderReport | None:
     since = order.submitted_at or order.created_at
     for report in provider.orders_since(deal.rules.symbol, since):
-        if report.exchange_order_id == order.exchange_order_id or report.client_order_id == order.client_order_id:
+        same_id = order.exchange_order_id is not None and report.exchange_order_id == order.exchange_order_id
+        if same_id or report.client_order_id == order.client_order_id:
             return report
     return None
 

@@ -65,6 +65,17 @@ class OrderView:
         return self.status is OrderStatus.SUBMITTED
 
     @property
+    def is_missing(self) -> bool:
+        """Accepted once, and not known to the exchange when it was last asked."""
+        return self.is_working and self.negative_at is not None and self.negative_at == self.checked_at
+
+    @property
+    def is_covering(self) -> bool:
+        """Confirmed, read back, and not being taken away."""
+        resting = self.status in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED)
+        return resting and self.checked_at is not None and not self.is_missing
+
+    @property
     def remaining(self) -> Decimal:
         return self.quantity - self.filled
 
@@ -140,11 +151,7 @@ class DealView:
         roles = {Role.STOP, Role.EXIT}
         if self.mode is ProtectionMode.LOCKING_STOPS:
             roles.add(Role.TARGET)  # only ever placed at the market, while the stop makes way
-        cover = [
-            order.remaining
-            for order in self.orders
-            if order.role in roles and order.is_working and order.checked_at is not None
-        ]
+        cover = [order.remaining for order in self.orders if order.role in roles and order.is_covering]
         return bool(cover) and max(cover) >= self.closable * Decimal("0.995")
 
 
@@ -193,7 +200,7 @@ class Budgets:
     retry_base: timedelta
     retry_cap: timedelta
     quote_max_age: timedelta
-    quarantine: timedelta
+    cancel_again: timedelta
 
     @classmethod
     def of(cls, clock: Clock) -> Budgets:
@@ -214,5 +221,5 @@ class Budgets:
             retry_base=clock.wall(1),
             retry_cap=clock.wall(30),
             quote_max_age=clock.wall(10),
-            quarantine=clock.wall(150),
+            cancel_again=clock.wall(2),
         )

@@ -9,19 +9,18 @@ import time
 from typing import Any
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, close_old_connections
-from django.db.models import Exists, OuterRef, Q
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider
 from algo.execution.advance import advance
 from algo.execution.quotes import Quotes
-from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Heartbeat
+from algo.execution.reconcile import accounts_due
+from algo.models import Account, AccountState, Heartbeat
 
 logger = logging.getLogger("algo.guardian")
 
 TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
-RECONCILE_SECONDS = 60.0
 
 
 class Command(BaseCommand):
@@ -32,7 +31,7 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: stopping.set())
         logger.info("guardian started")
-        guardian = Guardian()
+        guardian = Guardian(stopping)
         while not stopping.is_set():
             started = time.monotonic()
             guardian.tick()
@@ -43,7 +42,8 @@ class Command(BaseCommand):
 class Guardian:
     """One pass after the other. Everything it knows is in the database; a second guardian does no harm."""
 
-    def __init__(self) -> None:
+    def __init__(self, stopping: threading.Event | None = None) -> None:
+        self._stopping = stopping or threading.Event()
         self._quotes = Quotes(CLOCK)
         self._first = True
         self._beat_at = 0.0
@@ -52,6 +52,8 @@ class Guardian:
         """One pass over all accounts that need it. The loop outlives a dead database and a dead exchange."""
         try:
             for account in self._due():
+                if self._stopping.is_set():
+                    return
                 self._look_after(account)
             self._first = False
             self._heartbeat()
@@ -60,15 +62,14 @@ class Guardian:
             close_old_connections()
 
     def _due(self) -> list[Account]:
-        live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
-        stale = Q(reconciled_at=None) | Q(reconciled_at__lt=CLOCK.now() - CLOCK.wall(RECONCILE_SECONDS))
-        accounts = Account.objects.exclude(state=AccountState.STOPPED)
-        return list(accounts if self._first else accounts.filter(Q(Exists(live)) | stale))
+        if self._first:
+            return list(Account.objects.exclude(state=AccountState.STOPPED))
+        return list(accounts_due(CLOCK))
 
     def _look_after(self, account: Account) -> None:
         try:
             advance(account, account_provider(account), CLOCK, quotes=self._quotes, reconcile_now=self._first)
-        except DatabaseError:
+        except (OperationalError, InterfaceError):  # the database is not there; a refused row is one account's trouble
             raise
         except Exception:  # outlives one account: the others are still to be looked after
             logger.exception("account=%s failed", account.name)
