@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import secrets
+import sqlite3
 import sys
 from decimal import Decimal
 from ipaddress import ip_address
@@ -75,7 +76,7 @@ def prepare(options: argparse.Namespace) -> Exchange:
         rows = json.loads(options.accounts.read_text(), parse_float=Decimal) if options.accounts else []
     except (OSError, ValueError) as exc:
         raise UsageError(f"{options.accounts or options.data_dir} cannot be used: {exc}.") from exc
-    store = Store(options.data_dir / "paper.sqlite3")
+    store = _store(options)
     clock = clock_from_env()
     exchange = Exchange(_feed(options, store, clock), clock, store)
     for row in rows:
@@ -84,6 +85,21 @@ def prepare(options: argparse.Namespace) -> Exchange:
         except (AttributeError, ValueError) as exc:
             raise UsageError(f"{options.accounts.name}: {exc}.") from exc
     return exchange
+
+
+def _store(options: argparse.Namespace) -> Store:
+    """The data directory belongs to one process and one feed: another feed has another past."""
+    try:
+        store = Store(options.data_dir / "paper.sqlite3")
+        kept = store.meta().get("feed")
+        played = f"{options.replay_file.resolve()} as {options.pair}" if options.replay_file else ""
+        asked = f"{options.feed} {played}".strip()
+        if kept not in (None, asked):
+            raise UsageError(f"this data directory was begun with the feed '{kept}'; use another --data-dir.")
+        store.save({}, {"feed": asked})
+    except sqlite3.Error as exc:
+        raise UsageError(f"{options.data_dir} cannot be used: {exc}. Is another paper exchange using it?") from exc
+    return store
 
 
 def _is_loopback(host: str) -> bool:

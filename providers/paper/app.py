@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import signal
 from collections.abc import AsyncIterator
 
 from starlette.applications import Starlette
@@ -69,6 +70,8 @@ async def _beat(exchange: Exchange) -> None:
         try:
             exchange.advance()
         except LedgerError:
-            raise  # the books are wrong: every later request says so, nothing is kept
+            logger.critical("the books do not balance: nothing more is kept, the exchange stops", exc_info=True)
+            signal.raise_signal(signal.SIGTERM)
+            return
         except Exception:  # one failed look at a feed must not stop the market for good
             logger.exception("the market could not be moved; trying again")

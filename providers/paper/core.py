@@ -10,7 +10,7 @@ from datetime import datetime
 from decimal import ROUND_DOWN, Decimal, localcontext
 
 from providers.paper import rules
-from providers.paper.ledger import EXACT, FEES, HOUSE, OUTSIDE, Entry, Ledger, LedgerError, Posting
+from providers.paper.ledger import EXACT, OUTSIDE, Entry, Ledger, LedgerError, Posting, trader
 from providers.paper.orders import (
     Book,
     Instruction,
@@ -22,6 +22,7 @@ from providers.paper.orders import (
     State,
     Trade,
     UnknownOrder,
+    without,
 )
 from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.paper.records import Records
@@ -111,7 +112,7 @@ class Venue:
         version, used = self._consumed.get(pair, (None, {}))
         if version != book.version or not used:
             return book
-        return Book(_without(book.bids, used), _without(book.asks, used), book.version)
+        return Book(without(book.bids, used), without(book.asks, used), book.version)
 
     # -- writing orders ------------------------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ class Venue:
             self._consumed[order.pair] = (book.version, used)
         side = book.asks if order.side is Side.BUY else book.bids
         within = (level for level in side if (bound - level.price) * order.side.sign >= 0)
-        return _without(tuple(within), used)
+        return without(tuple(within), used)
 
     def _consume(self, pair: str, price: Decimal, quantity: Decimal) -> None:
         used = self._consumed[pair][1]
@@ -285,7 +286,7 @@ class Venue:
             self.records.next_trade_id(), order.id, order.account, order.pair, order.side, price, quantity,
             fee, market.fee_asset(order.side), rate, is_maker, at,
         )  # fmt: skip
-        self._book("trade", at, _trade_postings(trade, market))
+        self._book("trade", at, trade.postings())
         self.records.add_trade(order, trade)
         order.filled += quantity
         order.filled_quote += total
@@ -390,26 +391,3 @@ class Venue:
             if posting.account != OUTSIDE:
                 opening = self._opening.setdefault(posting.account.removeprefix("trader:"), {})
                 opening[posting.asset] = opening.get(posting.asset, ZERO) + posting.amount
-
-
-def trader(account: str) -> str:
-    """The ledger account of a trader."""
-    return f"trader:{account}"
-
-
-def _without(levels: tuple[BookLevel, ...], used: dict[Decimal, Decimal]) -> tuple[BookLevel, ...]:
-    left = (BookLevel(level.price, level.quantity - used.get(level.price, ZERO)) for level in levels)
-    return tuple(level for level in left if level.quantity > 0)
-
-
-def _trade_postings(trade: Trade, market: MarketProfile) -> list[Posting]:
-    """Base against quote with the house, then the fee out of what was received."""
-    owner, sign = trader(trade.account), trade.side.sign
-    return [
-        Posting(owner, market.base, trade.quantity * sign),
-        Posting(HOUSE, market.base, -trade.quantity * sign),
-        Posting(owner, market.quote, -trade.total * sign),
-        Posting(HOUSE, market.quote, trade.total * sign),
-        Posting(owner, trade.fee_asset, -trade.fee),
-        Posting(FEES, trade.fee_asset, trade.fee),
-    ]

@@ -24,6 +24,7 @@ from providers.paper.store import Store
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR_SAVE_MS = 5_000
+_CLOCK_SLACK_MS = 60_000  # how far a corrected clock may be behind what was lived already
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 
@@ -56,7 +57,13 @@ class Exchange:
             store.load(venue)
         self.accounts = {row[0]: Account(*row[:4], datetime.fromisoformat(row[4])) for row in store.accounts()}
         self._by_key = {digest: account for account in self.accounts.values() for digest in _digests(account)}
+        self.is_sound = True
         self._cursor = int(store.meta().get("cursor_ms", to_ms(clock.now())))
+        if to_ms(clock.now()) < self._cursor - _CLOCK_SLACK_MS:
+            raise FeedError(
+                f"This data directory has lived until {from_ms(self._cursor):%Y-%m-%d %H:%M:%S} UTC, later than the"
+                f" clock ({clock.now():%Y-%m-%d %H:%M:%S}). Start with another --data-dir, or empty this one."
+            )
         self._saved_cursor = self._cursor
         self._price_until_cursor()
         self.advance()
@@ -65,6 +72,10 @@ class Exchange:
 
     def advance(self) -> datetime:
         """Play every trade up to now through the venues, in order; returns now. Called before every request."""
+        with self._guarded():
+            return self._advance()
+
+    def _advance(self) -> datetime:
         now = self.clock.now()
         until = to_ms(now)
         if until > self._cursor:
@@ -74,22 +85,27 @@ class Exchange:
                     if len(ticks):
                         _play(venue, pair, spec, ticks)
             self._cursor = until
-        self._save(always=until - self._saved_cursor >= _CURSOR_SAVE_MS)
         return now
 
     @contextmanager
     def operation(self) -> Iterator[datetime]:
         """Bring the market up to now, do something, keep it: on leaving, all of it is in the store."""
-        now = self.advance()
-        is_sound = True
-        try:
+        with self._guarded():
+            now = self._advance()
             yield now
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        """What does not balance is not kept, nor anything after it: a restart finds the last good state."""
+        if not self.is_sound:
+            raise LedgerError("the books did not balance before; restart the exchange and report this")
+        try:
+            yield
         except LedgerError:
-            is_sound = False  # what does not balance is not kept: the last good state is what a restart finds
+            self.is_sound = False
             raise
         finally:
-            if is_sound:
-                self._save(always=False)
+            self._save(always=self._cursor - self._saved_cursor >= _CURSOR_SAVE_MS)
 
     def _price_until_cursor(self) -> None:
         for name, venue in self.venues.items():
@@ -153,6 +169,8 @@ class Exchange:
     # -- safe keeping --------------------------------------------------------------------------------------------
 
     def _save(self, *, always: bool, accounts: list[Account] | None = None) -> None:
+        if not self.is_sound:
+            return
         changes = {name: venue.records.take_changes() for name, venue in self.venues.items() if venue.records.changes}
         if not changes and not always:
             return

@@ -18,6 +18,11 @@ HOUSE = "house"  # the counterparty of every trade: the market maker
 FEES = "fees"  # what the venue earned
 
 
+def trader(account: str) -> str:
+    """The ledger account of a trader."""
+    return f"trader:{account}"
+
+
 class LedgerError(RuntimeError):
     """The books do not balance: a bug. Nothing may go on after this."""
 

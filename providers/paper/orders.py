@@ -7,7 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from providers.paper.ledger import EXACT
+from providers.paper.ledger import EXACT, FEES, HOUSE, Posting, trader
 from providers.types import ZERO, BookLevel, OrderType, Side
 
 
@@ -72,6 +72,12 @@ class Book:
     bids: tuple[BookLevel, ...]
     asks: tuple[BookLevel, ...]
     version: int = 0
+
+
+def without(levels: tuple[BookLevel, ...], used: dict[Decimal, Decimal]) -> tuple[BookLevel, ...]:
+    """The levels less what was taken from them, by price."""
+    left = (BookLevel(level.price, level.quantity - used.get(level.price, ZERO)) for level in levels)
+    return tuple(level for level in left if level.quantity > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,3 +182,17 @@ class Trade:
     @property
     def total(self) -> Decimal:
         return EXACT.multiply(self.price, self.quantity)
+
+    def postings(self) -> list[Posting]:
+        """Base against quote with the house, then the fee out of what was received."""
+        base, quote = self.pair.split("/")
+        bought, paid = self.quantity * self.side.sign, self.total * self.side.sign
+        owner = trader(self.account)
+        return [
+            Posting(owner, base, bought),
+            Posting(HOUSE, base, -bought),
+            Posting(owner, quote, -paid),
+            Posting(HOUSE, quote, paid),
+            Posting(owner, self.fee_asset, -self.fee),
+            Posting(FEES, self.fee_asset, self.fee),
+        ]

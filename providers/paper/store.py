@@ -43,7 +43,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         # Autocommit: transactions are begun and ended by `_transaction` alone.
-        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+        self._db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=1.0)
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=NORMAL")
         self._db.execute("PRAGMA locking_mode=EXCLUSIVE")

@@ -75,6 +75,21 @@ def test_another_seed_for_the_same_data_is_refused(tmp_path):
     assert (result.returncode, "begun with seed 9" in result.stderr) == (2, True)
 
 
+def test_the_data_of_one_feed_is_not_played_on_by_another(tmp_path):
+    with running(tmp_path) as server:
+        server.kill()
+    path = tmp_path / "one.csv"
+    path.write_text("time,open,high,low,close,volume\n1747699200,1,1,1,1,1\n")
+    result = start("--data-dir", str(tmp_path / "data"), "--feed", "replay", "--replay-file", str(path))
+    assert (result.returncode, "begun with the feed 'synthetic'" in result.stderr) == (2, True)
+
+
+def test_two_processes_cannot_share_a_data_directory(tmp_path):
+    with running(tmp_path):
+        result = start("--data-dir", str(tmp_path / "data"))
+    assert (result.returncode, "Is another paper exchange using it?" in result.stderr) == (2, True)
+
+
 def test_it_stops_within_two_seconds_of_a_signal(tmp_path):
     with running(tmp_path) as server:
         session = requests.Session()  # a connection kept open must not hold it up
@@ -104,7 +119,7 @@ def test_a_replay_at_sixty_fold_speed_triggers_stops_inside_the_candles(tmp_path
     path = tmp_path / "dip.csv"
     path.write_text("time,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
     now = time.time()
-    clock = {"CLOCK_ANCHOR_REAL": str(now), "CLOCK_ANCHOR": str(start_s + 120.0), "CLOCK_SPEED": "60"}
+    clock = {"CLOCK_ANCHOR_REAL": str(now), "CLOCK_ANCHOR": str(start_s + 300.0), "CLOCK_SPEED": "60"}
     with running(tmp_path, "--feed", "replay", "--replay-file", str(path), env=clock) as server:
         health = requests.get(f"{server.url}/paper/health", timeout=5).json()
         assert (health["feed"], health["replay_ends_at"][:10]) == ("replay", "2025-05-20")

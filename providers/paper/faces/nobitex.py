@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
-from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
 from providers.paper.engine import Account, Exchange, digest, to_ms
+from providers.paper.faces import nobitex_params as params
 from providers.paper.faces import nobitex_wire as wire
 from providers.paper.faces.charts import day_figures, newest
 from providers.paper.faces.common import (
@@ -22,9 +22,7 @@ from providers.paper.faces.common import (
     Handler,
     Limit,
     RateLimiter,
-    amount,
     client_ip,
-    json_body,
     plain,
     positive_int,
 )
@@ -34,7 +32,6 @@ from providers.paper.orders import (
     OcoInstruction,
     Order,
     OrderRefused,
-    Refusal,
     UnknownOrder,
 )
 from providers.types import ZERO, OrderType, Resolution
@@ -45,23 +42,6 @@ _ORDER_LIMIT = Limit(300, 10 * _MINUTE)
 _NO_CREDENTIALS = "اطلاعات برای اعتبارسنجی ارسال نشده است."
 _UNKNOWN_KEY = "توکن غیر مجاز"
 _PAGE = 500  # candles in one answer
-_CODES = {
-    Refusal.UNKNOWN_PAIR: "InvalidMarketPair",
-    Refusal.NO_PRICE_YET: "MarketClosed",
-    Refusal.BELOW_MIN_QUANTITY: "SmallOrder",
-    Refusal.BELOW_MIN_NOTIONAL: "SmallOrder",
-    Refusal.INSUFFICIENT_BALANCE: "OverValueOrder",
-    Refusal.PRICE_MISSING: "InvalidOrderPrice",
-    Refusal.STOP_MISSING: "InvalidOrderPrice",
-    Refusal.STOP_UNEXPECTED: "InvalidOrderPrice",
-    Refusal.STOP_ALREADY_CROSSED: "PriceConditionFailed",
-    Refusal.LIMIT_BETTER_THAN_STOP: "BadPrice",
-    Refusal.OUTSIDE_PRICE_BAND: "BadPrice",
-    Refusal.UNEXPECTED_MARKET_PRICE: "UnexpectedMarketPrice",
-    Refusal.OCO_CONDITION: "PriceConditionFailed",
-    Refusal.DUPLICATE_CLIENT_ID: "DuplicateClientOrderId",
-    Refusal.DUPLICATE_ORDER: "DuplicateOrder",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +56,6 @@ class Call:
     @property
     def query(self) -> Any:
         return self.request.query_params
-
-
-class Failure(Exception):
-    """A refusal in Nobitex' shape; business failures travel with HTTP 200 (nobitex 2)."""
-
-    def __init__(self, code: str, message: str, status: int = 200, **more: Any) -> None:
-        super().__init__(message)
-        self.code, self.status, self.more = code, status, more
 
 
 class NobitexFace:
@@ -127,8 +99,8 @@ class NobitexFace:
                 self._count(limit, handler.__name__, client_ip(request))
                 with self._exchange.operation() as now:
                     return JSON(handler(request, now))
-            except Failure as failure:
-                return _failed(failure)
+            except params.Failure as failure:
+                return params.failed(failure)
 
         return endpoint
 
@@ -140,13 +112,13 @@ class NobitexFace:
             body: dict[str, Any] = {}
             try:
                 self._count(limit, handler.__name__, account.name)
-                body = await _body(request)
+                body = await params.read_body(request)
                 with self._exchange.operation() as now:
                     return JSON(handler(Call(request, account, now, body)))
-            except Failure as failure:
-                return _failed(failure, body if handler.__name__ == "add" else None)
+            except params.Failure as failure:
+                return params.failed(failure, body if handler.__name__ == "add" else None)
             except OrderRefused as refused:
-                return _failed(_refusal(refused), body)
+                return params.failed(params.refusal(refused), body)
 
         return endpoint
 
@@ -156,7 +128,7 @@ class NobitexFace:
         verdict = self._limiter.hit(limit, "nobitex", *key)
         if not verdict.allowed:
             text = f"تعداد درخواست بیش از حد مجاز است. لطفا {verdict.back_off} ثانیه صبر کنید."
-            raise Failure("TooManyRequests", text, 429, backOff=verdict.back_off, limit=limit.count)
+            raise params.Failure("TooManyRequests", text, 429, backOff=verdict.back_off, limit=limit.count)
 
     def _authenticated(self, request: Request) -> Account | Response:
         """Auth errors have their own shape (nobitex 2)."""
@@ -175,7 +147,7 @@ class NobitexFace:
             return {"status": "ok"} | {name: self._book(pair, now) for name, pair in self._pairs.items()}
         pair = self._pairs.get(symbol)
         if pair is None:
-            raise Failure("SimUnknownSymbol", "there is no such market")
+            raise params.Failure("SimUnknownSymbol", "there is no such market")
         return {"status": "ok", **self._book(pair, now)}
 
     def _book(self, pair: str, now: datetime) -> dict[str, Any]:
@@ -185,7 +157,7 @@ class NobitexFace:
     def public_trades(self, request: Request, now: datetime) -> Any:
         pair = self._pairs.get(request.path_params["symbol"].upper())
         if pair is None:
-            raise Failure("SimUnknownSymbol", "there is no such market")
+            raise params.Failure("SimUnknownSymbol", "there is no such market")
         spec, quote = self._exchange.feed.specs[pair], pair.split("/")[1]
         ticks = self._exchange.feed.ticks("nobitex", pair, to_ms(now) - 120_000, to_ms(now))
         newest_first = range(len(ticks) - 1, max(len(ticks) - 21, -1), -1)
@@ -273,7 +245,7 @@ class NobitexFace:
         return {"status": "ok", "wallets": rows}
 
     def wallet_balance(self, call: Call) -> Any:
-        asset = _asset(call.body.get("currency"))
+        asset = params.asset_of(call.body.get("currency"))
         return {"balance": wire.money(self._venue.balance(call.account.name, asset).total, asset), "status": "ok"}
 
     def _rial_price(self, asset: str) -> Decimal:
@@ -284,11 +256,11 @@ class NobitexFace:
     # -- orders --------------------------------------------------------------------------------------------------
 
     def add(self, call: Call) -> Any:
-        base, quote = _asset(call.body.get("srcCurrency")), _asset(call.body.get("dstCurrency"))
+        base, quote = params.asset_of(call.body.get("srcCurrency")), params.asset_of(call.body.get("dstCurrency"))
         pair = f"{base}/{quote}"
         client_id = call.body.get("clientOrderId")
         if client_id is not None and not (isinstance(client_id, str) and 0 < len(client_id) <= 32):
-            raise Failure("ParseError", "Invalid clientOrderId", 400)
+            raise params.Failure("ParseError", "Invalid clientOrderId", 400)
         if str(call.body.get("mode", "")).lower() == "oco":
             legs = self._venue.submit_oco(call.account.name, self._oco(call.body, pair, client_id), call.now)
             return {"status": "ok", "orders": [wire.order_row(leg) for leg in legs]}
@@ -298,24 +270,24 @@ class NobitexFace:
     def _instruction(self, body: dict[str, Any], pair: str, client_id: str | None) -> Instruction:
         kind = wire.EXECUTIONS.get(str(body.get("execution", "limit")).lower())
         if kind is None:
-            raise Failure("ParseError", "Missing choices value", 400)
+            raise params.Failure("ParseError", "Missing choices value", 400)
         quote = pair.split("/")[1]
         return Instruction(
-            pair, _side(body), kind, _required(body, "amount"),
-            price=None if kind is OrderType.STOP_MARKET else _price(body, "price", quote),
-            stop_price=_price(body, "stopPrice", quote) if kind.is_stop else None,
+            pair, params.side_of(body), kind, params.required(body, "amount"),
+            price=None if kind is OrderType.STOP_MARKET else params.price_of(body, "price", quote),
+            stop_price=params.price_of(body, "stopPrice", quote) if kind.is_stop else None,
             client_id=client_id,
             bypass_duplicate_guard=body.get("pro") == "yes",
         )  # fmt: skip
 
     def _oco(self, body: dict[str, Any], pair: str, client_id: str | None) -> OcoInstruction:
         quote = pair.split("/")[1]
-        prices = [_price(body, name, quote) for name in ("price", "stopPrice", "stopLimitPrice")]
+        prices = [params.price_of(body, name, quote) for name in ("price", "stopPrice", "stopLimitPrice")]
         if None in prices:
-            raise Failure("InvalidOrderPrice", "Order Validation Failed")
+            raise params.Failure("InvalidOrderPrice", "Order Validation Failed")
         target, stop, stop_limit = (price or ZERO for price in prices)
         return OcoInstruction(
-            pair, _side(body), _required(body, "amount"), target, stop, stop_limit, client_id,
+            pair, params.side_of(body), params.required(body, "amount"), target, stop, stop_limit, client_id,
             bypass_duplicate_guard=body.get("pro") == "yes",
         )  # fmt: skip
 
@@ -326,48 +298,53 @@ class NobitexFace:
         """By id, else by client id, which finds working orders only (6.5)."""
         number, client_id = call.body.get(field), call.body.get("clientOrderId")
         if number is None and client_id is None:
-            raise Failure("NullIdAndClientOrderId", "Both id and clientOrderId cannot be null")
+            raise params.Failure("NullIdAndClientOrderId", "Both id and clientOrderId cannot be null")
         try:
             if number is not None:
                 return self._venue.order(call.account.name, int(str(number)))
             return self._venue.order_by_client_id(call.account.name, str(client_id), working_only=True)
         except ValueError as exc:
-            raise Failure("ParseError", f"Invalid integer value: {str(number)[:40]!r}", 400) from exc
+            raise params.Failure("ParseError", f"Invalid integer value: {str(number)[:40]!r}", 400) from exc
         except UnknownOrder as exc:
-            raise Failure("NotFound", "No Order matches the given query.", 404) from exc
+            raise params.Failure("NotFound", "No Order matches the given query.", 404) from exc
 
     def orders(self, call: Call) -> Any:
         query = call.query
-        chosen = [order for order in self._venue.orders(call.account.name) if _matches(order, query)]
+        chosen = [order for order in self._venue.orders(call.account.name) if params.matches(order, query)]
         if "fromId" in query and "page" in query:
-            raise Failure("ParseError", "page cannot be combined with fromId", 400)
-        floor = _int(query.get("fromId"), "fromId", 1)
+            raise params.Failure("ParseError", "page cannot be combined with fromId", 400)
+        floor = params.int_of(query.get("fromId"), "fromId", 1)
         if "fromId" in query:
             chosen = [order for order in chosen if order.id > floor]
-        _sort(chosen, query)
+        params.sort_orders(chosen, query)
         rows = [wire.order_row(o) if query.get("details") == "2" else wire.short_row(o) for o in chosen]
-        return {"status": "ok", "orders": _page(rows, query, default=100)[0]}
+        return {"status": "ok", "orders": params.page_of(rows, query, default=100)[0]}
 
     def update_status(self, call: Call) -> Any:
         order = self._named(call, "order")
         if str(call.body.get("status", "")).lower() != "canceled":
-            raise Failure("SimInvalidTransition", "only a cancel is possible")
+            raise params.Failure("SimInvalidTransition", "only a cancel is possible")
         try:
             self._venue.cancel(call.account.name, order.id, call.now)
         except NotCancelable as exc:
-            raise Failure("SimInvalidTransition", "the order is closed already") from exc
+            raise params.Failure("SimInvalidTransition", "the order is closed already") from exc
         return {"status": "ok", "updatedStatus": "Canceled", "order": wire.order_row(order)}
 
     def cancel_old(self, call: Call) -> Any:
         """Leaves plain inactive stops alone; takes OCO legs (6.8)."""
         body = call.body
-        hours = _number(body.get("hours"))
+        hours = params.number_of(body.get("hours"))
         before = call.now - timedelta(hours=float(hours)) if hours is not None else call.now
         wanted = {"execution": body.get("execution"), "tradeType": body.get("tradeType")}
         wanted |= {"srcCurrency": body.get("srcCurrency"), "dstCurrency": body.get("dstCurrency"), "status": "open"}
         for order in self._venue.working_orders(call.account.name):
             is_plain_stop = order.state.value == "INACTIVE" and order.pair_id is None
-            if order.state.is_working and not is_plain_stop and order.created_at <= before and _matches(order, wanted):
+            if (
+                order.state.is_working
+                and not is_plain_stop
+                and order.created_at <= before
+                and params.matches(order, wanted)
+            ):
                 self._venue.cancel(call.account.name, order.id, call.now, reason="cancel-old")
         return {"status": "ok"}
 
@@ -379,128 +356,16 @@ class NobitexFace:
         since = call.now - timedelta(days=3)
         trades = [trade for trade in self._venue.trades(call.account.name) if trade.executed_at >= since]
         if ("srcCurrency" in call.query) != ("dstCurrency" in call.query):
-            raise Failure("ParseError", "srcCurrency and dstCurrency go together", 400)
+            raise params.Failure("ParseError", "srcCurrency and dstCurrency go together", 400)
         if "srcCurrency" in call.query:
-            pair = f"{_asset(call.query['srcCurrency'])}/{_asset(call.query['dstCurrency'])}"
+            pair = f"{params.asset_of(call.query['srcCurrency'])}/{params.asset_of(call.query['dstCurrency'])}"
             trades = [trade for trade in trades if trade.pair == pair]
-        floor = _int(call.query.get("fromId"), "fromId", 0)
+        floor = params.int_of(call.query.get("fromId"), "fromId", 0)
         rows = [wire.trade_row(trade) for trade in reversed(trades) if trade.id >= floor]
-        page, has_next = _page(rows, call.query, default=30)
+        page, has_next = params.page_of(rows, call.query, default=30)
         return {"status": "ok", "trades": page, "hasNext": has_next}
 
 
 async def _not_found(request: Request) -> Response:
     """Unknown addresses answer in HTML (nobitex 1)."""
     return HTMLResponse("<!doctype html><html><head><title>Not Found</title></head><body>404</body></html>", 404)
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    if request.method != "POST":
-        return {}
-    try:
-        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
-        return await json_body(request)
-    except ValueError as exc:
-        raise Failure("ParseError", str(exc), 400) from exc
-
-
-def _asset(code: Any) -> str:
-    asset = str(code or "").upper()
-    known = "IRT" if asset == "RLS" else asset
-    if asset == "IRT" or known not in wire.NAMES:
-        raise Failure("InvalidMarketPair", "Market Validation Failed")
-    return known
-
-
-def _side(body: dict[str, Any]) -> Any:
-    try:
-        return wire.side_of(str(body.get("type", "")))
-    except ValueError as exc:
-        raise Failure("ParseError", "Missing choices value", 400) from exc
-
-
-def _number(value: Any) -> Decimal | None:
-    try:
-        return amount(value)
-    except ValueError as exc:
-        raise Failure("ParseError", f"Invalid monetary value: {exc}", 400) from exc
-
-
-def _required(body: dict[str, Any], field: str) -> Decimal:
-    value = _number(body.get(field))
-    if value is None:
-        raise Failure("ParseError", f"Missing monetary value: {field}", 400)
-    return value
-
-
-def _price(body: dict[str, Any], field: str, quote: str) -> Decimal | None:
-    value = _number(body.get(field))
-    return None if value is None else value / wire.unit(quote)
-
-
-def _int(text: str | None, field: str, default: int) -> int:
-    try:
-        return default if text is None else int(text)
-    except ValueError as exc:
-        raise Failure("ParseError", f"Invalid integer value: {field}", 400) from exc
-
-
-_STATUSES: dict[str, Callable[[Order], bool]] = {
-    "all": lambda order: True,
-    "open": lambda order: order.state.is_working,
-    "done": lambda order: bool(order.filled),
-    "close": lambda order: not order.state.is_working,
-}
-
-
-def _matches(order: Order, query: Any) -> bool:
-    status = _STATUSES.get(query.get("status") or "open")
-    if status is None:
-        raise Failure("ParseError", "Missing choices value", 400)
-    base, quote = order.pair.split("/")
-    facts = {
-        "type": order.side.value.lower(),
-        "execution": next(name for name, kind in wire.EXECUTIONS.items() if kind is order.type),
-        "tradeType": "spot",
-        "srcCurrency": wire.code_of(base),
-        "dstCurrency": wire.code_of(quote),
-    }
-    return status(order) and all((query.get(name) or fact) == fact for name, fact in facts.items())
-
-
-def _sort(orders: list[Order], query: Any) -> None:
-    """The exchange's default orders are odd on purpose (6.6)."""
-    default = {"buy": "-price", "sell": "price"}.get(query.get("type", ""), "-created_at")
-    asked = query.get("order") or ("-id" if "fromId" in query else default)
-    keys: dict[str, Callable[[Order], Any]] = {
-        "id": lambda order: order.id,
-        "created_at": lambda order: (order.created_at, order.id),
-        "price": lambda order: (order.price or ZERO, order.id),
-    }
-    key = keys.get(asked.removeprefix("-"))
-    if key is None:
-        raise Failure("ParseError", "Missing choices value", 400)
-    orders.sort(key=key, reverse=asked.startswith("-"))
-
-
-def _page(rows: list[dict[str, Any]], query: Any, *, default: int) -> tuple[list[dict[str, Any]], bool]:
-    try:
-        page = positive_int(query.get("page"), 1, 1_000_000)
-        size = positive_int(query.get("pageSize"), default, 100)
-    except ValueError as exc:
-        raise Failure("ParseError", f"page or pageSize {exc}", 400) from exc
-    return rows[(page - 1) * size : page * size], len(rows) > page * size
-
-
-def _refusal(refused: OrderRefused) -> Failure:
-    code = _CODES.get(refused.refusal, "InvalidOrderPrice")
-    return Failure(code, "Market Validation Failed" if code == "InvalidMarketPair" else "Order Validation Failed")
-
-
-def _failed(failure: Failure, body: dict[str, Any] | None = None) -> JSON:
-    answer: dict[str, Any] = {"status": "failed", "code": failure.code, "message": str(failure), **failure.more}
-    if body is not None:
-        client_id = body.get("clientOrderId")
-        answer["clientOrderId"] = client_id if isinstance(client_id, str) else None
-    return JSON(answer, failure.status)

@@ -10,7 +10,7 @@ from providers.paper.faces.charts import Chart, DayFigures
 from providers.paper.faces.common import plain
 from providers.paper.orders import Book, Order, State, Trade
 from providers.paper.profiles import MarketProfile
-from providers.types import ZERO, Balance, BookLevel, OrderType, Side
+from providers.types import ZERO, Balance, BookLevel, OrderType
 
 RIALS = 10
 NAMES = {"BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼"}
@@ -226,8 +226,3 @@ def _minimums(markets: list[MarketProfile]) -> dict[str, str]:
     values = {code_of(market.quote): money(market.min_notional, market.quote) for market in markets}
     ids = {"rls": "2", "usdt": "13"}
     return values | {ids[code]: value for code, value in values.items()}
-
-
-def side_of(text: str) -> Side:
-    """Raises `ValueError`."""
-    return Side(text.upper())
