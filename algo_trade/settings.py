@@ -103,6 +103,7 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 LOGIN_URL = "/admin/login/"
+LOGIN_REDIRECT_URL = "/"
 SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
@@ -117,6 +118,7 @@ LANGUAGE_CODE = "en"
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
+FORMAT_MODULE_PATH = ["algo_trade.formats"]
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
 STORAGES = {
@@ -207,9 +209,10 @@ SPECTACULAR_SETTINGS = {
 UNFOLD = {
     "SITE_TITLE": "algo_trade",
     "SITE_HEADER": "algo_trade",
-    "SITE_SUBHEADER": "Nobitex and Wallex",
+    "SITE_SUBHEADER": "Nobitex and Wallex · UTC",
     "SITE_SYMBOL": "candlestick_chart",
     "ENVIRONMENT": "algo.admin.navigation.environment",
+    "DASHBOARD_CALLBACK": "algo.admin.home.home",
     "SIDEBAR": {"navigation": "algo.admin.navigation.sidebar"},
 }
 

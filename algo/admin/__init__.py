@@ -1,5 +1,10 @@
 """The admin: accounts, markets and strategies are set up here; the ledger is looked at, never written."""
 
-from algo.admin import accounts, control, journal, ledger, markets, people, schedules, strategies
+from django.contrib import admin
 
-__all__ = ["accounts", "control", "journal", "ledger", "markets", "people", "schedules", "strategies"]
+from algo.admin import accounts, control, home, journal, ledger, markets, people, schedules, strategies
+
+__all__ = ["accounts", "control", "home", "journal", "ledger", "markets", "people", "schedules", "strategies"]
+
+admin.site.index_template = home.TEMPLATE
+admin.site.index_title = "At a glance"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import cache
 from typing import Any
 
-from django.db.models import DecimalField, Model
+from django.db.models import DecimalField, Field, JSONField, Model
 from django.http import HttpRequest
 from django.template.loader import render_to_string
+from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
@@ -43,6 +45,15 @@ def badge(text: str, kind: str | None = None) -> str:
     return render_to_string("unfold/helpers/label.html", {"text": text, "type": kind or KINDS.get(text, "")})
 
 
+def two_lines(upper: str, lower: str) -> str:
+    return format_html('<span class="whitespace-nowrap">{}<br>{}</span>', upper, lower)
+
+
+def in_pairs(names: Sequence[Any]) -> list[Any]:
+    """Fields for two columns."""
+    return [tuple(names[i : i + 2]) for i in range(0, len(names), 2)]
+
+
 def amount_text(value: Decimal | None) -> str:
     """1234567.5000 as `1,234,567.5`: grouped, exact, without trailing zeros."""
     return NOTHING if value is None else f"{plain(value):,f}"
@@ -60,14 +71,36 @@ def amount(model: type[Model], name: str) -> Callable[[Any], str]:
     return display(description=str(getattr(column, "verbose_name", name)), ordering=name)(show)
 
 
+@cache
+def document(model: type[Model], name: str) -> Callable[[Any], str]:
+    """A read-only field that shows the JSON `name` as it is, Persian text included."""
+
+    def show(row: Any) -> str:
+        text = json.dumps(getattr(row, name), ensure_ascii=False, indent=2)
+        return format_html('<pre class="text-xs whitespace-pre-wrap break-words">{}</pre>', text)
+
+    show.__name__ = name
+    return display(description=str(getattr(model._meta.get_field(name), "verbose_name", name)))(show)
+
+
+_SHOWN_BY: dict[type[Field[Any, Any]], Callable[[type[Model], str], Callable[[Any], str]]] = {
+    DecimalField: amount,
+    JSONField: document,
+}
+
+
 class _ExactAmounts:
-    """Shows every amount that is not edited through `amount`."""
+    """Shows every amount that is not edited through `amount`, every JSON through `document`."""
 
     model: type[Model]
 
     def _exact(self, names: Iterable[Any]) -> list[Any]:
-        amounts = {f.name for f in self.model._meta.get_fields() if isinstance(f, DecimalField)}
-        return [amount(self.model, name) if name in amounts else name for name in names]
+        columns = {column.name: column for column in self.model._meta.fields}
+        return [self._shown(columns.get(name), name) for name in names]
+
+    def _shown(self, column: Any, name: Any) -> Any:
+        makers = (maker for kind, maker in _SHOWN_BY.items() if isinstance(column, kind))
+        return next((maker(self.model, name) for maker in makers), name)
 
     def get_list_display(self, request: HttpRequest) -> list[Any]:
         return self._exact(super().get_list_display(request))  # type: ignore[misc]
@@ -112,7 +145,13 @@ class LedgerAdmin(_NeverWritten, ModelAdmin):
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[str | None, dict[str, Any]]]:
         if not self.sections:
             return [(None, {"fields": self.get_fields(request, obj)})]
-        return [(title or None, {"fields": self._exact(names)}) for title, names in self.sections.items()]
+        return [(title or None, {"fields": self._rows(names)}) for title, names in self.sections.items()]
+
+    def _rows(self, names: tuple[str, ...]) -> list[Any]:
+        """Two fields beside each other; JSON has a row of its own."""
+        wide = {column.name for column in self.model._meta.fields if isinstance(column, JSONField)}
+        narrow = self._exact(name for name in names if name not in wide)
+        return [*in_pairs(narrow), *self._exact(name for name in names if name in wide)]
 
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request)
@@ -122,7 +161,7 @@ class LedgerAdmin(_NeverWritten, ModelAdmin):
 class LedgerInline(_NeverWritten, TabularInline):
     extra = 0
     can_delete = False
-    show_change_link = True
+    hide_title = True
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> list[tuple[None, dict[str, Any]]]:
         return [(None, {"fields": self.get_fields(request, obj)})]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Context
 from typing import Any
 
 from django.contrib import admin
@@ -14,16 +15,40 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import display
 
 from algo.admin.accounts import PROTECTION
-from algo.admin.base import NOTHING, LedgerAdmin, LedgerInline, amount_text, badge
-from algo.models import Deal, Fill, Order, OrderEvent, Signal
+from algo.admin.base import NOTHING, LedgerAdmin, LedgerInline, amount_text, badge, two_lines
+from algo.models import CloseReason, Deal, DealStatus, Fill, Order, OrderEvent, Signal
 from algo.selectors.story import deal_events, deal_fills
 from providers.types import ProtectionMode
+
+EIGHT_DIGITS = Context(prec=8)
+CLOSED_BY = {
+    CloseReason.TAKE_PROFIT: "success",
+    CloseReason.TRAILING_STOP: "success",
+    CloseReason.STOP_LOSS: "warning",
+    CloseReason.EMERGENCY: "danger",
+    CloseReason.KILL_SWITCH: "danger",
+}
+
+
+def deal_status_badge(deal: Deal) -> str:
+    """For a closed deal, why it closed."""
+    if deal.close_reason:
+        return badge(deal.get_close_reason_display(), CLOSED_BY.get(CloseReason(deal.close_reason), "info"))
+    return badge("Canceled" if deal.status == DealStatus.CANCELED else deal.get_status_display())
+
+
+def deal_profit_badge(deal: Deal) -> str:
+    """To eight digits; the deal's page has all of them."""
+    if deal.profit is None:
+        return NOTHING
+    text = f"{amount_text(deal.profit.normalize(EIGHT_DIGITS))} {deal.market.quote}"
+    return badge(text, "success" if deal.profit > 0 else "danger")
 
 
 class OrderInline(LedgerInline):
     model = Order
     fields = (
-        "role",
+        "link",
         "side",
         "type",
         "status",
@@ -37,11 +62,15 @@ class OrderInline(LedgerInline):
     )
     ordering = ("created_at", "id")
 
+    @display(description="order")
+    def link(self, order: Order) -> str:
+        address = reverse("admin:algo_order_change", args=[order.pk])
+        return format_html('<a class="text-link" href="{}">{}</a>', address, order.get_role_display())
+
 
 class OrderEventInline(LedgerInline):
     model = OrderEvent
     fields = ("at", "from_status", "to_status", "reason", "raw")
-    show_change_link = False
 
 
 class FillInline(LedgerInline):
@@ -53,18 +82,15 @@ class FillInline(LedgerInline):
 class DealAdmin(LedgerAdmin):
     list_display = (
         "id",
-        "market",
-        "config",
+        "created_at",
+        "where",
         "side_badge",
         "status_badge",
         "entry_price",
-        "stop_price",
-        "target_price",
-        "profit",
-        "close_reason",
+        "stop_and_target",
+        "profit_badge",
         "protection_badge",
         "unprotected",
-        "created_at",
     )
     list_select_related = ("market", "config", "account", "signal")
     list_filter = (
@@ -77,10 +103,11 @@ class DealAdmin(LedgerAdmin):
     search_fields = ("=id", "market__symbol", "config__name", "=orders__client_order_id")
     search_help_text = "Number of the deal, symbol, strategy, or the client id of one of its orders"
     date_hierarchy = "created_at"
+    ordering = ("-created_at",)
     inlines = (OrderInline,)
     change_form_outer_after_template = "algo/admin/deal_story.html"
     sections = {
-        "": ("config", "account", "market", "signal", "side_badge", "status_badge", "note"),
+        "": ("market", "config", "account", "signal", "side_badge", "status_badge", "note"),
         "Result": (
             "profit",
             "fees_quote",
@@ -120,7 +147,19 @@ class DealAdmin(LedgerAdmin):
 
     @display(description="status", ordering="status")
     def status_badge(self, deal: Deal) -> str:
-        return badge("Canceled" if deal.status == "CANCELED" else deal.get_status_display())
+        return deal_status_badge(deal)
+
+    @display(description="market and strategy", ordering="market__symbol")
+    def where(self, deal: Deal) -> str:
+        return two_lines(str(deal.market), deal.config.name)
+
+    @display(description="stop / target", ordering="stop_price")
+    def stop_and_target(self, deal: Deal) -> str:
+        return two_lines(amount_text(deal.stop_price), amount_text(deal.target_price))
+
+    @display(description="profit", ordering="profit")
+    def profit_badge(self, deal: Deal) -> str:
+        return deal_profit_badge(deal)
 
     @display(description="protection", ordering="protection_mode")
     def protection_badge(self, deal: Deal) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import Any
 
 from django.contrib import admin, messages
@@ -10,12 +10,13 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import action, display
 
-from algo.admin.base import SettingsAdmin, badge
-from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections
+from algo.admin.base import SettingsAdmin, badge, in_pairs
+from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
 from algo.services.strategy_configs import config_warnings
 from algo.strategies.strategy_factory import strategy_names
+from providers.types import Resolution
 
 
 @admin.register(StrategyConfig)
@@ -26,7 +27,7 @@ class StrategyConfigAdmin(SettingsAdmin):
         "strategy",
         "market",
         "data_market",
-        "resolution",
+        "resolution_text",
         "account",
         "status_badge",
         "ordering_badge",
@@ -48,15 +49,14 @@ class StrategyConfigAdmin(SettingsAdmin):
 
     def get_fieldsets(self, request: HttpRequest, obj: StrategyConfig | None = None) -> list[Any]:
         strategy = self._edited_strategy(request, obj)
-        sections: list[tuple[str | None, Iterable[str]]] = [
+        sections: list[tuple[str | None, Sequence[Any]]] = [
             (None, ("name", "strategy", "account", "data_market", "market", "resolution")),
             ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
         ]
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
-        shown = [(title, {"fields": tuple(names)}) for title, names in sections]
-        if strategy:
-            shown[0][1]["fields"] += ("shown_parameters",)
-        return shown
+        hidden = ["shown_parameters"] if strategy else []
+        sections[0] = (None, [*sections[0][1], *hidden])
+        return [(title, {"fields": in_pairs(names)}) for title, names in sections]
 
     def get_form(self, request: HttpRequest, obj: StrategyConfig | None = None, **kwargs: Any) -> Any:
         strategy = self._edited_strategy(request, obj)
@@ -99,6 +99,10 @@ class StrategyConfigAdmin(SettingsAdmin):
     @action(description="Resume ordering", permissions=["change"])
     def resume_ordering(self, request: HttpRequest, rows: Any) -> None:
         self._tell(request, "ordering resumed", [c.name for c in rows if strategy_ordering_set(c, enabled=True)])
+
+    @display(description="candles", ordering="resolution")
+    def resolution_text(self, config: StrategyConfig) -> str:
+        return resolution_label(Resolution(config.resolution))
 
     @display(description="status", ordering="status")
     def status_badge(self, config: StrategyConfig) -> str:

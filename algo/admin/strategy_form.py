@@ -23,6 +23,7 @@ from algo.models import StrategyConfig
 from algo.services.strategy_configs import parameters_clean, parameters_to_store, venue_problems
 from algo.strategies.schemas import WHOLE_FORM, InvalidParameters, StrategySchema
 from algo.strategies.strategy_factory import schema_for, strategy_names
+from providers.types import Resolution
 
 PREFIX = "parameter_"
 
@@ -47,6 +48,11 @@ class StrategyConfigForm(forms.ModelForm):
                 initial=self.parameters_of,
                 widget=UnfoldAdminSelectWidget(attrs={"data-reloads": "strategy"}),
                 help_text="Choosing another one shows its parameters.",
+            )
+        if "resolution" in self.fields:
+            options = [(each.value, resolution_label(each)) for each in Resolution]
+            self.fields["resolution"] = forms.ChoiceField(
+                label="Candles", choices=options, initial=Resolution.M1.value, widget=UnfoldAdminSelectWidget
             )
         for name, field in self.fields.items():
             if name.startswith(PREFIX):
@@ -103,6 +109,15 @@ def parameter_sections(strategy: str) -> dict[str, list[str]]:
     own = [name for name in names if name not in StrategySchema.model_fields]
     sections = {f"Rules of {strategy}": own, "Risk and protection": risk}
     return {title: [PREFIX + name for name in group] for title, group in sections.items() if group}
+
+
+def resolution_label(resolution: Resolution) -> str:
+    """`15 minutes`, `4 hours`, `1 day`."""
+    for unit, seconds in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        count, rest = divmod(resolution.seconds, seconds)
+        if count and not rest:
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    raise AssertionError(resolution)
 
 
 def form_field(name: str, info: FieldInfo) -> forms.Field:
