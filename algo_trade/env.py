@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from cryptography.fernet import Fernet
+from dotenv import dotenv_values
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -96,7 +97,5 @@ def join_session() -> None:
     session = BASE_DIR / ".run" / "session.env"
     if "DATABASE_URL" in os.environ or not session.exists():
         return
-    for line in session.read_text().splitlines():
-        name, separator, value = line.partition("=")
-        if separator:
-            os.environ.setdefault(name.strip(), value)
+    for name, value in dotenv_values(session, interpolate=False).items():
+        os.environ.setdefault(name, value or "")

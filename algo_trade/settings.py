@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -126,6 +127,7 @@ STORAGES = {
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
 }
 WHITENOISE_USE_FINDERS = True  # no collectstatic is needed to start
+warnings.filterwarnings("ignore", message="No directory at", category=UserWarning)  # nor its directory
 
 # --- exchanges and risk -------------------------------------------------------------------------------------------
 WALLEX_BASE_URL = env.WALLEX_BASE_URL.rstrip("/")

@@ -100,12 +100,6 @@ def read_env(path: Path) -> dict[str, str]:
     return parse_env(path.read_text()) if path.exists() else {}
 
 
-def join_running_session() -> None:
-    """For manage.py: while `./run` is up, take its variables (its clock too); the process environment wins."""
-    for name, value in read_env(SESSION_FILE).items():
-        os.environ.setdefault(name, value)
-
-
 def test_environment() -> dict[str, str]:
     """Everything a test session must not inherit from `.env` or from a platform that is up; no real exchange."""
     return {

@@ -72,4 +72,4 @@ class Account(models.Model):
     @property
     def protection(self) -> ProtectionMode | None:
         """The mode of the last probe; None before the first."""
-        return Capabilities(**self.capabilities).protection_mode if self.capabilities else None
+        return self.known_capabilities(Capabilities()).protection_mode if self.capabilities else None

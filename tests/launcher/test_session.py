@@ -63,19 +63,6 @@ def test_the_paper_account_holds_the_same_on_both_exchanges():
     assert account["balances"]["wallex"]["TMN"] == account["balances"]["nobitex"]["IRT"] == "500000000"
 
 
-def test_while_the_platform_is_up_manage_py_joins_it_but_the_environment_wins(tmp_path, monkeypatch):
-    running = tmp_path / "session.env"
-    running.write_text("CLOCK_SPEED=60\nSECRET_KEY=theirs\n")
-    monkeypatch.setattr(session, "SESSION_FILE", running)
-    monkeypatch.delenv("CLOCK_SPEED", raising=False)
-    monkeypatch.setenv("SECRET_KEY", "mine")
-    session.join_running_session()
-    import os
-
-    assert (os.environ["CLOCK_SPEED"], os.environ["SECRET_KEY"]) == ("60", "mine")
-    monkeypatch.delenv("CLOCK_SPEED")
-
-
 @pytest.mark.parametrize("name", ["WALLEX_BASE_URL", "NOBITEX_BASE_URL"])
 def test_a_test_session_never_points_at_a_real_exchange(name):
     assert session.test_environment()[name].startswith("http://127.0.0.1:")

@@ -7,14 +7,16 @@ import os
 import pytest
 
 from algo_trade import env
+from launcher.session import format_env
 
 
 @pytest.fixture
 def session(tmp_path, monkeypatch):
     (tmp_path / ".run").mkdir()
-    (tmp_path / ".run" / "session.env").write_text("DATABASE_URL=postgres:///session\nCLOCK_SPEED=60\n\nnot a line\n")
+    said = {"DATABASE_URL": "postgres:///session", "CLOCK_SPEED": "60", "WEBHOOK_SECRET": "with $pace and #"}
+    (tmp_path / ".run" / "session.env").write_text(format_env(said))
     monkeypatch.setattr(env, "BASE_DIR", tmp_path)
-    for name in ("DATABASE_URL", "CLOCK_SPEED"):
+    for name in ("DATABASE_URL", "CLOCK_SPEED", "WEBHOOK_SECRET"):
         monkeypatch.setenv(name, "replaced")  # so that whatever the test sets is undone
         monkeypatch.delenv(name)
 
@@ -23,6 +25,7 @@ def test_the_session_of_a_running_platform_is_taken_over_clock_included(session)
     env.join_session()
     assert os.environ["DATABASE_URL"] == "postgres:///session"
     assert os.environ["CLOCK_SPEED"] == "60"
+    assert os.environ["WEBHOOK_SECRET"] == "with $pace and #"
 
 
 def test_a_process_with_its_own_database_takes_nothing_from_a_session(session, monkeypatch):
