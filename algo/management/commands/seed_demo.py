@@ -24,9 +24,12 @@ from providers.errors import ProviderError
 from providers.types import Resolution
 
 ADMIN = "admin"
-# Liveliness is the point of a demonstration: a shorter breakout, no pauses. Real strategies start from the defaults.
+# Liveliness is the point of a demonstration: short periods, no pauses. Real strategies start from the defaults. On the
+# simulated prices the first entry signal comes after 30 s (median) and 95 s (99 % of 4500 starts over three coins).
 DEMO_PARAMETERS = {
-    "breakout_period": 5,
+    "ema_fast_period": 2,
+    "ema_slow_period": 5,
+    "breakout_period": 3,
     "volume_threshold": 1.0,
     "stop_loss_percent": "0.3",
     "take_profit_percent": "0.6",
