@@ -96,8 +96,8 @@ def _advance_locked(worker: Worker, reconcile_now: bool) -> Advanced:
     try:
         if reconcile_now or reconcile_due(account, clock):
             error = _reconcile_safely(worker)
-        for deal in worker.ledger.live_deals():
-            error = _advance_deal_safely(worker, deal) or error
+        for deal_id in worker.ledger.live_deals():
+            error = _advance_deal_safely(worker, deal_id) or error
     except AuthFailed as exc:
         _stop_account(account, exc)
         return Advanced.STOPPED
@@ -118,20 +118,20 @@ def _reconcile_safely(worker: Worker) -> str:
     return ""
 
 
-def _advance_deal_safely(worker: Worker, deal: DealView) -> str:
+def _advance_deal_safely(worker: Worker, deal_id: int) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
-        _advance_deal(worker, deal)
+        _advance_deal(worker, worker.ledger.deal(deal_id))
     except AuthFailed:
         raise
     except ProviderError as exc:
-        logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, exc)
+        logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id, exc)
         return str(exc)
     except (OperationalError, InterfaceError):
         raise
     except Exception:  # outlives one deal: the others are still to be looked after
-        logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
-        return f"deal {deal.id} failed unexpectedly; see the log"
+        logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id)
+        return f"deal {deal_id} failed unexpectedly; see the log"
     return ""
 
 

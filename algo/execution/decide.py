@@ -258,7 +258,7 @@ def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: d
 
 def _growing(waited: timedelta, least: timedelta, most: timedelta) -> timedelta:
     """A pause that grows with the time already waited: budgets of calls are small and shared."""
-    return min(max(waited / 4, least), most)
+    return min(max(waited / 8, least), most)
 
 
 def _uncanceled(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:

@@ -19,8 +19,8 @@ class Ledger(Protocol):
         """What the switches allow at this moment."""
         ...
 
-    def live_deals(self) -> Sequence[DealView]:
-        """Every deal of the account that has not ended, oldest first."""
+    def live_deals(self) -> Sequence[int]:
+        """The id of every deal of the account that has not ended, oldest first."""
         ...
 
     def deal(self, deal_id: int) -> DealView: ...

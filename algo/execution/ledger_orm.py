@@ -53,9 +53,9 @@ class OrmLedger:
     def control(self) -> Control:
         return _control(SystemControl.objects.filter(pk=1).first(), self._account)
 
-    def live_deals(self) -> Sequence[DealView]:
-        live = self._deals().filter(account=self._account).exclude(status__in=FINISHED_DEALS).order_by("created_at")
-        return [self._view(deal) for deal in live]
+    def live_deals(self) -> Sequence[int]:
+        live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
+        return list(live.order_by("created_at").values_list("pk", flat=True))
 
     def deal(self, deal_id: int) -> DealView:
         return self._view(self._deals().get(pk=deal_id))

@@ -585,9 +585,9 @@ def test_a_deal_is_not_closed_before_every_fill_is_booked():
 
 
 def test_fills_that_stay_away_are_asked_for_ever_more_seldom():
-    late = stop(S.FILLED, booked=Decimal("0.5"), checked_at=ago(9), closed_at=ago(40))
+    late = stop(S.FILLED, booked=Decimal("0.5"), checked_at=ago(4.9), closed_at=ago(40))
     assert act(deal(entry(), late), quote(99)) == decide.Rest()
-    assert isinstance(act(deal(entry(), replace(late, checked_at=ago(10))), quote(99)), decide.Ask)
+    assert isinstance(act(deal(entry(), replace(late, checked_at=ago(5))), quote(99)), decide.Ask)
 
 
 @pytest.mark.parametrize(
@@ -632,7 +632,7 @@ def test_while_an_order_is_unknown_nothing_is_sent_cancelled_or_planned(mode, lo
 
 
 def test_look_ups_of_an_unknown_order_grow_rarer_up_to_every_five_seconds():
-    lost = stop(S.SUBMITTED, submitted_at=ago(30), checked_at=ago(4.5))
+    lost = stop(S.SUBMITTED, submitted_at=ago(60), checked_at=ago(4.5))
     assert act(deal(entry(), lost), quote()) == decide.Rest()
     assert isinstance(act(deal(entry(), replace(lost, checked_at=ago(5))), quote()), decide.Recover)
 
