@@ -10,11 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from launcher.session import test_environment
+from launcher import session
 
 ROOT = Path(__file__).resolve().parents[1]
 # What the test session put into the environment; the platform must start from what a user has.
-OF_THE_TESTS = {"DATABASE_URL", "REDIS_URL", "ALGO_TEST_SERVERS", "DJANGO_SETTINGS_MODULE", *test_environment()}
+OF_THE_TESTS = {"DATABASE_URL", "REDIS_URL", "ALGO_TEST_SERVERS", "DJANGO_SETTINGS_MODULE", *session.test_environment()}
 
 
 @pytest.mark.long

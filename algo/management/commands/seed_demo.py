@@ -54,7 +54,7 @@ class Command(BaseCommand):
         user, password, token = self._admin()
         answer: dict[str, Any] = {"admin_user": ADMIN, "admin_password": password, "api_token": token}
         warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
-        if settings.EXCHANGE_ENVIRONMENT == Environment.PAPER.value and _has_keys():
+        if Environment(settings.EXCHANGE_ENVIRONMENT) is Environment.PAPER and _has_keys():
             answer["strategies"] = [self._strategy(user, *each) for each in self._demo_markets()]
         self.stdout.write(json.dumps(answer | {"warnings": warnings}))
 
