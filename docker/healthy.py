@@ -40,7 +40,7 @@ def answers(url: str) -> int:
 
 def beats(name: str, longest: float) -> int:
     """0 when the database holds a sign of life of `name` that is at most `longest` seconds old."""
-    import psycopg2  # noqa: PLC0415 - the web check does without
+    import psycopg2  # type: ignore[import-untyped] # noqa: PLC0415 - the web check does without
 
     try:
         with (
