@@ -30,10 +30,11 @@ from algo.models import Account, AccountState
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
-from providers.types import OrderStatus
+from providers.types import ZERO, OrderStatus, Side
 
 logger = logging.getLogger("algo.advance")
 
+PLACING = (decide.Place, decide.PlacePair)
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -140,6 +141,7 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
     unreadable: dict[int, ProviderError] = {}
     for _ in range(MAX_STEPS):
         quote = _quote(worker, deal)
+        deal = _measured(worker, deal, quote)
         action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
         price = quote.closing_price(deal.exit_side) if quote else None
         if isinstance(action, decide.Rest):
@@ -178,6 +180,23 @@ def _quote(worker: Worker, deal: DealView) -> Quote | None:
     if quote.last is None and decide.needs_last_price(deal, quote):
         return worker.quotes.with_last(worker.provider, deal.rules.symbol, quote)
     return quote
+
+
+def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
+    """The deal with what the account can close with, where an order was refused for its balance and another is due."""
+    if not decide.needs_balance(deal) or quote is None:
+        return deal
+    if not isinstance(next_action(deal, quote, worker.ledger.control(), worker.clock.now(), worker.budgets), PLACING):
+        return deal
+    side = deal.exit_side
+    asset = deal.rules.base if side is Side.SELL else deal.rules.quote
+    balance = worker.provider.balances().get(asset)
+    free = balance.available if balance else ZERO
+    if side is Side.BUY:  # what buying back may cost, up to the edge of the market band
+        free /= quote.ask * (1 + deal.rules.market_band)
+    if free < deal.position:
+        logger.error("%sdeal=%s holds less than its books say: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, free)
+    return replace(deal, held=free)
 
 
 def _stop_account(account: Account, exc: AuthFailed) -> None:

@@ -171,7 +171,7 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
         or _unread(deal, quote, now, budgets)
         or _uncanceled(deal, now, budgets)
         or _entering(deal, now, budgets)
-        or _finishing(deal, quote)
+        or _finishing(deal, quote, now, budgets)
         or _exiting(deal, quote, control, now, budgets)
         or _protecting(deal, quote, now, budgets)
         or Rest()
@@ -301,19 +301,28 @@ def _working_entry(entry: OrderView, now: datetime, budgets: Budgets) -> Action:
     return Rest()
 
 
-def _finishing(deal: DealView, quote: Quote | None) -> Action | None:
-    """When nothing tradable is left: take back what still rests, wait for every fill, close."""
+def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """When nothing tradable is left: take back what still rests, wait for every fill, close. Where only the balance
+    says so and our books do not, it has to say so for a while."""
     if not deal.is_dust(_valuation(deal, quote)):
         return None
+    if deal.held is not None and now - _refused_at(deal) < budgets.retry_cap:
+        return Rest("the account holds nothing of what the books say is open")
+    if any(order.is_final and not order.is_settled for order in deal.orders):
+        return _take_back(deal) or Rest()
+    return _take_back(deal) or CloseDeal(_close_reason(deal), max(deal.position, ZERO))
+
+
+def _take_back(deal: DealView) -> Action | None:
     for order in deal.live(Role.STOP, Role.TARGET, Role.EXIT):
         if order.status is OrderStatus.PENDING:
             return Withdraw(order, "the position is closed")
-        if order.status is not OrderStatus.CANCELING:
-            return Cancel(order, "the position is closed")
-        return Rest()
-    if any(order.is_final and not order.is_settled for order in deal.orders):
-        return Rest()
-    return CloseDeal(_close_reason(deal), max(deal.position, ZERO))
+        return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the position is closed")
+    return None
+
+
+def _refused_at(deal: DealView) -> datetime:
+    return max(o.closed_at or o.created_at for o in deal.orders if o.status is OrderStatus.REJECTED)
 
 
 def _valuation(deal: DealView, quote: Quote | None) -> Decimal:
@@ -396,6 +405,11 @@ def needs_last_price(deal: DealView, quote: Quote) -> bool:
     return deal.entry_price is not None and stop_crossed(
         deal.side, deal.stop_price, quote.closing_price(deal.exit_side)
     )
+
+
+def needs_balance(deal: DealView) -> bool:
+    """Whether the next order has to be measured by what the account really holds: the last one was refused for it."""
+    return deal.lacks_balance and not deal.live(Role.STOP, Role.TARGET, Role.EXIT)
 
 
 def _target_reached(deal: DealView, quote: Quote) -> bool:
@@ -535,7 +549,9 @@ def _misplaced(deal: DealView, stop: OrderView, quote: Quote | None) -> Action |
     """Take down a stop at another price or for another quantity than belongs there, unless it is about to be needed."""
     if stop.status is OrderStatus.CANCELING:
         return Rest()
-    right_size = deal.closable * Decimal("0.995") <= stop.remaining <= deal.closable
+    right_size = stop.remaining <= deal.closable and (
+        stop.remaining >= deal.closable * Decimal("0.995") or deal.lacks_balance  # then more could not be had
+    )
     if right_size and stop.stop_price == deal.stop_price:
         return None
     if right_size and (quote is None or _is_near(deal, stop, quote)):

@@ -375,6 +375,24 @@ class OrmLedger:
         row.save()
         _log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         event_record("deal.closed", deal_payload(row), at=now)
+        if deal.held is not None:
+            self._ticket_gone(row, action.dust, now)
+
+    def _ticket_gone(self, row: Deal, missing: Decimal, now: datetime) -> None:
+        Ticket.objects.get_or_create(
+            account=self._account,
+            kind=TicketKind.UNKNOWN_TRADE,
+            reference=f"deal {row.pk}",
+            defaults={
+                "market_id": row.market_id,
+                "summary": (
+                    f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account "
+                    "does not hold them. Somebody moved them by hand; new entries on this market wait until this is "
+                    "resolved."
+                ),
+                "created_at": now,
+            },
+        )
 
     @transaction.atomic
     def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:

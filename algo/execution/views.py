@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from algo.models import CloseReason, DealStatus, Role
 from providers.clock import Clock
+from providers.errors import RejectReason
 from providers.types import (
     ZERO,
     Capabilities,
@@ -17,6 +18,8 @@ from providers.types import (
     ProtectionMode,
     Side,
 )
+
+NO_BALANCE = RejectReason.INSUFFICIENT_BALANCE.value  # how the reason of such a refusal begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +115,7 @@ class DealView:
     crossed_at: datetime | None = None
     trailed_at: datetime | None = None
     orders: tuple[OrderView, ...] = ()
+    held: Decimal | None = None  # what the account can close with at most, asked after a refusal for its balance
 
     @property
     def exit_side(self) -> Side:
@@ -128,13 +132,22 @@ class DealView:
 
     @property
     def closable(self) -> Decimal:
-        """The position on the step grid: what an exit can be sent for."""
-        return self.rules.round_quantity(max(self.position, ZERO))
+        """The position on the step grid: what an exit can be sent for. Never more than there is: somebody may have
+        taken a part of it away by hand."""
+        there_is = self.position if self.held is None else min(self.position, self.held)
+        return self.rules.round_quantity(max(there_is, ZERO))
 
     def is_dust(self, price: Decimal) -> bool:
         """Whether the exchange would refuse to trade what is left."""
         quantity = self.closable
         return quantity <= 0 or quantity < self.rules.min_quantity or quantity * price < self.rules.min_notional
+
+    @property
+    def lacks_balance(self) -> bool:
+        """Whether the last of its orders that ended was refused because the account does not hold enough."""
+        ended = [order for order in self.orders if order.role != Role.ENTRY and order.is_final]
+        last = ended[-1] if ended else None
+        return last is not None and last.status is OrderStatus.REJECTED and last.reason.startswith(NO_BALANCE)
 
     def live(self, *roles: Role) -> tuple[OrderView, ...]:
         """Orders of these roles that have not ended, oldest first."""

@@ -20,7 +20,7 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.types import OrderRef, OrderStatus
+from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import Trader, World, closed, opened
 from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
 
@@ -477,3 +477,44 @@ def test_a_process_that_stalls_before_sending_sends_nothing_late(world: World, m
     trader.advance()
     (stop,) = trader.orders(Role.STOP)
     assert (stop.status, stop.attempts) == (S.OPEN, 1)  # looked at again at once, with the deadline kept
+
+
+# --- less there than the books say ------------------------------------------------------------------------------------
+
+
+def test_what_a_person_took_away_by_hand_is_not_insisted_on(world: World):
+    trader = opened(world.trader(wallet={"USDT": "1000"}))
+    stop = trader.orders(Role.STOP)[0]
+    name = OrderRef("BTCUSDT", stop.client_order_id, stop.exchange_order_id)
+    trader.client.cancel_order(name)
+    by_hand = OrderRequest("HAND1", "BTCUSDT", Side.SELL, OrderType.MARKET, Decimal("0.597"))
+    trader.client.create_order(by_hand)  # 0.4 of 0.997 is left
+    trader.wait(12)
+    assert trader.roles(S.OPEN) == [Role.STOP]
+    assert trader.orders(Role.STOP)[-1].quantity == Decimal("0.4")
+    assert trader.deal().unprotected_since is not None  # by the books, more is bare
+    sent = len(trader.orders())
+    trader.wait(20)
+    assert len(trader.orders()) == sent  # the smaller stop is left alone
+    trader.price("98.9")
+    trader.wait(20)
+    assert trader.deal().status != DealStatus.CLOSED  # a balance may be wrong for a moment
+    trader.wait(60)
+    deal = trader.deal()
+    assert deal.status == DealStatus.CLOSED
+    assert deal.dust_quantity == Decimal("0.597")
+    assert Ticket.objects.get(account=trader.account, kind="unknown_trade").reference == f"deal {deal.pk}"
+
+
+def test_a_short_deal_buys_back_what_the_money_is_enough_for(world: World):
+    # Sold 1 at 99.99 less 0.3 %: 99.69003 USDT, and nothing else. The stop at 100.98 cannot rest for 1 BTC.
+    trader = world.trader(wallet={"BTC": "1"})
+    trader.plan(side=Side.SELL)
+    trader.advance()
+    trader.wait(12)
+    trader.price("101.2")
+    trader.wait(60)
+    deal = trader.deal()
+    assert deal.status == DealStatus.CLOSED
+    assert deal.exit_quantity > Decimal("0.95")
+    assert trader.books_agree()
