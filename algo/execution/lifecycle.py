@@ -17,7 +17,7 @@ ORDER_TRANSITIONS: dict[S, frozenset[S]] = {
     S.SUBMITTED: _AT_EXCHANGE | {S.PENDING, S.REJECTED},  # back to PENDING: it provably never left
     S.OPEN: frozenset({S.PARTIALLY_FILLED, S.CANCELING, S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED}),
     S.PARTIALLY_FILLED: frozenset({S.CANCELING, S.FILLED, S.CANCELED, S.EXPIRED}),
-    S.CANCELING: frozenset({S.OPEN, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.EXPIRED}),
+    S.CANCELING: frozenset({S.OPEN, S.PARTIALLY_FILLED, S.FILLED, S.CANCELED, S.REJECTED, S.EXPIRED}),
     S.FILLED: frozenset(),
     S.CANCELED: frozenset({S.FILLED}),  # a fill can outrun a cancel
     S.REJECTED: _AT_EXCHANGE,  # given up as never arrived, then found at the exchange: adopted

@@ -90,8 +90,17 @@ def _match_open(
     if row is None:
         if not _may_be_lost_leg(account, report):
             _ticket_unknown_order(account, provider, report, clock.now())
+    elif _is_twin(row, report):
+        # Sent twice under one name, because the first seemed lost; that one has turned up after all. Not wanted.
+        provider.cancel_order(OrderRef(report.symbol, exchange_order_id=report.exchange_order_id))
+        _ticket_unknown_order(account, provider, report, clock.now())
     elif OrderStatus(row.status).is_final:
         _adopt(ledger, provider, clock, row, report)
+
+
+def _is_twin(row: Order, report: OrderReport) -> bool:
+    """Our name on another order than the one we know by it."""
+    return row.exchange_order_id is not None and row.exchange_order_id != report.exchange_order_id
 
 
 def _may_be_lost_leg(account: Account, report: OrderReport) -> bool:
@@ -146,6 +155,10 @@ def _match_past(
     if row is None:
         known_or_filled = is_ours(report.client_order_id) or report.filled_quantity > 0
         if known_or_filled and not _may_be_lost_leg(account, report):
+            _ticket_unknown_order(account, provider, report, clock.now())
+        return
+    if _is_twin(row, report):
+        if report.filled_quantity > 0:
             _ticket_unknown_order(account, provider, report, clock.now())
         return
     given_up = row.status == OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED

@@ -1,0 +1,205 @@
+"""The exchange is believed; what cannot be explained is a ticket; a second run changes nothing."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from algo.execution.entries import _market_blocked
+from algo.execution.reconcile import accounts_due, reconcile_due
+from algo.models import Account, CloseReason, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
+from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
+from tests.execution.bench import Trader, World, closed, opened
+from tests.execution.faults import Faulty, lost_answer, lost_request, untouched
+
+S = OrderStatus
+PROVIDERS = pytest.mark.parametrize("provider", ["wallex", "nobitex"])
+
+
+def by_hand(trader: Trader, name: str = "HAND1", side: Side = Side.BUY, price: str = "90") -> OrderRequest:
+    """A person places an order of his own on the same account."""
+    request = OrderRequest(name, trader.market.symbol, side, OrderType.LIMIT, Decimal("0.3"), price=Decimal(price))
+    trader.client.create_order(request)
+    return request
+
+
+def everything(trader: Trader) -> list[Any]:
+    """All that reconciliation could change, except the time of its last run."""
+    tables = (Order, Deal, OrderEvent, Ticket, OutboxEvent)
+    rows = [list(table.objects.order_by("pk").values()) for table in tables]
+    for row in rows[0]:
+        row.pop("checked_at")
+    return rows
+
+
+def blocked(trader: Trader) -> str:
+    account = Account.objects.get(pk=trader.account.pk)
+    return _market_blocked(account, trader.market, trader.world.clock, trader.world.clock.now())
+
+
+@PROVIDERS
+def test_a_foreign_order_is_one_ticket_left_alone_and_blocks_its_market_only(world: World, provider):
+    trader = world.trader(provider)
+    by_hand(trader)
+    trader.advance(reconcile_now=True)
+    ticket = Ticket.objects.get(account=trader.account)
+    assert (ticket.kind, ticket.market) == ("unknown_order", trader.market)
+    assert "did not place" in ticket.summary
+    assert "ticket" in blocked(trader)
+    trader.pair = "BTC/IRT"
+    assert blocked(trader) == ""
+    (order,) = trader.truth()["orders"]
+    assert order["status"] == "OPEN"
+
+
+@PROVIDERS
+def test_a_foreign_order_does_not_disturb_the_deal_beside_it(world: World, provider):
+    trader = opened(world.trader(provider))
+    by_hand(trader, price="50")
+    trader.advance(reconcile_now=True)
+    trader.price("98.9")
+    trader.wait(1)
+    deal = trader.deal()
+    assert (deal.status, deal.close_reason) == (DealStatus.CLOSED, CloseReason.STOP_LOSS)
+
+
+@PROVIDERS
+def test_a_second_run_changes_nothing(world: World, provider):
+    trader = opened(world.trader(provider))
+    by_hand(trader)
+    trader.advance(reconcile_now=True)
+    before = everything(trader)
+    for _ in range(3):
+        trader.advance(reconcile_now=True)
+    assert everything(trader) == before
+
+
+@PROVIDERS
+def test_an_entry_given_up_and_found_alive_is_adopted_and_sold_again(world: World, provider):
+    # It arrives a minute late: we have given it up by then, and its deal is over.
+    trader = world.trader(provider)
+    trader.plan()
+    late: list[Any] = []
+
+    def on_its_way(call):
+        late.append(call)
+        return lost_request(call)
+
+    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.advance()
+    trader.wait(60)
+    assert trader.deal().status == DealStatus.CANCELED
+    assert "unknown" in blocked(trader)  # for 150 seconds, whatever was concluded
+    late[0]()
+    trader.wait(12)
+    deal = trader.deal()
+    assert (deal.status, deal.close_reason) == (DealStatus.CLOSED, CloseReason.EMERGENCY)
+    assert trader.roles(S.FILLED) == [Role.ENTRY, Role.EXIT]
+    assert deal.opened_at is not None
+    assert OutboxEvent.objects.filter(kind="deal.reopened", payload__deal_id=deal.pk).count() == 1
+    assert trader.books_agree()
+    before = everything(trader)
+    trader.advance(reconcile_now=True)
+    assert everything(trader) == before
+
+
+def test_an_account_in_doubt_is_looked_after_every_ten_seconds_although_nothing_is_open(world: World):
+    trader = world.trader()
+    trader.plan()
+    trader.provider = Faulty(trader.client, create_order=[lost_request])
+    trader.advance()
+    trader.wait(60)
+    account = Account.objects.get(pk=trader.account.pk)
+    Account.objects.filter(pk=account.pk).update(reconciled_at=world.clock.now() - timedelta(seconds=11))
+    assert account in accounts_due(world.clock)
+    assert reconcile_due(account, world.clock)
+    world.step(170)
+    Account.objects.filter(pk=account.pk).update(reconciled_at=world.clock.now() - timedelta(seconds=11))
+    assert account not in accounts_due(world.clock)
+    assert not reconcile_due(account, world.clock)
+
+
+def test_the_late_twin_of_a_stop_is_taken_down_after_its_deal_is_over(world: World):
+    # Nobitex frees a client id when its order has ended: the twin of a stop that was sent twice may arrive after all.
+    trader = world.trader("nobitex", wallet={"USDT": "1000", "BTC": "2"})
+    trader.account.capabilities = trader.account.capabilities | {"oco": False}
+    trader.account.save()
+    trader.plan()
+    late: list[Any] = []
+
+    def on_its_way(call):
+        late.append(call)
+        return lost_request(call)
+
+    trader.provider = Faulty(trader.client, create_order=[untouched, on_its_way])
+    trader.advance()
+    trader.wait(13)
+    trader.price("98.9")
+    trader.wait(2)
+    assert trader.deal().status == DealStatus.CLOSED
+    trader.price("100", run=False)
+    world.step(20)
+    late[0]()
+    trader.wait(25)
+    assert not [order for order in trader.truth()["orders"] if order["status"] in ("OPEN", "INACTIVE")]
+    assert Ticket.objects.filter(account=trader.account).count() == 1
+    assert trader.deal().close_reason == CloseReason.STOP_LOSS
+
+
+def test_the_leg_of_a_pair_that_nobody_heard_of_yet_is_no_foreign_order(world: World):
+    trader = world.trader("nobitex")
+    trader.plan()
+    trader.provider = Faulty(trader.client, create_oco=[lost_answer])
+    trader.advance()
+    assert trader.roles(S.SUBMITTED) == [Role.TARGET, Role.STOP]
+    trader.advance(reconcile_now=True)
+    assert not Ticket.objects.filter(account=trader.account).exists()
+    trader.wait(3)
+    assert trader.roles(S.OPEN) == [Role.TARGET, Role.STOP]
+
+
+def test_a_list_that_is_behind_reopens_nothing(world: World):
+    trader = opened(world.trader())
+    old = list(trader.client.open_orders())
+    trader.price("98.9")
+    trader.wait(1)
+    assert closed(trader, CloseReason.STOP_LOSS)
+    before = everything(trader)
+    trader.provider = Faulty(trader.client, open_orders=[lambda call: old])
+    trader.advance(reconcile_now=True)
+    assert everything(trader) == before
+
+
+def test_an_order_that_works_for_us_and_ended_at_the_exchange_is_corrected(world: World):
+    trader = opened(world.trader())
+    stop = trader.orders(Role.STOP)[0]
+    trader.client.cancel_order(OrderRef("BTCUSDT", stop.client_order_id, stop.exchange_order_id))
+    trader.advance(reconcile_now=True)
+    assert [order.status for order in trader.orders(Role.STOP)] == [S.CANCELED, S.OPEN]
+
+
+def test_an_adoption_that_another_deal_stands_in_the_way_of_is_a_ticket(world: World):
+    trader = world.trader()
+    trader.plan()
+    late: list[Any] = []
+
+    def on_its_way(call):
+        late.append(call)
+        return lost_request(call)
+
+    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.advance()
+    trader.wait(60)
+    late[0]()
+    trader.provider = trader.client
+    # a person starts another deal at once
+    Order.objects.filter(account=trader.account).update(negative_at=None)
+    trader.plan()
+    world.step(1)
+    trader.advance()
+    trader.advance(reconcile_now=True)
+    assert trader.deal().status == DealStatus.OPEN
+    assert Ticket.objects.filter(account=trader.account, kind="unknown_order").count() == 1
