@@ -15,7 +15,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import IntegrityError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Sum
 
 from algo.execution.ledger_orm import order_plan
@@ -39,6 +39,7 @@ from algo.models import (
     SystemControl,
     Ticket,
 )
+from algo.models.fields import SecretUnreadable
 from algo.risk.codes import DenialCode
 from algo.risk.gate import check_entry
 from algo.risk.values import Approval, Denial, EntryIntent, RiskContext
@@ -121,7 +122,13 @@ def evaluate_group(
         strategy = strategies[config.pk]
         if strategy is None:
             continue
-        outcome = _run_one(config, strategy, candles, resolution, books, account_provider, clock, on_planned)
+        try:
+            outcome = _run_one(config, strategy, candles, resolution, books, account_provider, clock, on_planned)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception as exc:  # a strategy is users' code: its failure must not keep the others from deciding
+            logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
+            outcome = _note_error(config, candles, now, exc)
         if outcome:
             outcomes.append(outcome)
     return outcomes
@@ -153,6 +160,9 @@ def _strategy(config: StrategyConfig) -> StrategyInterface | None:
         why = "initialize() answered that it cannot run as configured"
     except (UnknownStrategy, InvalidParameters) as exc:
         why = str(exc)
+    except Exception as exc:  # users' code again
+        logger.exception("%sstrategy=%s cannot start", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
+        why = f"{type(exc).__name__}: {exc}"
     logger.error("%sstrategy=%s stopped: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, why)
     StrategyConfig.objects.filter(pk=config.pk).update(status=StrategyStatus.STOPPED)
     return None
@@ -181,11 +191,7 @@ def _run_one(
         return _note(config, bar, now, Outcome.SHORT_HISTORY, journal)
     book = books.get(config.market)
     data = MarketData(candles.window(strategy.warmup_bars), book)
-    try:
-        decision, journal = strategy.execute(data), strategy.explain(data)
-    except Exception as exc:  # a strategy is users' code: its failure must not keep the others from deciding
-        logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
-        return _note(config, bar, now, Outcome.ERROR, {"error": f"{type(exc).__name__}: {exc}"})
+    decision, journal = strategy.execute(data), strategy.explain(data)
     evaluation = Evaluation(config, strategy, bar, Decimal(str(candles.close[-1])), book, journal, decision)
     if decision is None:
         return _note(config, bar, now, Outcome.NO_SIGNAL, journal)
@@ -198,20 +204,32 @@ def _newest_bar(candles: Candles) -> datetime | None:
 
 def _note_stale(config: StrategyConfig, bar: datetime | None, resolution: Resolution, now: datetime) -> Outcome:
     """The candle that should be there is not: say so once for each missing candle."""
-    last = bar or datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
-    missing = last + ((now - last) // resolution.duration - 1) * resolution.duration
-    journal = {"newest_candle": bar.isoformat() if bar else None}
-    return _note(config, max(missing, last), now, Outcome.STALE_DATA, journal)
+    if bar is None:
+        # Nothing to count from: the journal's time is only ours, and no candle counts as seen by it.
+        begun = datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
+        _journal(config, begun - resolution.duration, now, Outcome.STALE_DATA, {"newest_candle": None})
+        return Outcome.STALE_DATA
+    missing = bar + ((now - bar) // resolution.duration - 1) * resolution.duration
+    return _note(config, missing, now, Outcome.STALE_DATA, {"newest_candle": bar.isoformat()})
+
+
+def _note_error(config: StrategyConfig, candles: Candles, now: datetime, exc: Exception) -> Outcome | None:
+    bar = _newest_bar(candles)
+    return _note(config, bar, now, Outcome.ERROR, {"error": f"{type(exc).__name__}: {exc}"}) if bar else None
 
 
 @transaction.atomic
 def _note(config: StrategyConfig, bar: datetime, now: datetime, outcome: Outcome, journal: dict[str, Any]) -> Outcome:
+    _journal(config, bar, now, outcome, journal)
+    StrategyConfig.objects.filter(pk=config.pk).update(last_bar_at=bar)
+    return outcome
+
+
+def _journal(config: StrategyConfig, bar: datetime, now: datetime, outcome: Outcome, journal: dict[str, Any]) -> None:
     Decision.objects.bulk_create(
         [Decision(config=config, bar_open_at=bar, decided_at=now, outcome=outcome, journal=journal)],
         ignore_conflicts=True,
     )
-    StrategyConfig.objects.filter(pk=config.pk).update(last_bar_at=bar)
-    return outcome
 
 
 # --- acting on a signal ---------------------------------------------------------------------------------------------
@@ -225,12 +243,14 @@ def _act(
     on_planned: Callable[[int], None],
 ) -> Outcome | None:
     account = evaluation.config.account
+    if account.environment != settings.EXCHANGE_ENVIRONMENT:  # before its key could be sent anywhere
+        return _plan(evaluation, resolution, None, Capabilities(), clock)
     balances: dict[str, Balance] | None
     try:
         provider = account_provider(account)
         capabilities = account.known_capabilities(provider.capabilities())
         balances = provider.balances()
-    except ProviderError as exc:
+    except (ProviderError, SecretUnreadable) as exc:
         logger.warning("%sno balances account=%s why=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, account.name, exc)
         balances, capabilities = None, Capabilities()
     try:
@@ -306,6 +326,11 @@ def _answer(
     clock: Clock,
     now: datetime,
 ) -> Approval | Denial:
+    if account.environment != settings.EXCHANGE_ENVIRONMENT:
+        return Denial(
+            DenialCode.ACCOUNT_PAUSED,
+            f"this is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}",
+        )
     blocked = _market_blocked(account, evaluation.config.market, clock, now)
     if blocked:
         return Denial(DenialCode.MARKET_BLOCKED, blocked)

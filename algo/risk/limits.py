@@ -199,7 +199,7 @@ def thin_book(intent: EntryIntent, context: RiskContext, size: Size) -> Denial |
 
 def stop_not_placeable(intent: EntryIntent, context: RiskContext, size: Size) -> Denial | None:
     """The stop (and, where they are one order, the target) must be acceptable before there is anything to protect."""
-    problem = _stop_problem(intent.side, size.expected_price, context)
+    problem = _stop_problem(intent.side, size.expected_price, context) or _buy_back_problem(intent.side, size, context)
     return Denial(DenialCode.STOP_NOT_PLACEABLE, problem) if problem else None
 
 
@@ -220,6 +220,19 @@ def _stop_problem(side: Side, price: Decimal, context: RiskContext) -> str | Non
     if target <= 0 or (mode is ProtectionMode.NATIVE_OCO and outside_band(target, last, rules.price_band)):
         return f"the target {target}, one order with the stop, is outside the exchange's price band around {last}"
     return None
+
+
+def _buy_back_problem(side: Side, size: Size, context: RiskContext) -> str | None:
+    """A SELL deal buys back at its stop for more than it was sold for: the rest must be there, or it never can."""
+    if side is Side.BUY:
+        return None
+    rules = context.rules
+    stop = initial_stop(size.expected_price, side, context.parameters.stop_loss_percent, rules)
+    cost, proceeds = size.quantity * stop, size.notional * (1 - rules.taker_fee_rate)
+    missing = cost - proceeds - context.available_quote
+    if missing <= 0:
+        return None
+    return f"buying back at the stop {stop} costs {cost} {rules.quote}; {missing} more must be available for that"
 
 
 def outside_band(price: Decimal, reference: Decimal, band: Decimal | None) -> bool:

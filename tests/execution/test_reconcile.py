@@ -58,7 +58,7 @@ def test_a_foreign_order_is_one_ticket_left_alone_and_blocks_its_market_only(wor
 @PROVIDERS
 def test_a_foreign_order_does_not_disturb_the_deal_beside_it(world: World, provider):
     trader = opened(world.trader(provider))
-    by_hand(trader, price="50")
+    by_hand(trader, price="80")
     trader.advance(reconcile_now=True)
     trader.price("98.9")
     trader.wait(1)

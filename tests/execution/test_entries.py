@@ -1,0 +1,570 @@
+"""From closed candles to planned deals: once per candle, once per group, and never by chance."""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from django.db import connection
+from pydantic import Field
+
+from algo.execution.entries import due_groups, evaluate_group, trading_day_start
+from algo.models import (
+    CloseReason,
+    Deal,
+    DealStatus,
+    Decision,
+    KillSwitch,
+    Order,
+    Outcome,
+    Role,
+    Signal,
+    StrategyConfig,
+    StrategyStatus,
+)
+from algo.models.fields import SecretUnreadable
+from algo.services.control import kill_switch_set
+from algo.strategies.interface import StrategyInterface
+from algo.strategies.schemas import StrategySchema
+from algo.strategies.strategy_factory import STRATEGIES
+from providers.clock import AnchoredClock
+from providers.errors import BadPayload, Unavailable
+from providers.types import Balance, BookLevel, Capabilities, OrderBook, Resolution
+from tests.factories import (
+    WALLEX_LIKE,
+    make_account,
+    make_closed_deal,
+    make_config,
+    make_deal,
+    make_market,
+    make_open_deal,
+    make_order,
+    make_ticket,
+)
+from tests.market_data.exchange import FakeExchange, at, candles
+
+pytestmark = pytest.mark.django_db
+M1 = Resolution.M1
+
+
+class SaysSchema(StrategySchema):
+    take_profit_percent: Decimal = Field(Decimal(2), gt=0)
+    stop_loss_percent: Decimal = Field(Decimal(1), gt=0)
+    trade_cooldown_minutes: int = 0
+    word: str = "BUY"
+
+
+class Says(StrategyInterface):
+    """Says its word at every candle; `raise` and `garbage` are what users' code does on a bad day."""
+
+    schema = SaysSchema
+    seen: list[int] = []
+
+    @property
+    def warmup_bars(self) -> int:
+        return 3
+
+    def execute(self, market_data: Any) -> dict[str, Any] | None:
+        self.seen.append(len(market_data["candles"]))
+        word = self.parameters.word
+        if word == "raise":
+            raise ZeroDivisionError("a bad day")
+        if word == "garbage":
+            return {"side": "MAYBE"}
+        return None if word == "nothing" else {"side": word, "confidence": 1, "reason": "TEST"}
+
+
+class CannotStart(Says):
+    def initialize(self) -> bool:
+        raise RuntimeError("no model file")
+
+
+@pytest.fixture(autouse=True)
+def strategies(monkeypatch):
+    monkeypatch.setitem(STRATEGIES, "Says", Says)
+    monkeypatch.setitem(STRATEGIES, "CannotStart", CannotStart)
+    monkeypatch.setattr(Says, "seen", [])
+
+
+class Venue:
+    """Where orders go: a book around the last candle and a full purse."""
+
+    name = "wallex"
+
+    def __init__(self, clock: Any) -> None:
+        self.clock = clock
+        self.books = 0
+        self.wallet = {"USDT": Decimal(10_000), "BTC": Decimal(1)}
+        self.fails: Exception | None = None
+
+    def order_book(self, symbol: str) -> OrderBook:
+        self.books += 1
+        level = Decimal("109")
+        return OrderBook(
+            symbol,
+            (BookLevel(level - Decimal("0.01"), Decimal(100)),),
+            (BookLevel(level, Decimal(100)),),
+            self.clock.now(),
+            level,
+        )
+
+    def balances(self) -> dict[str, Balance]:
+        if self.fails:
+            raise self.fails
+        return {asset: Balance(asset, amount, Decimal(0)) for asset, amount in self.wallet.items()}
+
+    def capabilities(self) -> Capabilities:
+        return WALLEX_LIKE
+
+
+class Fixed(AnchoredClock):
+    """Ten minutes and two seconds after START, or what a test sets."""
+
+    moment = at(10) + timedelta(seconds=2)
+
+    def now(self) -> datetime:
+        return type(self).moment
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    monkeypatch.setattr(Fixed, "moment", at(10) + timedelta(seconds=2))
+    return Fixed()
+
+
+class Desk:
+    """Everything `evaluate_group` is given; `run()` calls it for these configs."""
+
+    def __init__(self, clock: Any, *configs: StrategyConfig) -> None:
+        self.clock = clock
+        self.configs = configs
+        self.data = FakeExchange(candles(range(10)))
+        self.venue = Venue(clock)
+        self.hints: list[int] = []
+
+    def account_provider(self, account: Any) -> Any:
+        return self.venue
+
+    def run(self) -> list[Outcome]:
+        market = make_market(provider="nobitex")
+        return evaluate_group(
+            market,
+            M1,
+            [config.pk for config in self.configs],
+            data_provider=self.data,  # type: ignore[arg-type]
+            book_provider=lambda name: self.venue,  # type: ignore[arg-type,return-value]
+            account_provider=self.account_provider,
+            clock=self.clock,
+            on_planned=self.hints.append,
+        )
+
+
+def config(word: str = "BUY", **fields: Any) -> StrategyConfig:
+    parameters = {"word": word, **fields.pop("parameters", {})}
+    return make_config(strategy="Says", parameters=parameters, **fields)
+
+
+def told(config_row: StrategyConfig) -> tuple[str, str]:
+    """(outcome of the last decision, denial code of the last signal)."""
+    decision = Decision.objects.filter(config=config_row).order_by("id").last()
+    signal = Signal.objects.filter(config=config_row).order_by("id").last()
+    return decision.outcome if decision else "", signal.denial_code if signal else ""
+
+
+# --- when ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_strategy_is_due_when_the_candle_after_its_last_one_has_closed():
+    row = config(last_bar_at=at(5))
+    assert due_groups(at(6.9)) == []
+    (group,) = due_groups(at(7))
+    assert (group.data_market_id, group.resolution, group.config_ids) == (row.data_market_id, M1, (row.pk,))
+
+
+def test_strategies_that_read_the_same_candles_are_one_group_and_stopped_ones_none():
+    first, second = config(), config(market=make_market("ETHUSDT"), data_market=make_market(provider="nobitex"))
+    other = config(resolution=Resolution.M5)
+    config(status=StrategyStatus.STOPPED)
+    groups = {group.resolution: group.config_ids for group in due_groups(at(10))}
+    assert groups == {M1: (first.pk, second.pk), Resolution.M5: (other.pk,)}
+
+
+# --- once ---------------------------------------------------------------------------------------------------------
+
+
+def test_candles_and_books_are_read_once_for_a_whole_group(clock):
+    rows = [config("nothing") for _ in range(5)]
+    desk = Desk(clock, *rows)
+    assert desk.run() == [Outcome.NO_SIGNAL] * 5
+    assert (len(desk.data.asked), desk.venue.books) == (1, 1)
+    assert Says.seen and set(Says.seen) == {3}  # exactly the warm-up, whatever else is stored
+
+
+def test_a_signal_plans_a_deal_with_its_entry_once_for_a_candle(clock):
+    row = config()
+    desk = Desk(clock, row)
+    assert desk.run() == [Outcome.ENTERED]
+    assert desk.run() == []
+    deal = Deal.objects.get()
+    order = Order.objects.get()
+    # 50 % (the setting's limit) of 10,000 USDT at 109 is 45.87 BTC
+    assert deal.planned_quantity == order.quantity == Decimal("45.871559")
+    assert (deal.status, deal.bar_open_at, deal.planned_price) == (DealStatus.PLANNED, at(9), Decimal(109))
+    assert (deal.initial_stop_price, deal.target_price) == (Decimal("107.91"), Decimal("111.18"))
+    assert (order.role, order.status, order.side) == (Role.ENTRY, "PENDING", "BUY")
+    assert deal.rules["word"] == "BUY"
+    assert desk.hints == [row.account_id]
+    assert Decision.objects.count() == Signal.objects.count() == 1
+
+
+def test_what_a_deal_was_planned_by_is_frozen_on_it(clock):
+    row = config()
+    Desk(clock, row).run()
+    row.parameters = {"word": "SELL", "stop_loss_percent": "9"}
+    row.save()
+    assert Deal.objects.get().rules["stop_loss_percent"] == "1"
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_over_the_same_candle_plan_one_deal(clock):
+    row = config()
+    start, outcomes, lock = threading.Barrier(4), [], threading.Lock()
+
+    def work() -> None:
+        start.wait(10)
+        try:
+            found = Desk(clock, row).run()
+            with lock:
+                outcomes.extend(found)
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert outcomes == [Outcome.ENTERED]
+    assert Deal.objects.count() == Order.objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_limits_hold_while_many_strategies_of_an_account_decide_at_once(clock):
+    account = make_account()
+    names = ("BTCUSDT", "ETHUSDT", "DOGEUSDT", "LTCUSDT")
+    data = make_market(provider="nobitex")
+    rows = [
+        config(account=account, market=make_market(name), data_market=data, parameters={"max_open_deals": 2})
+        for name in names
+    ]
+    start = threading.Barrier(4)
+
+    def work(row: StrategyConfig) -> None:
+        start.wait(10)
+        try:
+            Desk(clock, row).run()
+        finally:
+            connection.close()
+
+    threads = [threading.Thread(target=work, args=(row,)) for row in rows]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(30)
+    assert Deal.objects.filter(account=account).count() == 2
+    assert sorted(told(row)[1] for row in rows) == ["", "", "max_open_deals", "max_open_deals"]
+
+
+# --- why not ------------------------------------------------------------------------------------------------------
+
+
+def test_nothing_to_say_is_written_down_too(clock):
+    row = config("nothing")
+    Desk(clock, row).run()
+    assert told(row) == ("no_signal", "")
+    row.refresh_from_db()
+    assert row.last_bar_at == at(9)
+
+
+def arrange(code: str, row: StrategyConfig, desk: Desk) -> None:
+    """Make `row` be denied with `code`."""
+    account, market = row.account, row.market
+    if code == "kill_switch":
+        kill_switch_set(KillSwitch.NO_ENTRIES, reason="test", user=None)
+    elif code == "account_paused":
+        type(account).objects.filter(pk=account.pk).update(state="paused")
+    elif code == "strategy_not_ordering":
+        StrategyConfig.objects.filter(pk=row.pk).update(ordering_enabled=False)
+    elif code == "open_deal_exists":
+        make_open_deal(make_config(account=account, market=market))
+    elif code == "market_blocked":
+        make_ticket(account, market=market)
+    elif code == "insufficient_balance":
+        desk.venue.wallet = {"USDT": Decimal(3)}
+    elif code == "stale_data":
+        desk.venue.fails = Unavailable("connection refused")
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "kill_switch",
+        "account_paused",
+        "strategy_not_ordering",
+        "open_deal_exists",
+        "market_blocked",
+        "insufficient_balance",
+        "stale_data",
+    ],
+)
+def test_a_denial_is_kept_with_its_code_and_sentence(clock, code):
+    row = config()
+    desk = Desk(clock, row)
+    arrange(code, row, desk)
+    assert desk.run() == [Outcome.DENIED]
+    assert told(row) == ("denied", code)
+    assert Signal.objects.get().denial_message
+    assert Decision.objects.get(config=row).journal["denial"]["code"] == code
+    assert not Order.objects.exists()
+    assert desk.hints == []
+
+
+def test_a_side_that_is_not_allowed_is_denied(clock):
+    row = config("SELL")
+    Desk(clock, row).run()
+    assert told(row) == ("denied", "side_not_allowed")
+
+
+def test_a_ticket_blocks_its_own_market_only(clock):
+    account = make_account()
+    data = make_market(provider="nobitex")
+    blocked, free = config(account=account), config(account=account, market=make_market("ETHUSDT"), data_market=data)
+    make_ticket(account, market=blocked.market)
+    Desk(clock, blocked, free).run()
+    assert told(blocked) == ("denied", "market_blocked")
+    assert told(free) == ("entered", "")
+
+
+@pytest.mark.parametrize(("seconds", "code"), [(149, "market_blocked"), (151, "")])
+def test_an_order_of_unknown_fate_blocks_its_market_for_150_seconds(clock, seconds, code):
+    row = config()
+    before = make_deal(row, status="CANCELED", bar_open_at=at(1))
+    make_order(before, status="REJECTED", negative_at=clock.now() - timedelta(seconds=seconds))
+    Desk(clock, row).run()
+    assert told(row)[1] == code
+
+
+def test_an_order_that_is_still_unknown_blocks_its_market(clock):
+    row = config()
+    before = make_deal(row, status="CANCELED", bar_open_at=at(1))
+    make_order(before, status="SUBMITTED", unknown_since=at(0))
+    Desk(clock, row).run()
+    assert told(row)[1] == "market_blocked"
+
+
+def test_a_sale_that_could_not_be_bought_back_is_denied(clock):
+    # 0.5 BTC sold at 108.99 brings 54.33 after the fee; bought back at the stop 110.08 it costs 55.04
+    row = config("SELL", allowed_sides="BOTH")
+    desk = Desk(clock, row)
+    desk.venue.wallet = {"BTC": Decimal(1)}
+    desk.run()
+    assert told(row)[1] == "stop_not_placeable"
+    assert "buying back" in Signal.objects.get().denial_message
+    other = config("SELL", allowed_sides="BOTH")
+    desk = Desk(clock, other)
+    desk.venue.wallet = {"BTC": Decimal(1), "USDT": Decimal(1)}
+    desk.run()
+    assert told(other) == ("entered", "")
+
+
+# --- limits of the day ----------------------------------------------------------------------------------------------
+
+
+def test_the_trading_day_begins_at_midnight_in_tehran():
+    # 20:29 UTC is 23:59 in Tehran, 20:30 UTC the next day
+    assert trading_day_start(datetime(2026, 11, 2, 20, 29, tzinfo=UTC)) == datetime(2026, 11, 1, 20, 30, tzinfo=UTC)
+    assert trading_day_start(datetime(2026, 11, 2, 20, 30, tzinfo=UTC)) == datetime(2026, 11, 2, 20, 30, tzinfo=UTC)
+
+
+@pytest.mark.parametrize(("hours", "code"), [(13, "daily_trades"), (14, "")])
+def test_entries_are_counted_by_the_trading_day(clock, hours, code):
+    # now is 10:10 UTC: the day began 13 h 40 min ago
+    row = config(parameters={"max_daily_trades": 1})
+    make_closed_deal(row, bar_open_at=at(1), created_at=clock.now() - timedelta(hours=hours))
+    Desk(clock, row).run()
+    assert told(row)[1] == code
+
+
+def test_a_deal_that_never_filled_does_not_count(clock):
+    row = config(parameters={"max_daily_trades": 1})
+    make_deal(row, status="CANCELED", bar_open_at=at(1), created_at=at(1))
+    Desk(clock, row).run()
+    assert told(row) == ("entered", "")
+
+
+@pytest.mark.parametrize(("loss", "code"), [("-480", ""), ("-560", "daily_loss")])
+def test_losses_of_the_day_stop_the_account(clock, loss, code):
+    # 10,000 USDT and 1 BTC at 108.995 now, and as much more as was lost, at the day's beginning: 5 % of that is 529-534
+    row = config()
+    other = make_config(account=row.account, market=make_market("ETHUSDT"))
+    make_closed_deal(other, closed_at=at(0), profit=Decimal(loss))
+    Desk(clock, row).run()
+    assert told(row)[1] == code
+
+
+def test_the_cooldown_is_counted_from_the_last_entry(clock):
+    row = config(parameters={"trade_cooldown_minutes": 5})
+    make_closed_deal(row, bar_open_at=at(1), created_at=at(6))
+    Desk(clock, row).run()
+    assert told(row)[1] == "cooldown"
+
+
+# --- closing by the strategy ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_the_opposite_signal_closes_the_deal_where_the_rules_say_so(clock, wanted):
+    row = config("SELL", parameters={"exit_on_opposite_signal": wanted})
+    deal = make_open_deal(row, bar_open_at=at(1))
+    foreign = make_open_deal(make_config(account=make_account()), bar_open_at=at(1))
+    desk = Desk(clock, row)
+    assert desk.run() == [Outcome.EXIT if wanted else Outcome.DENIED]
+    deal.refresh_from_db()
+    foreign.refresh_from_db()
+    assert (deal.exit_reason, deal.status) == (
+        (CloseReason.SIGNAL, DealStatus.EXITING) if wanted else ("", DealStatus.OPEN)
+    )
+    assert foreign.exit_reason == ""
+    assert desk.hints == ([row.account_id] if wanted else [])
+
+
+def test_the_same_signal_closes_nothing(clock):
+    row = config("BUY", parameters={"exit_on_opposite_signal": True})
+    deal = make_open_deal(row, bar_open_at=at(1))
+    Desk(clock, row).run()
+    deal.refresh_from_db()
+    assert deal.exit_reason == ""
+
+
+def test_the_opposite_signal_closes_even_where_balances_cannot_be_read(clock):
+    row = config("SELL", parameters={"exit_on_opposite_signal": True})
+    make_open_deal(row, bar_open_at=at(1))
+    desk = Desk(clock, row)
+    desk.venue.fails = BadPayload("unusable")
+    assert desk.run() == [Outcome.EXIT]
+
+
+# --- data ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_candle_that_stays_away_is_said_once_for_each_that_is_missing(clock):
+    row = config("nothing")
+    desk = Desk(clock, row)
+    desk.run()
+    Decision.objects.all().delete()
+    Fixed.moment = at(13) + timedelta(seconds=5)  # the newest candle closed at 10: three minutes and five seconds ago
+    assert desk.run() == [Outcome.STALE_DATA]
+    assert desk.run() == [Outcome.STALE_DATA]
+    assert list(Decision.objects.values_list("bar_open_at", "outcome")) == [(at(12), "stale_data")]
+    assert due_groups(clock.now()) == []
+    Fixed.moment = at(14) + timedelta(seconds=5)
+    desk.run()
+    assert Decision.objects.count() == 2
+    assert not Signal.objects.exists()
+
+
+def test_without_any_candle_the_journal_says_so_and_the_first_one_still_counts(clock):
+    row = config("nothing")
+    desk = Desk(clock, row)
+    desk.data.held = []
+    assert desk.run() == [Outcome.STALE_DATA]
+    assert desk.run() == [Outcome.STALE_DATA]
+    assert list(Decision.objects.values_list("bar_open_at", "outcome")) == [(at(9), "stale_data")]
+    row.refresh_from_db()
+    assert row.last_bar_at is None
+    desk.data.held = candles(range(11))
+    Fixed.moment = at(11) + timedelta(seconds=2)
+    assert desk.run() == [Outcome.NO_SIGNAL]
+
+
+def test_too_short_a_history_is_said_and_not_filled_up(clock):
+    row = config()
+    desk = Desk(clock, row)
+    desk.data.held = candles(range(8, 10))
+    assert desk.run() == [Outcome.SHORT_HISTORY]
+    assert Decision.objects.get().journal == {"candles": 2, "needed": 3}
+    assert Says.seen == []
+
+
+def test_candles_that_cannot_be_read_decide_nothing_and_are_asked_for_again(clock):
+    row = config()
+    desk = Desk(clock, row)
+
+    def down(number: int) -> None:
+        raise Unavailable("connection refused")
+
+    desk.data.before = down
+    with pytest.raises(Unavailable):
+        desk.run()
+    assert not Decision.objects.exists()
+    row.refresh_from_db()
+    assert row.last_bar_at is None
+
+
+# --- other people's failures ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["raise", "garbage"])
+def test_a_failing_strategy_does_not_keep_the_others_from_deciding(clock, word):
+    rows = [config("nothing"), config(word), config("nothing")]
+    assert Desk(clock, *rows).run() == [Outcome.NO_SIGNAL, Outcome.ERROR, Outcome.NO_SIGNAL]
+    assert told(rows[1])[0] == "error"
+    assert "Error" in Decision.objects.get(config=rows[1]).journal["error"]
+    assert not Deal.objects.exists()
+
+
+def test_a_failing_strategy_fails_once_for_a_candle(clock):
+    row = config("raise")
+    desk = Desk(clock, row)
+    desk.run()
+    assert desk.run() == []
+    assert len(Says.seen) == 1
+
+
+def test_a_strategy_that_cannot_start_is_stopped_and_the_others_go_on(clock):
+    broken = make_config(strategy="CannotStart", parameters={})
+    gone = make_config(strategy="NoSuchStrategy")
+    wrong = make_config(strategy="Says", parameters={"stop_loss_percent": "-1"})
+    fine = config("nothing")
+    assert Desk(clock, broken, gone, wrong, fine).run() == [Outcome.NO_SIGNAL]
+    stopped = StrategyConfig.objects.filter(status=StrategyStatus.STOPPED)
+    assert set(stopped) == {broken, gone, wrong}
+
+
+def test_an_account_whose_key_cannot_be_read_does_not_keep_the_others_from_entering(clock):
+    broken, fine = config(), config()
+    desk = Desk(clock, broken, fine)
+
+    def provider(account: Any) -> Any:
+        if account.pk == broken.account_id:
+            raise SecretUnreadable("the key was sealed with another secret")
+        return desk.venue
+
+    desk.account_provider = provider  # type: ignore[method-assign]
+    assert desk.run() == [Outcome.DENIED, Outcome.ENTERED]
+    assert told(broken)[1] == "stale_data"
+
+
+def test_a_market_without_a_book_is_denied_and_not_guessed(clock):
+    row = config()
+    desk = Desk(clock, row)
+
+    def down(symbol: str) -> OrderBook:
+        raise Unavailable("connection refused")
+
+    desk.venue.order_book = down  # type: ignore[method-assign]
+    assert desk.run() == [Outcome.DENIED]
+    assert told(row)[1] == "stale_data"
