@@ -21,6 +21,14 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 PAPER, LIVE = "paper", "live"
 
 
+REAL_EXCHANGES = ("wallex.ir", "nobitex.ir")
+
+
+def _is_real(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    return any(host == domain or host.endswith(f".{domain}") for domain in REAL_EXCHANGES)
+
+
 class Env(BaseSettings):
     """Every variable the platform reads. `.env.example` lists the same names."""
 
@@ -80,6 +88,12 @@ class Env(BaseSettings):
         for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL"):
             if urlsplit(getattr(self, name)).scheme not in ("http", "https"):
                 raise ValueError(f"{name} must be an http or https address.")
+            if self.EXCHANGE_ENVIRONMENT == PAPER and _is_real(getattr(self, name)):
+                raise ValueError(
+                    f"EXCHANGE_ENVIRONMENT is paper, but {name} is the address of the real exchange: orders there are "
+                    "real money. Nothing was started. Set EXCHANGE_ENVIRONMENT=live deliberately, or use the address "
+                    "of a paper exchange."
+                )
         if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():
             raise ValueError(
                 "WEBHOOK_URL is set and WEBHOOK_SECRET is not: nobody could tell our webhooks from forged ones. "

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import invalidate_caches
+from importlib.util import find_spec
+from pathlib import Path
 from typing import NoReturn
 
 from launcher import ROOT, bootstrap
@@ -28,6 +31,19 @@ def pytest_arguments(given: list[str], cpus: int) -> list[str]:
     if given or cpus < 2:
         return [*ONLY_LOOPBACK, *given]
     return [*ONLY_LOOPBACK, "-n", str(min(cpus, MOST_PROCESSES)), "--dist", "loadfile"]
+
+
+def require_test_packages() -> None:
+    """For `manage.py test` after a `./run`: install now what only tests need. Exits with a sentence if it cannot."""
+    if find_spec("pytest"):
+        return
+    if Path(sys.prefix).resolve() != bootstrap.VENV.resolve():
+        sys.exit("pytest is not installed in this environment: no test ran. Run ./test, which installs what it needs.")
+    try:
+        bootstrap.ensure(bootstrap.TEST_LOCKS)
+    except LauncherError as error:
+        sys.exit(str(error))
+    invalidate_caches()
 
 
 def main(argv: list[str]) -> int:

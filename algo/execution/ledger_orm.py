@@ -442,7 +442,7 @@ def order_plan(
         market_id=deal.market_id,
         role=role,
         leg=leg,
-        client_order_id=client_order_id(account.environment, account.public_id, deal.pk, role, leg),
+        client_order_id=client_order_id(account.environment, account.public_id, *_intent_key(deal), role, leg),
         side=side,
         type=kind,
         quantity=quantity,
@@ -453,6 +453,11 @@ def order_plan(
     )
     _event(order.pk, "", OrderStatus.PENDING, now, reason)
     return order
+
+
+def _intent_key(deal: Deal) -> tuple[object, ...]:
+    """What the deal was decided on, not its row number: after a restore from a backup, numbers repeat."""
+    return deal.config_id, deal.market_id, int(deal.bar_open_at.timestamp()), deal.side
 
 
 def deal_payload(deal: Deal) -> dict[str, Any]:

@@ -49,6 +49,7 @@ def test_a_complete_environment_starts_on_postgresql():
         ({"DATABASE_URL": "sqlite:///db.sqlite3"}, "PostgreSQL"),
         ({"WALLEX_BASE_URL": "ftp://exchange"}, "WALLEX_BASE_URL must be an http or https address"),
         ({"EXCHANGE_ENVIRONMENT": "real"}, "EXCHANGE_ENVIRONMENT"),
+        ({"EXCHANGE_ENVIRONMENT": "paper"}, "EXCHANGE_ENVIRONMENT is paper, but WALLEX_BASE_URL is the address of the"),
         ({"TRADING_DAY_TIME_ZONE": "Mars/Base"}, "TRADING_DAY_TIME_ZONE"),
     ],
 )

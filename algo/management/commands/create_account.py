@@ -58,7 +58,9 @@ class Command(CliCommand):
             f"Account {account.name} stored: {provider} accepted the key {account.api_key_hint} ({assets})."
         )
         if provider == Provider.WALLEX and expires_at is None:
-            self.stdout.write("Its expiry is not known: give --expires, so that you are warned in time.")
+            self.stdout.write(
+                "Its expiry is not known (no --expires was given): Wallex keys stop working, silently, within 90 days."
+            )
 
 
 def _check_environment(environment: str) -> None:
@@ -107,7 +109,10 @@ def _read_key(provider: str) -> str:
     variable = f"{provider.upper()}_API_KEY"
     key = str(getattr(settings, variable))
     if not key and sys.stdin.isatty():
-        key = getpass.getpass(f"API key of {provider} (not shown): ")
+        try:
+            key = getpass.getpass(f"API key of {provider} (not shown): ")
+        except EOFError:
+            key = ""
     if not key.strip():
         raise CommandError(
             f"No key was given. Set {variable} in the environment, or run this in a terminal and type it in. "
