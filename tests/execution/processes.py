@@ -1,0 +1,78 @@
+"""Our own processes against the test database and a paper exchange."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.db import connection
+
+from tests.paper.world import CONTROL, ROOT, Server
+
+
+def environment(server: Server, **more: str) -> dict[str, str]:
+    """What a process needs to see the database of this test and the exchange of this test."""
+    url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
+    return os.environ | {
+        "DATABASE_URL": url,
+        "REDIS_URL": settings.REDIS_URL,
+        "SECRET_KEY": settings.SECRET_KEY,
+        "FIELD_ENCRYPTION_KEYS": ",".join(settings.FIELD_ENCRYPTION_KEYS),
+        "EXCHANGE_ENVIRONMENT": "paper",
+        "WALLEX_BASE_URL": f"{server.url}/wallex",
+        "NOBITEX_BASE_URL": f"{server.url}/nobitex",
+        "PAPER_URL": server.url,
+        "PAPER_CONTROL_TOKEN": CONTROL,
+        "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
+        **more,
+    }
+
+
+@contextmanager
+def started(folder: Path, *words: str, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """`python words…` with its output in `folder`/log; killed at the end."""
+    with (folder / "log").open("ab") as log:
+        process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=env, stdout=log, stderr=log)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait(10)
+
+
+def said(folder: Path) -> str:
+    return (folder / "log").read_text()
+
+
+def wait_for(
+    condition: Callable[[], object], seconds: float, what: str, *, folder: Path | None = None, pause: float = 0.1
+) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}\n{said(folder)[-3000:] if folder else ''}"
+        time.sleep(pause)
+
+
+def restarted(server: Server) -> None:
+    """The exchange dies and comes back at the same address, with what it had kept."""
+    arguments = server.process.args
+    server.kill()
+    time.sleep(2)
+    env = os.environ | {"PAPER_CONTROL_TOKEN": CONTROL}
+    server.process = subprocess.Popen(arguments, cwd=ROOT, env=env, stderr=subprocess.PIPE)
+    server._wait_until_up()
+
+
+def seconds_to_stop(process: subprocess.Popen[bytes]) -> float:
+    began = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(10) == 0
+    return time.monotonic() - began
