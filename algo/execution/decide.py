@@ -497,13 +497,13 @@ def _protect_locking(deal: DealView, quote: Quote | None, now: datetime, budgets
     targets = deal.live(Role.TARGET)
     if targets:
         return _target_in_swap(deal, targets[-1], quote, now, budgets)
-    if _in_swap(deal, now, budgets) and quote and _target_reached(deal, quote):
-        for order in deal.live(Role.STOP):
-            return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the target takes its place")
-        if not _target_tried(deal):
+    if quote and _target_reached(deal, quote):
+        if _in_swap(deal, now, budgets) and not _target_tried(deal):
+            for order in deal.live(Role.STOP):
+                return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the target takes its place")
             return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
-    elif quote and _target_reached(deal, quote) and _may_swap(deal, now, budgets):
-        return BeginSwap()
+        if _may_swap(deal, now, budgets):
+            return BeginSwap()
     return _keep_stop(deal, quote, now, budgets)
 
 

@@ -427,6 +427,13 @@ def test_an_unfilled_target_makes_way_for_the_stop_again(price, swapped):
     assert action.role is Role.STOP
 
 
+def test_after_a_refused_target_the_stop_that_came_back_is_left_alone():
+    refused_target = target(S.REJECTED, created_at=ago(1), closed_at=ago(1))
+    back = stop(id=11, created_at=ago(0.9), submitted_at=ago(0.9))
+    view = deal(entry(), stop(S.CANCELED), refused_target, back, swapped_at=ago(1.2))
+    assert act(view, quote(102)) == decide.Rest()
+
+
 def test_without_a_price_a_target_makes_way_for_the_stop():
     live = target(created_at=ago(1), submitted_at=ago(1))
     assert isinstance(act(deal(entry(), stop(S.CANCELED), live, swapped_at=ago(1.1)), None), decide.Cancel)
