@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, Sum
 
+from algo.management.commands.seed_demo import demo_account
 from algo.models import Account, CloseReason, Deal, DealStatus, Fill, Order
 from algo.selectors.audit import ledger_difference
 from providers.types import ZERO
@@ -52,7 +53,8 @@ class Command(BaseCommand):
 
     def _difference(self) -> Decimal:
         venues = self._truth()["venues"]
-        accounts = Account.objects.filter(environment="paper", provider__in=venues)
+        names = [demo_account(provider) for provider in venues]  # other accounts have wallets of their own
+        accounts = Account.objects.filter(environment="paper", name__in=names)
         return sum((ledger_difference(account, venues[account.provider]) for account in accounts), ZERO)
 
     def _truth(self) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
+from django.db import transaction
 from knox.models import AuthToken
 
 from algo.exchanges import CLOCK, account_provider, public_provider
@@ -47,16 +48,26 @@ DEMO_PAIRS = {
 }
 
 
+def demo_account(provider: str) -> str:
+    """Name of the account that trades the paper exchange's `demo` wallet."""
+    return f"paper {provider}"
+
+
 class Command(BaseCommand):
     help = "Create the admin user, an API token and, on the paper exchange, accounts with running demo strategies."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
+        with transaction.atomic():  # the password is told once: an admin without it must not stay behind
+            answer = self._seed()
+        self.stdout.write(json.dumps(answer | {"warnings": warnings}))
+
+    def _seed(self) -> dict[str, Any]:
         user, password, token = self._admin()
         answer: dict[str, Any] = {"admin_user": ADMIN, "admin_password": password, "api_token": token}
-        warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
         if Environment(settings.EXCHANGE_ENVIRONMENT) is Environment.PAPER and _has_keys():
             answer["strategies"] = [self._strategy(user, *each) for each in self._demo_markets()]
-        self.stdout.write(json.dumps(answer | {"warnings": warnings}))
+        return answer
 
     def _admin(self) -> tuple[Any, str | None, str | None]:
         users = get_user_model().objects
@@ -102,7 +113,7 @@ class Command(BaseCommand):
         return name
 
     def _account(self, user: Any, provider: str) -> Account:
-        name = f"paper {provider}"
+        name = demo_account(provider)
         if existing := Account.objects.filter(name=name).first():
             return existing
         account = Account(name=name, owner=user, provider=provider, environment=Environment.PAPER)
