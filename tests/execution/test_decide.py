@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 
 import pytest
 
 from algo.execution import decide
 from algo.execution.decide import Action, next_action
-from algo.execution.views import Control, DealView, Quote
+from algo.execution.views import Budgets, Control, DealView, Quote
 from algo.models import CloseReason, DealStatus, Role
+from providers.clock import AnchoredClock
 from providers.types import OrderStatus, OrderType, Side
 from tests.execution.views import (
     ABILITIES,
@@ -664,3 +665,9 @@ def test_an_entry_whose_cancel_got_lost_is_cancelled_again():
 def test_a_stop_that_is_being_cancelled_does_not_count_as_protection():
     assert deal(entry(), stop()).is_protected(Decimal(100))
     assert not deal(entry(), stop(S.CANCELING)).is_protected(Decimal(100))
+
+
+def test_patience_is_wall_time_whatever_the_speed_of_the_market():
+    # At 60 times the speed of the world, three seconds on the wall are three minutes of the market.
+    assert Budgets.of(AnchoredClock(speed=60.0)).stop_patience == timedelta(minutes=3)
+    assert Budgets.of(AnchoredClock()).settle_entry == timedelta(seconds=45)

@@ -59,6 +59,34 @@ def test_an_entry_whose_answer_is_lost_is_found_and_not_sent_again(world: World,
     assert stopped_out(trader)
 
 
+def test_an_entry_is_known_by_its_looks_where_lists_forget_the_names_of_closed_orders(world: World):
+    trader = world.trader("nobitex")
+    trader.plan()
+    nameless = {"orders_since": lambda call: [replace(report, client_order_id=None) for report in call()]}
+    trader.provider = Faulty(trader.client, create_order=[lost_answer], always=nameless)
+    trader.advance()
+    trader.wait(2)
+    assert trader.deal().status == DealStatus.OPEN
+    assert entries(trader) == 1
+    assert stopped_out(trader)
+
+
+def test_somebody_elses_order_of_the_same_size_is_not_taken_for_ours(world: World):
+    trader = world.trader("nobitex")
+    trader.plan()
+    by_hand = OrderRequest("HAND1", "BTCUSDT", Side.BUY, OrderType.MARKET, Decimal(1))
+
+    def instead(call):
+        trader.client.create_order(by_hand)
+        return lost_request(call)
+
+    trader.provider = Faulty(trader.client, create_order=[instead])
+    trader.advance()
+    trader.wait(60)
+    assert trader.deal().status == DealStatus.CANCELED
+    assert Ticket.objects.filter(account=trader.account).count() == 1  # a trade of his own, for a person to explain
+
+
 @PROVIDERS
 def test_an_entry_that_never_arrived_is_given_up_after_two_looks_and_not_sent_again(world: World, provider):
     trader = world.trader(provider)
