@@ -113,14 +113,14 @@ def test_a_missing_lock_is_told(checkout):
 
 
 def test_the_credentials_of_an_index_are_never_repeated():
-    said = bootstrap.last_words("noise\nERROR: https://me:hidden@mirror.test/simple failed\ncause: refused\n")
-    assert said == "ERROR: https://***@mirror.test/simple failed\n  cause: refused"
+    said = bootstrap.last_words("noise\nERROR: https://me:hidden@mirror.test/packages failed\ncause: refused\n")
+    assert said == "ERROR: https://***@mirror.test/packages failed\n  cause: refused"
 
 
 def test_the_index_is_the_users_own(no_index, tmp_path):
     (tmp_path / ".pip").mkdir()
-    (tmp_path / ".pip/pip.conf").write_text("[global]\nindex-url = https://file.test/simple\n")
-    assert bootstrap.configured_index() == "https://file.test/simple"
+    (tmp_path / ".pip/pip.conf").write_text("[global]\nindex-url = https://file.test/packages\n")
+    assert bootstrap.configured_index() == "https://file.test/packages"
     no_index.setenv("PIP_INDEX_URL", "https://pip.test/simple")
     assert bootstrap.uv_environment()["UV_DEFAULT_INDEX"] == "https://pip.test/simple"
     no_index.setenv("UV_DEFAULT_INDEX", "https://uv.test/simple")
