@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import IntegrityError, InterfaceError, OperationalError, transaction
 from django.db.models import Sum
 
-from algo.execution.ledger_orm import order_plan
+from algo.execution.ledger_rows import order_plan
 from algo.execution.reconcile import QUARANTINE
 from algo.models import (
     FINISHED_DEALS,

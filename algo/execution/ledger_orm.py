@@ -6,14 +6,31 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
-from algo.execution.identity import client_order_id
+from algo.execution.ledger_rows import (
+    begin_unprotected,
+    control_of,
+    deal_payload,
+    end_unprotected,
+    log_deal,
+    log_order,
+    log_stop,
+    order_plan,
+    order_view,
+    realised_profit,
+    record_event,
+    refresh_totals,
+    status_after,
+    take_amounts,
+    take_fees,
+    take_identity,
+    with_pair,
+)
 from algo.execution.lifecycle import check_deal, check_order
 from algo.execution.views import Control, DealView, OrderView
 from algo.models import (
@@ -23,9 +40,7 @@ from algo.models import (
     Deal,
     DealStatus,
     Fill,
-    KillSwitch,
     Order,
-    OrderEvent,
     Role,
     SystemControl,
     Ticket,
@@ -33,12 +48,9 @@ from algo.models import (
 )
 from algo.services.outbox import event_record
 from providers import types
-from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+from providers.types import Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
 orders_log = logging.getLogger("algo.orders")
-deals_log = logging.getLogger("algo.deals")
-
-MOST_FEE_RATE = Decimal("0.02")  # a fee above this share of the quantity is not in base, whatever the report implies
 
 
 class OrmLedger:
@@ -51,7 +63,7 @@ class OrmLedger:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def control(self) -> Control:
-        return _control(SystemControl.objects.filter(pk=1).first(), self._account)
+        return control_of(SystemControl.objects.filter(pk=1).first(), self._account)
 
     def live_deals(self) -> Sequence[int]:
         live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
@@ -92,7 +104,7 @@ class OrmLedger:
             swapped_at=deal.swapped_at,
             crossed_at=deal.crossed_at,
             trailed_at=deal.trailed_at,
-            orders=tuple(_order_view(order, rules) for order in deal.orders.all()),
+            orders=tuple(order_view(order, rules) for order in deal.orders.all()),
         )
 
     # --- orders -----------------------------------------------------------------------------------------------------
@@ -152,26 +164,26 @@ class OrmLedger:
             # bounded by the send deadline.
             control = SystemControl.objects.select_for_update(no_key=True).filter(pk=1).first()
             account = Account.objects.get(pk=self._account.pk)
-            if not _control(control, account).entries_allowed:
+            if not control_of(control, account).entries_allowed:
                 return False
         claimed = Order.objects.filter(pk=order.id, status=OrderStatus.PENDING).update(
             status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
         )
         if not claimed:
             return False
-        _event(order.id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+        record_event(order.id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
         if order.pair_id:
             Order.objects.filter(pk=order.pair_id, status=OrderStatus.PENDING).update(
                 status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
             )
-            _event(order.pair_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+            record_event(order.pair_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.ENTERING)
         return True
 
     @transaction.atomic
     def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:
-        for pk in _with_pair(order):
+        for pk in with_pair(order):
             released = Order.objects.filter(pk=pk, status=OrderStatus.SUBMITTED).update(
                 status=OrderStatus.PENDING,
                 submitted_at=None,
@@ -180,18 +192,18 @@ class OrmLedger:
                 reason=reason[:200],
             )
             if released:
-                _event(pk, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
+                record_event(pk, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.PLANNED)
 
     @transaction.atomic
     def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
-        for row in Order.objects.select_for_update().filter(pk__in=_with_pair(order), status=OrderStatus.SUBMITTED):
+        for row in Order.objects.select_for_update().filter(pk__in=with_pair(order), status=OrderStatus.SUBMITTED):
             first = row.unknown_since is None
             row.unknown_since, row.checked_at = row.unknown_since or now, now
             row.save(update_fields=["unknown_since", "checked_at"])
             if first:
-                _event(row.pk, row.status, row.status, now, f"outcome unknown: {reason}")
+                record_event(row.pk, row.status, row.status, now, f"outcome unknown: {reason}")
                 orders_log.warning(
                     "%soutcome unknown order=%s cid=%s reason=%s",
                     settings.ORDER_MANAGEMENT_LOG_PREFIX,
@@ -202,11 +214,11 @@ class OrmLedger:
 
     @transaction.atomic
     def note_negative(self, order: OrderView, *, now: datetime) -> None:
-        Order.objects.filter(pk__in=_with_pair(order)).update(negative_at=now, checked_at=now)
+        Order.objects.filter(pk__in=with_pair(order)).update(negative_at=now, checked_at=now)
 
     @transaction.atomic
     def end_order(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
-        self._end(order, _with_pair(order), status, reason, now)
+        self._end(order, with_pair(order), status, reason, now)
 
     @transaction.atomic
     def end_leg(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
@@ -236,7 +248,7 @@ class OrmLedger:
             if row.status == status or OrderStatus(row.status).is_final:
                 continue
             check_order(OrderStatus(row.status), status)
-            _event(row.pk, row.status, status, now, reason)
+            record_event(row.pk, row.status, status, now, reason)
             row.status, row.reason, row.closed_at, row.unknown_since = status, reason[:200], now, None
             row.save(update_fields=["status", "reason", "closed_at", "unknown_since"])
         orders_log.info(
@@ -253,10 +265,10 @@ class OrmLedger:
     def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
         row = Order.objects.select_for_update(of=("self",)).select_related("deal").get(pk=order.id)
         if OrderStatus(row.status) in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING):
-            _event(row.pk, row.status, OrderStatus.CANCELING, now, reason)
+            record_event(row.pk, row.status, OrderStatus.CANCELING, now, reason)
             row.status, row.cancel_requested_at = OrderStatus.CANCELING, now
             row.save(update_fields=["status", "cancel_requested_at"])
-            _begin_unprotected(row, now)
+            begin_unprotected(row, now)
 
     @transaction.atomic
     def apply_report(
@@ -271,24 +283,24 @@ class OrmLedger:
     ) -> None:
         row = Order.objects.select_for_update().select_related("market", "deal").get(pk=order.id)
         old = OrderStatus(row.status)
-        _take_identity(row, report, now)
-        _take_amounts(row, report)
+        take_identity(row, report, now)
+        take_amounts(row, report)
         row.unknown_since = None
         if read_back:
             row.checked_at = now
-        new = _status_after(old, report.status, row, adopting)
+        new = status_after(old, report.status, row, adopting)
         if new != old:
             check_order(old, new, adopting=adopting)
             row.status = new
             if new.is_final:
                 row.closed_at = now
-            _event(row.pk, old, new, now, "adopted from the exchange" if adopting else "", dict(report.raw))
+            record_event(row.pk, old, new, now, "adopted from the exchange" if adopting else "", dict(report.raw))
             row.raw = dict(report.raw)
-            _log_order(row)
+            log_order(row)
         row.save()
         self._book(row, fills)
-        _refresh_totals(row.deal)
-        _take_fees(row)
+        refresh_totals(row.deal)
+        take_fees(row)
 
     def _book(self, row: Order, fills: Sequence[types.Fill]) -> None:
         Fill.objects.bulk_create(
@@ -331,8 +343,8 @@ class OrmLedger:
         row.opened_at = first_fill.executed_at if first_fill else action.opened_at
         row.unprotected_since = row.unprotected_since or row.opened_at
         row.save()
-        _refresh_totals(row)
-        _log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
+        refresh_totals(row)
+        log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
         event_record("deal.opened", deal_payload(row), at=now)
 
     @transaction.atomic
@@ -341,7 +353,7 @@ class OrmLedger:
         moved_back = stop_price < row.stop_price if row.side == Side.BUY else stop_price > row.stop_price
         if moved_back:
             raise ValueError("A trailing stop never moves back.")
-        _log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
+        log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
         row.stop_price, row.best_price, row.trailed_at = stop_price, best_price, now
         row.save(update_fields=["stop_price", "best_price", "trailed_at"])
         event_record("stop.moved", deal_payload(row), at=now)
@@ -362,18 +374,18 @@ class OrmLedger:
             row.status = DealStatus.EXITING
         row.exit_reason, row.note = action.reason, action.note[:400]
         row.save(update_fields=["status", "exit_reason", "note"])
-        _log_stop(row, f"exit reason={action.reason} why={action.note}")
+        log_stop(row, f"exit reason={action.reason} why={action.note}")
 
     @transaction.atomic
     def close_deal(self, deal: DealView, action: CloseDeal, *, now: datetime) -> None:
         row = self._locked(deal)
         check_deal(DealStatus(row.status), DealStatus.CLOSED)
-        _refresh_totals(row)
+        refresh_totals(row)
         row.status, row.close_reason, row.closed_at = DealStatus.CLOSED, action.reason, now
-        row.dust_quantity, row.profit, row.crossed_at = action.dust, _profit(row), None
-        _end_unprotected(row, now)
+        row.dust_quantity, row.profit, row.crossed_at = action.dust, realised_profit(row), None
+        end_unprotected(row, now)
         row.save()
-        _log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
+        log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         event_record("deal.closed", deal_payload(row), at=now)
         if deal.held is not None:
             self._ticket_gone(row, action.dust, now)
@@ -400,7 +412,7 @@ class OrmLedger:
         check_deal(DealStatus(row.status), DealStatus.CANCELED)
         row.status, row.note, row.closed_at = DealStatus.CANCELED, note[:400], now
         row.save(update_fields=["status", "note", "closed_at"])
-        _log_deal(row, f"canceled why={note}")
+        log_deal(row, f"canceled why={note}")
 
     @transaction.atomic
     def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
@@ -411,262 +423,8 @@ class OrmLedger:
         if protected == (row.unprotected_since is None) or row.closed_at is not None:
             return
         if protected:
-            _end_unprotected(row, now)
+            end_unprotected(row, now)
             row.protected_at = row.protected_at or now
         else:
             row.unprotected_since = now
         row.save(update_fields=["unprotected_seconds", "unprotected_since", "protected_at"])
-
-
-# --- shared with planning and reconciliation ------------------------------------------------------------------------
-
-
-def order_plan(
-    deal: Deal,
-    *,
-    role: Role,
-    leg: int,
-    side: Side,
-    kind: OrderType,
-    quantity: Decimal,
-    price: Decimal | None,
-    stop_price: Decimal | None,
-    reason: str,
-    now: datetime,
-) -> Order:
-    """The intent row, with its name at the exchange, before the first byte is sent."""
-    account = deal.account
-    order = Order.objects.create(
-        deal=deal,
-        account=account,
-        market_id=deal.market_id,
-        role=role,
-        leg=leg,
-        client_order_id=client_order_id(account.environment, account.public_id, *_intent_key(deal), role, leg),
-        side=side,
-        type=kind,
-        quantity=quantity,
-        price=price,
-        stop_price=stop_price,
-        reason=reason[:200],
-        created_at=now,
-    )
-    _event(order.pk, "", OrderStatus.PENDING, now, reason)
-    return order
-
-
-def _intent_key(deal: Deal) -> tuple[object, ...]:
-    """What the deal was decided on, not its row number: after a restore from a backup, numbers repeat."""
-    return deal.config_id, deal.market_id, int(deal.bar_open_at.timestamp()), deal.side
-
-
-def deal_payload(deal: Deal) -> dict[str, Any]:
-    """What the world is told about a deal: plain text amounts, no secret, no balance."""
-    return {
-        "deal_id": deal.pk,
-        "strategy": deal.config.name,
-        "account": deal.account.name,
-        "market": deal.market.symbol,
-        "provider": deal.market.provider,
-        "side": deal.side,
-        "status": deal.status,
-        "entry_price": _text(deal.entry_price),
-        "entry_quantity": _text(deal.entry_quantity),
-        "exit_price": _text(deal.exit_price),
-        "stop_price": _text(deal.stop_price),
-        "target_price": _text(deal.target_price),
-        "close_reason": deal.close_reason,
-        "profit": _text(deal.profit),
-        "quote": deal.market.quote,
-        "unprotected_seconds": _text(deal.unprotected_seconds),
-    }
-
-
-def _text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
-
-
-def _control(control: SystemControl | None, account: Account) -> Control:
-    level = control.kill_switch if control else KillSwitch.OFF
-    if level != KillSwitch.OFF:
-        return Control(False, level == KillSwitch.FLATTEN, (control.reason if control else "") or "kill switch")
-    if account.state != "active":
-        return Control(False, False, f"the account is {account.state}")
-    return Control()
-
-
-def _with_pair(order: OrderView) -> list[int]:
-    return [order.id, order.pair_id] if order.pair_id else [order.id]
-
-
-def _order_view(order: Any, rules: types.MarketRules) -> OrderView:
-    return OrderView(
-        id=order.pk,
-        role=Role(order.role),
-        leg=order.leg,
-        side=Side(order.side),
-        type=OrderType(order.type),
-        status=OrderStatus(order.status),
-        quantity=order.quantity,
-        client_order_id=order.client_order_id,
-        exchange_order_id=order.exchange_order_id,
-        price=order.price,
-        stop_price=order.stop_price,
-        filled=order.filled_quantity,
-        booked=order.booked or ZERO,
-        fee_base=_fee_base(order, rules),
-        average_price=order.average_price,
-        attempts=order.attempts,
-        pair_id=order.pair_id,
-        reason=order.reason,
-        cancel_requested_at=order.cancel_requested_at,
-        unknown_since=order.unknown_since,
-        negative_at=order.negative_at,
-        created_at=order.created_at,
-        submitted_at=order.submitted_at,
-        accepted_at=order.accepted_at,
-        checked_at=order.checked_at,
-        closed_at=order.closed_at,
-    )
-
-
-def _fee_base(order: Any, rules: types.MarketRules) -> Decimal:
-    """What the fee took out of the base that was bought: as booked, and for fills that are not booked yet, as the
-    exchange's report says (its fees may be missing, or in another asset) or else as the account's rate makes it."""
-    known, unbooked = order.booked_fee_base or ZERO, order.filled_quantity - (order.booked or ZERO)
-    if unbooked <= 0 or order.side != Side.BUY:
-        return known
-    estimate = known + unbooked * rules.taker_fee_rate
-    plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
-    return max(estimate, order.fee) if plausible else estimate
-
-
-def _event(
-    order_id: int, old: str, new: str, now: datetime, reason: str = "", raw: dict[str, Any] | None = None
-) -> None:
-    OrderEvent.objects.create(
-        order_id=order_id, at=now, from_status=old, to_status=new, reason=reason[:400], raw=raw or {}
-    )
-
-
-def _take_identity(row: Order, report: OrderReport, now: datetime) -> None:
-    if row.exchange_order_id is None and report.exchange_order_id is not None:
-        row.exchange_order_id = report.exchange_order_id
-    if row.accepted_at is None:
-        row.accepted_at = now
-
-
-def _take_amounts(row: Order, report: OrderReport) -> None:
-    """Cumulative amounts are assignments, and never go back: a stale read cannot undo a fill."""
-    filled = min(report.filled_quantity, row.quantity)
-    if filled < row.filled_quantity:
-        return
-    row.filled_quantity = filled
-    row.average_price = report.average_price or row.average_price
-    received = row.market.base if row.side == Side.BUY else row.market.quote
-    row.fee_asset = row.fee_asset or received
-    if report.fee is not None and report.fee >= row.fee:
-        row.fee = report.fee
-
-
-def _take_fees(row: Order) -> None:
-    """Fees as the fills state them, where the exchange's order says nothing (contract: nobitex 6.6)."""
-    booked = Fill.objects.filter(order=row, fee_asset=row.fee_asset).aggregate(total=Sum("fee"))["total"] or ZERO
-    if booked > row.fee:
-        row.fee = booked
-        row.save(update_fields=["fee"])
-
-
-def _status_after(old: OrderStatus, reported: OrderStatus, row: Order, adopting: bool) -> OrderStatus:
-    """What a report makes of a status; a stale one makes nothing of it."""
-    if reported is OrderStatus.REJECTED and row.filled_quantity > 0:
-        reported = OrderStatus.CANCELED  # refused after a part of it was filled: the part counts
-    if adopting or old is OrderStatus.REJECTED:
-        return reported
-    if old.is_final:
-        return OrderStatus.FILLED if reported is OrderStatus.FILLED else old
-    if not reported.is_final and old is OrderStatus.CANCELING:
-        return old  # still working: the cancel has not taken effect yet
-    if old is OrderStatus.PARTIALLY_FILLED and reported is OrderStatus.OPEN:
-        return old
-    return reported
-
-
-def _end_unprotected(row: Deal, now: datetime) -> None:
-    if row.unprotected_since is None:
-        return
-    gap = max((now - row.unprotected_since).total_seconds(), 0.0)
-    row.unprotected_seconds += Decimal(str(round(gap, 6)))
-    row.unprotected_since = None
-
-
-def _begin_unprotected(row: Order, now: datetime) -> None:
-    """From the moment its cover is asked to go, a position counts as bare."""
-    beside = row.role == Role.TARGET and row.deal.protection_mode == ProtectionMode.FREE_STOPS
-    if row.role == Role.ENTRY or beside:
-        return
-    Deal.objects.filter(pk=row.deal_id, opened_at__isnull=False, unprotected_since=None).update(unprotected_since=now)
-
-
-def _refresh_totals(deal: Deal) -> None:
-    """Average prices, quantities and fees of a deal, from its booked fills."""
-    fills = list(Fill.objects.filter(order__deal=deal).select_related("order"))
-    base = deal.market.base
-    entry = [fill for fill in fills if fill.order.role == Role.ENTRY]
-    exits = [fill for fill in fills if fill.order.role != Role.ENTRY]
-    deal.entry_quantity, deal.entry_price = _weighted(entry)
-    deal.exit_quantity, deal.exit_price = _weighted(exits)
-    deal.fees_quote = sum((fill.fee * fill.price if fill.fee_asset == base else fill.fee for fill in fills), ZERO)
-    deal.save(update_fields=["entry_quantity", "entry_price", "exit_quantity", "exit_price", "fees_quote"])
-
-
-def _weighted(fills: list[Fill]) -> tuple[Decimal, Decimal | None]:
-    quantity = sum((fill.quantity for fill in fills), ZERO)
-    if not quantity:
-        return ZERO, None
-    notional = sum((fill.quantity * fill.price for fill in fills), ZERO)
-    return quantity, (notional / quantity).quantize(Decimal("1e-12"))
-
-
-def _profit(deal: Deal) -> Decimal:
-    """Quote received minus quote paid, minus fees taken in quote; what is left in base is valued at the exit price.
-
-    A long deal that bought q, paid fee f in base and sold q - f - dust has the fee and the dust inside its quantities:
-    profit = Σ exit notional − Σ entry notional − quote fees + dust × exit price. A short deal mirrors it.
-    """
-    base = deal.market.base
-    cash = held = ZERO
-    for fill in Fill.objects.filter(order__deal=deal).select_related("order"):
-        sign = Side(fill.order.side).sign
-        cash -= sign * fill.quantity * fill.price
-        held += sign * fill.quantity
-        if fill.fee_asset == base:
-            held -= fill.fee
-        else:
-            cash -= fill.fee
-    price = deal.exit_price or deal.entry_price or ZERO
-    return (cash + held * price).quantize(Decimal("1e-12"))
-
-
-def _log_order(row: Order) -> None:
-    orders_log.info(
-        "%s%s order=%s cid=%s role=%s side=%s type=%s filled=%s/%s average=%s",
-        settings.ORDER_MANAGEMENT_LOG_PREFIX,
-        row.status.lower(),
-        row.pk,
-        row.client_order_id,
-        row.role,
-        row.side,
-        row.type,
-        row.filled_quantity,
-        row.quantity,
-        row.average_price,
-    )
-
-
-def _log_deal(row: Deal, what: str) -> None:
-    deals_log.info("%sdeal=%s market=%s %s", settings.DEAL_PROCESSING_LOG_PREFIX, row.pk, row.market.symbol, what)
-
-
-def _log_stop(row: Deal, what: str) -> None:
-    deals_log.info("%sdeal=%s market=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, row.pk, row.market.symbol, what)

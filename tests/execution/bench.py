@@ -19,7 +19,7 @@ import requests
 import uvicorn
 
 from algo.execution.advance import Advanced, advance
-from algo.execution.ledger_orm import order_plan
+from algo.execution.ledger_rows import order_plan
 from algo.models import FINISHED_DEALS, Account, CloseReason, Deal, DealStatus, Market, Order, Role
 from algo.selectors.audit import ledger_difference
 from algo.services.markets import markets_refresh

@@ -10,7 +10,7 @@ from decimal import Decimal
 import pytest
 from django.db import OperationalError
 
-from algo.execution.ledger_orm import order_plan
+from algo.execution.ledger_rows import order_plan
 from algo.management.commands import run_guardian
 from algo.models import Account, CloseReason, Deal, DealStatus, Heartbeat, Order, Role
 from algo.selectors.audit import ledger_difference

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from algo.execution.identity import client_order_id, is_ours
-from algo.execution.ledger_orm import order_plan
+from algo.execution.ledger_rows import order_plan
 from algo.models import Deal, Order, Role
 from providers.types import OrderType, Side
 from tests.factories import NOW, make_deal

@@ -1,0 +1,282 @@
+"""Rows of the ledger: how an order is planned, how a report changes it, and what a deal adds up to."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from django.conf import settings
+from django.db.models import Sum
+
+from algo.execution.identity import client_order_id
+from algo.execution.views import Control, OrderView
+from algo.models import (
+    Account,
+    Deal,
+    Fill,
+    KillSwitch,
+    Order,
+    OrderEvent,
+    Role,
+    SystemControl,
+)
+from providers import types
+from providers.types import ZERO, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+
+orders_log = logging.getLogger("algo.orders")
+deals_log = logging.getLogger("algo.deals")
+
+MOST_FEE_RATE = Decimal("0.02")  # a fee above this share of the quantity is not in base, whatever the report implies
+
+
+def order_plan(
+    deal: Deal,
+    *,
+    role: Role,
+    leg: int,
+    side: Side,
+    kind: OrderType,
+    quantity: Decimal,
+    price: Decimal | None,
+    stop_price: Decimal | None,
+    reason: str,
+    now: datetime,
+) -> Order:
+    """The intent row, with its name at the exchange, before the first byte is sent."""
+    account = deal.account
+    order = Order.objects.create(
+        deal=deal,
+        account=account,
+        market_id=deal.market_id,
+        role=role,
+        leg=leg,
+        client_order_id=client_order_id(account.environment, account.public_id, *intent_key(deal), role, leg),
+        side=side,
+        type=kind,
+        quantity=quantity,
+        price=price,
+        stop_price=stop_price,
+        reason=reason[:200],
+        created_at=now,
+    )
+    record_event(order.pk, "", OrderStatus.PENDING, now, reason)
+    return order
+
+
+def intent_key(deal: Deal) -> tuple[object, ...]:
+    """What the deal was decided on, not its row number: after a restore from a backup, numbers repeat."""
+    return deal.config_id, deal.market_id, int(deal.bar_open_at.timestamp()), deal.side
+
+
+def deal_payload(deal: Deal) -> dict[str, Any]:
+    """What the world is told about a deal: plain text amounts, no secret, no balance."""
+    return {
+        "deal_id": deal.pk,
+        "strategy": deal.config.name,
+        "account": deal.account.name,
+        "market": deal.market.symbol,
+        "provider": deal.market.provider,
+        "side": deal.side,
+        "status": deal.status,
+        "entry_price": amount_text(deal.entry_price),
+        "entry_quantity": amount_text(deal.entry_quantity),
+        "exit_price": amount_text(deal.exit_price),
+        "stop_price": amount_text(deal.stop_price),
+        "target_price": amount_text(deal.target_price),
+        "close_reason": deal.close_reason,
+        "profit": amount_text(deal.profit),
+        "quote": deal.market.quote,
+        "unprotected_seconds": amount_text(deal.unprotected_seconds),
+    }
+
+
+def amount_text(value: Decimal | None) -> str | None:
+    return None if value is None else format(value, "f")
+
+
+def control_of(control: SystemControl | None, account: Account) -> Control:
+    level = control.kill_switch if control else KillSwitch.OFF
+    if level != KillSwitch.OFF:
+        return Control(False, level == KillSwitch.FLATTEN, (control.reason if control else "") or "kill switch")
+    if account.state != "active":
+        return Control(False, False, f"the account is {account.state}")
+    return Control()
+
+
+def with_pair(order: OrderView) -> list[int]:
+    return [order.id, order.pair_id] if order.pair_id else [order.id]
+
+
+def order_view(order: Any, rules: types.MarketRules) -> OrderView:
+    return OrderView(
+        id=order.pk,
+        role=Role(order.role),
+        leg=order.leg,
+        side=Side(order.side),
+        type=OrderType(order.type),
+        status=OrderStatus(order.status),
+        quantity=order.quantity,
+        client_order_id=order.client_order_id,
+        exchange_order_id=order.exchange_order_id,
+        price=order.price,
+        stop_price=order.stop_price,
+        filled=order.filled_quantity,
+        booked=order.booked or ZERO,
+        fee_base=fee_base(order, rules),
+        average_price=order.average_price,
+        attempts=order.attempts,
+        pair_id=order.pair_id,
+        reason=order.reason,
+        cancel_requested_at=order.cancel_requested_at,
+        unknown_since=order.unknown_since,
+        negative_at=order.negative_at,
+        created_at=order.created_at,
+        submitted_at=order.submitted_at,
+        accepted_at=order.accepted_at,
+        checked_at=order.checked_at,
+        closed_at=order.closed_at,
+    )
+
+
+def fee_base(order: Any, rules: types.MarketRules) -> Decimal:
+    """What the fee took out of the base that was bought: as booked, and for fills that are not booked yet, as the
+    exchange's report says (its fees may be missing, or in another asset) or else as the account's rate makes it."""
+    known, unbooked = order.booked_fee_base or ZERO, order.filled_quantity - (order.booked or ZERO)
+    if unbooked <= 0 or order.side != Side.BUY:
+        return known
+    estimate = known + unbooked * rules.taker_fee_rate
+    plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
+    return max(estimate, order.fee) if plausible else estimate
+
+
+def record_event(
+    order_id: int, old: str, new: str, now: datetime, reason: str = "", raw: dict[str, Any] | None = None
+) -> None:
+    OrderEvent.objects.create(
+        order_id=order_id, at=now, from_status=old, to_status=new, reason=reason[:400], raw=raw or {}
+    )
+
+
+def take_identity(row: Order, report: OrderReport, now: datetime) -> None:
+    if row.exchange_order_id is None and report.exchange_order_id is not None:
+        row.exchange_order_id = report.exchange_order_id
+    if row.accepted_at is None:
+        row.accepted_at = now
+
+
+def take_amounts(row: Order, report: OrderReport) -> None:
+    """Cumulative amounts are assignments, and never go back: a stale read cannot undo a fill."""
+    filled = min(report.filled_quantity, row.quantity)
+    if filled < row.filled_quantity:
+        return
+    row.filled_quantity = filled
+    row.average_price = report.average_price or row.average_price
+    received = row.market.base if row.side == Side.BUY else row.market.quote
+    row.fee_asset = row.fee_asset or received
+    if report.fee is not None and report.fee >= row.fee:
+        row.fee = report.fee
+
+
+def take_fees(row: Order) -> None:
+    """Fees as the fills state them, where the exchange's order says nothing (contract: nobitex 6.6)."""
+    booked = Fill.objects.filter(order=row, fee_asset=row.fee_asset).aggregate(total=Sum("fee"))["total"] or ZERO
+    if booked > row.fee:
+        row.fee = booked
+        row.save(update_fields=["fee"])
+
+
+def status_after(old: OrderStatus, reported: OrderStatus, row: Order, adopting: bool) -> OrderStatus:
+    """What a report makes of a status; a stale one makes nothing of it."""
+    if reported is OrderStatus.REJECTED and row.filled_quantity > 0:
+        reported = OrderStatus.CANCELED  # refused after a part of it was filled: the part counts
+    if adopting or old is OrderStatus.REJECTED:
+        return reported
+    if old.is_final:
+        return OrderStatus.FILLED if reported is OrderStatus.FILLED else old
+    if not reported.is_final and old is OrderStatus.CANCELING:
+        return old  # still working: the cancel has not taken effect yet
+    if old is OrderStatus.PARTIALLY_FILLED and reported is OrderStatus.OPEN:
+        return old
+    return reported
+
+
+def end_unprotected(row: Deal, now: datetime) -> None:
+    if row.unprotected_since is None:
+        return
+    gap = max((now - row.unprotected_since).total_seconds(), 0.0)
+    row.unprotected_seconds += Decimal(str(round(gap, 6)))
+    row.unprotected_since = None
+
+
+def begin_unprotected(row: Order, now: datetime) -> None:
+    """From the moment its cover is asked to go, a position counts as bare."""
+    beside = row.role == Role.TARGET and row.deal.protection_mode == ProtectionMode.FREE_STOPS
+    if row.role == Role.ENTRY or beside:
+        return
+    Deal.objects.filter(pk=row.deal_id, opened_at__isnull=False, unprotected_since=None).update(unprotected_since=now)
+
+
+def refresh_totals(deal: Deal) -> None:
+    """Average prices, quantities and fees of a deal, from its booked fills."""
+    fills = list(Fill.objects.filter(order__deal=deal).select_related("order"))
+    base = deal.market.base
+    entry = [fill for fill in fills if fill.order.role == Role.ENTRY]
+    exits = [fill for fill in fills if fill.order.role != Role.ENTRY]
+    deal.entry_quantity, deal.entry_price = weighted(entry)
+    deal.exit_quantity, deal.exit_price = weighted(exits)
+    deal.fees_quote = sum((fill.fee * fill.price if fill.fee_asset == base else fill.fee for fill in fills), ZERO)
+    deal.save(update_fields=["entry_quantity", "entry_price", "exit_quantity", "exit_price", "fees_quote"])
+
+
+def weighted(fills: list[Fill]) -> tuple[Decimal, Decimal | None]:
+    quantity = sum((fill.quantity for fill in fills), ZERO)
+    if not quantity:
+        return ZERO, None
+    notional = sum((fill.quantity * fill.price for fill in fills), ZERO)
+    return quantity, (notional / quantity).quantize(Decimal("1e-12"))
+
+
+def realised_profit(deal: Deal) -> Decimal:
+    """Quote received minus quote paid, minus fees taken in quote; what is left in base is valued at the exit price.
+
+    A long deal that bought q, paid fee f in base and sold q - f - dust has the fee and the dust inside its quantities:
+    profit = Σ exit notional − Σ entry notional − quote fees + dust × exit price. A short deal mirrors it.
+    """
+    base = deal.market.base
+    cash = held = ZERO
+    for fill in Fill.objects.filter(order__deal=deal).select_related("order"):
+        sign = Side(fill.order.side).sign
+        cash -= sign * fill.quantity * fill.price
+        held += sign * fill.quantity
+        if fill.fee_asset == base:
+            held -= fill.fee
+        else:
+            cash -= fill.fee
+    price = deal.exit_price or deal.entry_price or ZERO
+    return (cash + held * price).quantize(Decimal("1e-12"))
+
+
+def log_order(row: Order) -> None:
+    orders_log.info(
+        "%s%s order=%s cid=%s role=%s side=%s type=%s filled=%s/%s average=%s",
+        settings.ORDER_MANAGEMENT_LOG_PREFIX,
+        row.status.lower(),
+        row.pk,
+        row.client_order_id,
+        row.role,
+        row.side,
+        row.type,
+        row.filled_quantity,
+        row.quantity,
+        row.average_price,
+    )
+
+
+def log_deal(row: Deal, what: str) -> None:
+    deals_log.info("%sdeal=%s market=%s %s", settings.DEAL_PROCESSING_LOG_PREFIX, row.pk, row.market.symbol, what)
+
+
+def log_stop(row: Deal, what: str) -> None:
+    deals_log.info("%sdeal=%s market=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, row.pk, row.market.symbol, what)
