@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Any
-
 from django.conf import settings
 
 from algo.models import Account
@@ -39,8 +36,3 @@ def _client(name: str, key: str | None) -> ExchangeProvider:
     if where not in _clients:
         _clients[where] = create_provider(name, base_url=where[1], api_key=key, clock=CLOCK)
     return _clients[where]
-
-
-def documented_capabilities(provider: ExchangeProvider) -> dict[str, Any]:
-    """What an exchange promises, in the form an account stores."""
-    return asdict(provider.capabilities())
