@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from enum import StrEnum
 from http.client import HTTPException
@@ -372,6 +373,7 @@ class HttpSession:
         self.has_key = auth is not None
         self._base_url = base_url.rstrip("/")
         self._auth, self._budget, self._sleep = auth, budget, sleep
+        self.clock_difference: timedelta | None = None  # theirs minus ours, by the Date of the last answer
         self._total_timeout, self._read_timeout = total_timeout, read_timeout
         self._session = requests.Session()
         self._session.mount("http://", _Adapter())
@@ -494,6 +496,9 @@ class HttpSession:
         return Answer(status, None if problem else payload)
 
     def _observe(self, endpoint: Endpoint, response: requests.Response) -> None:
+        with suppress(ValueError, TypeError, OverflowError):
+            stated = parsedate_to_datetime(response.headers.get("Date", ""))  # whole seconds, cut off
+            self.clock_difference = stated + timedelta(seconds=0.5) - datetime.now(UTC)
         remaining = response.headers.get("X-RateLimit-Remaining", "")
         if remaining.isascii() and remaining.isdigit() and len(remaining) < 9:
             self._budget.observed(endpoint.budget, int(remaining))

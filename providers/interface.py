@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol, runtime_checkable
 
@@ -12,6 +12,7 @@ from providers.types import (
     Candle,
     Capabilities,
     Fill,
+    KeyDetails,
     MarketRules,
     OcoRequest,
     OrderBook,
@@ -53,6 +54,15 @@ class ExchangeProvider(Protocol):
 
     def capabilities(self) -> Capabilities:
         """What this exchange's documents promise; a probe of the account may know better."""
+        ...
+
+    def key_details(self) -> KeyDetails:
+        """What the exchange tells about the key in use. Raises `AuthFailed` for a key that it refuses."""
+        ...
+
+    @property
+    def clock_difference(self) -> timedelta | None:
+        """The exchange's clock minus ours, by its last answer, to about a second; None before the first answer."""
         ...
 
     def create_order(self, request: OrderRequest) -> OrderReport: ...

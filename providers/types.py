@@ -302,6 +302,14 @@ class Capabilities:
         return ProtectionMode.LOCKING_STOPS if self.stops_lock_balance else ProtectionMode.FREE_STOPS
 
 
+@dataclass(frozen=True, slots=True)
+class KeyDetails:
+    """What an exchange tells about the key in use. None: it does not tell."""
+
+    scopes: frozenset[str] | None = None  # of "read", "trade", "withdraw"
+    expires_at: datetime | None = None
+
+
 def canonical_asset(asset: str) -> str:
     """TMN and RLS are both IRT (quoted in toman); every other asset is itself."""
     return _CANONICAL_ASSET.get(asset, asset)

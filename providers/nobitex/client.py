@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -147,6 +147,11 @@ class NobitexClient:
 
     def __repr__(self) -> str:
         return f"NobitexClient({self._http!r})"
+
+    @property
+    def clock_difference(self) -> timedelta | None:
+        """Theirs minus ours, by the Date of their last answer."""
+        return self._http.clock_difference
 
     # --- market data ---
 

@@ -126,6 +126,11 @@ class WallexClient:
     def __repr__(self) -> str:
         return f"WallexClient({self._http!r})"
 
+    @property
+    def clock_difference(self) -> timedelta | None:
+        """Theirs minus ours, by the Date of their last answer."""
+        return self._http.clock_difference
+
     # --- market data ---
 
     def markets(self) -> Sequence[MarketRules]:
