@@ -3,6 +3,7 @@
 ProviderError
 ├── Unavailable            nothing was accepted: safe to try again later
 │   └── RateLimited        ... after `retry_after` seconds
+│       └── CircuitOpen    ... because the exchange has not been answering
 ├── OutcomeUnknown         a write may have been accepted: ask the exchange, never assume
 │   └── AlreadySubmitted   the exchange says it holds this order already: look it up
 ├── OrderRejected          a definite no: the order does not exist
@@ -42,6 +43,10 @@ class RateLimited(Unavailable):
     def __init__(self, message: str, *, retry_after: float) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class CircuitOpen(RateLimited):
+    """Not even tried: the exchange has not been answering for a while. Nothing was sent."""
 
 
 class OutcomeUnknown(ProviderError):

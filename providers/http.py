@@ -10,22 +10,20 @@ credentials would replace the exchange's own.
 
 from __future__ import annotations
 
-import contextvars
 import json
 import logging
 import re
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from enum import StrEnum
 from http.client import HTTPException
 from http.cookiejar import DefaultCookiePolicy
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
@@ -36,6 +34,8 @@ from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_afte
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
+from providers.breaker import Breaker, CircuitBreaker
+from providers.budgets import Priority, RateBudget, current_priority
 from providers.errors import (
     AuthFailed,
     BadPayload,
@@ -57,156 +57,9 @@ TOTAL_TIMEOUT = 8.0  # of one request, first byte to last
 READ_ATTEMPTS = 3
 READ_GIVES_UP_AFTER = 10.0  # no further attempt of a read begins later than this
 MAX_BODY_BYTES = 5 * 1024 * 1024
-DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
-LONGEST_RETRY_AFTER = 300.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 T = TypeVar("T")
-
-
-# --- rate budgets ---------------------------------------------------------------------------------------------------
-
-
-class Priority(StrEnum):
-    """Who may touch the reserve of a budget: what ends risk (exits, cancels, reconciliation) before what begins it."""
-
-    NORMAL = "normal"
-    EXITS = "exits"
-
-
-_priority: contextvars.ContextVar[Priority | None] = contextvars.ContextVar("rate_budget_priority", default=None)
-
-
-@contextmanager
-def budget_priority(priority: Priority) -> Iterator[None]:
-    """Calls made inside use `priority`, e.g. a MARKET order that is an exit, which a client cannot tell by itself."""
-    token = _priority.set(priority)
-    try:
-        yield
-    finally:
-        _priority.reset(token)
-
-
-class RateBudget(Protocol):
-    """Permission to call, per budget name. One may be shared by all clients behind one address."""
-
-    def acquire(self, name: str, priority: Priority) -> None:
-        """Take one call, waiting a little if need be. Raises `RateLimited`, before anything is sent."""
-        ...
-
-    def refused(self, name: str, stated_seconds: float | None) -> float:
-        """The exchange said 429, perhaps with a waiting time. Returns the seconds nobody will call `name`."""
-        ...
-
-    def observed(self, name: str, remaining: int) -> None:
-        """The exchange said how many calls are left."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """At most `calls` in any `seconds`: a third may come as a burst, the rest is spread."""
-
-    calls: int
-    seconds: float
-
-    @property
-    def burst(self) -> float:
-        return max(self.calls / 3, 1.0)
-
-    @property
-    def per_second(self) -> float:
-        return max(self.calls - self.burst, 1.0) / self.seconds
-
-
-@dataclass(slots=True)
-class _Bucket:
-    limit: Limit
-    tokens: float
-    updated: float
-    silent_until: float = 0.0
-    strikes: int = 0
-
-
-class InProcessBudget:
-    """Token buckets in this process, safe for threads. Names without a limit share the one called `default`.
-
-    `reserve` of each burst is for `Priority.EXITS` only. NORMAL calls wait at most `normal_wait` seconds, EXITS at most
-    `exits_wait`; then `RateLimited` tells when to come back.
-    """
-
-    def __init__(
-        self,
-        limits: Mapping[str, Limit],
-        *,
-        reserve: float = 0.3,
-        normal_wait: float = 2.0,
-        exits_wait: float = 4.0,
-        monotonic: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._limits = {"default": Limit(60, 60.0), **limits}
-        self._reserve = reserve
-        self._waits = {Priority.NORMAL: normal_wait, Priority.EXITS: exits_wait}
-        self._monotonic, self._sleep = monotonic, sleep
-        self._buckets: dict[str, _Bucket] = {}
-        self._lock = threading.Lock()
-
-    def acquire(self, name: str, priority: Priority) -> None:
-        give_up = self._monotonic() + self._waits[priority]
-        while (wait := self._take(name, priority)) > 0:
-            if self._monotonic() + wait > give_up:
-                raise RateLimited(
-                    f"the call budget {name} is spent: nothing was sent; try again in {wait:.1f} s", retry_after=wait
-                )
-            self._sleep(wait)
-
-    def refused(self, name: str, stated_seconds: float | None) -> float:
-        with self._lock:
-            bucket = self._refilled(name)
-            if bucket.updated > bucket.silent_until:  # calls in flight together are one strike
-                long_ago = bucket.updated > bucket.silent_until + LONGEST_RETRY_AFTER
-                bucket.strikes = 1 if long_ago else bucket.strikes + 1
-            doubled = DEFAULT_RETRY_AFTER * 2 ** min(max(bucket.strikes, 1) - 1, 5)
-            seconds = min(doubled if stated_seconds is None else max(stated_seconds, 0.5), LONGEST_RETRY_AFTER)
-            bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
-            bucket.tokens = min(bucket.tokens, self._floor(bucket, Priority.NORMAL) + 1)  # exits first, afterwards
-            return seconds
-
-    def observed(self, name: str, remaining: int) -> None:
-        with self._lock:
-            bucket = self._refilled(name)
-            bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
-
-    def _take(self, name: str, priority: Priority) -> float:
-        """Zero when a token was taken, else the seconds until one may be there."""
-        with self._lock:
-            bucket = self._refilled(name)
-            if bucket.silent_until > bucket.updated:
-                return bucket.silent_until - bucket.updated
-            missing = self._floor(bucket, priority) + 1 - bucket.tokens
-            if missing > 1e-9:
-                return max(missing / bucket.limit.per_second, 0.001)
-            bucket.tokens -= 1
-            return 0.0
-
-    def _floor(self, bucket: _Bucket, priority: Priority) -> float:
-        """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""
-        if priority is Priority.EXITS:
-            return 0.0
-        return min(bucket.limit.burst * self._reserve, bucket.limit.burst - 1)
-
-    def _refilled(self, name: str) -> _Bucket:
-        now = self._monotonic()
-        key = name if name in self._limits else "default"
-        bucket = self._buckets.get(key)
-        if bucket is None:
-            limit = self._limits[key]
-            bucket = self._buckets[key] = _Bucket(limit, limit.burst, now)
-            bucket.silent_until = now - 1
-        bucket.tokens = min(bucket.tokens + (now - bucket.updated) * bucket.limit.per_second, bucket.limit.burst)
-        bucket.updated = now
-        return bucket
 
 
 # --- authentication -------------------------------------------------------------------------------------------------
@@ -361,6 +214,7 @@ class HttpSession:
         *,
         auth: AuthBase | None,
         budget: RateBudget,
+        breaker: Breaker | None = None,
         headers: Mapping[str, str] | None = None,
         total_timeout: float = TOTAL_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
@@ -373,6 +227,7 @@ class HttpSession:
         self.has_key = auth is not None
         self._base_url = base_url.rstrip("/")
         self._auth, self._budget, self._sleep = auth, budget, sleep
+        self._breaker = breaker or CircuitBreaker(provider)
         self.clock_difference: timedelta | None = None  # theirs minus ours, by the Date of the last answer
         self._total_timeout, self._read_timeout = total_timeout, read_timeout
         self._session = requests.Session()
@@ -393,11 +248,13 @@ class HttpSession:
         path: str | None = None,
         params: Mapping[str, Any] | None = None,
         body: Mapping[str, Any] | None = None,
+        calls: int = 1,
     ) -> T:
-        """Send, judge, and return what `interpret` makes of the answer. Only provider errors come out."""
+        """Send, judge, and return what `interpret` makes of the answer. Only provider errors come out. `calls` is what
+        the exchange counts this request as: a batch of orders counts as many."""
 
         def once() -> T:
-            return self._once(endpoint, interpret, path or endpoint.path, params, body)
+            return self._once(endpoint, interpret, path or endpoint.path, params, body, calls)
 
         if endpoint.write:
             return once()
@@ -417,13 +274,16 @@ class HttpSession:
         path: str,
         params: Mapping[str, Any] | None,
         body: Mapping[str, Any] | None,
+        calls: int,
     ) -> T:
         started = time.monotonic()
         error: ProviderError
         try:
             if endpoint.private and not self.has_key:
                 raise AuthFailed(f"{self.provider} {endpoint.name} needs an API key and none is set")
-            self._budget.acquire(endpoint.budget, _priority.get() or endpoint.priority)
+            priority = current_priority(endpoint.priority)
+            self._breaker.admit(priority, is_read=not endpoint.write)
+            self._budget.acquire(endpoint.budget, priority, calls)
             return interpret(self._exchange(endpoint, path, params, body))
         except ProviderError as exc:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
@@ -453,6 +313,7 @@ class HttpSession:
         if exchange.expired:
             failure = f"no complete answer within {self._total_timeout:g} s"
         if failure:
+            self._breaker.failed()
             raise self._broken(endpoint, exchange, failure)
         return self._judge(endpoint, response, content)
 
@@ -482,6 +343,8 @@ class HttpSession:
         """What the status alone says; business answers, good or bad, are the client's to read."""
         status = response.status_code
         payload, problem = _decode(response, content)
+        no_answer = status == 408 or status >= 500 or (200 <= status < 300 and bool(problem))
+        (self._breaker.failed if no_answer else self._breaker.succeeded)()
         self._observe(endpoint, response)
         if status == 429:
             raise self._refused(endpoint, response, payload)

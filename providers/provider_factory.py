@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 
+from providers.breaker import Breaker, CircuitBreaker
+from providers.budgets import InProcessBudget, Limit, RateBudget
 from providers.clock import Clock
-from providers.http import InProcessBudget, Limit, RateBudget
 from providers.interface import ExchangeProvider
 from providers.nobitex.client import LIMITS as NOBITEX_LIMITS
 from providers.nobitex.client import NobitexClient
@@ -19,9 +20,10 @@ _REGISTRY: dict[str, tuple[Callable[..., ExchangeProvider], Mapping[str, Limit]]
 }
 KNOWN_PROVIDERS = tuple(_REGISTRY)
 
-# The exchanges count per address of the caller, so all clients of one process share a budget.
+# The exchanges count per address of the caller, and fail for all callers at once: clients of one process share both.
 _budgets: dict[tuple[str, str], RateBudget] = {}
-_budgets_lock = threading.Lock()
+_breakers: dict[tuple[str, str], Breaker] = {}
+_shared_lock = threading.Lock()
 
 
 class UnknownProvider(ValueError):
@@ -40,13 +42,16 @@ def create_provider(
 
     Raises UnknownProvider for a name that is not in KNOWN_PROVIDERS, ValueError for a base URL that is none, AuthFailed
     for a key that cannot be one."""
+    limits = documented_limits(name)
+    where = (name, base_url.rstrip("/"))
+    with _shared_lock:
+        budget = budget or _budgets.setdefault(where, InProcessBudget(limits))
+        breaker = _breakers.setdefault(where, CircuitBreaker(name))
+    return _REGISTRY[name][0](base_url, api_key=api_key or None, clock=clock, budget=budget, breaker=breaker)
+
+
+def documented_limits(name: str) -> Mapping[str, Limit]:
+    """What one caller may do at most, by budget name. Raises UnknownProvider."""
     if name not in _REGISTRY:
         raise UnknownProvider(f"unknown exchange {name!r}: known are {', '.join(KNOWN_PROVIDERS)}")
-    client, limits = _REGISTRY[name]
-    budget = budget or _shared_budget(name, base_url, limits)
-    return client(base_url, api_key=api_key or None, clock=clock, budget=budget)
-
-
-def _shared_budget(name: str, base_url: str, limits: Mapping[str, Limit]) -> RateBudget:
-    with _budgets_lock:
-        return _budgets.setdefault((name, base_url.rstrip("/")), InProcessBudget(limits))
+    return _REGISTRY[name][1]

@@ -8,6 +8,7 @@ import logging
 from algo.execution.ledger import Ledger
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
+from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
@@ -18,7 +19,6 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.http import Priority, budget_priority
 from providers.interface import ExchangeProvider
 from providers.types import OcoRequest, OrderRef, OrderReport, OrderRequest, OrderStatus
 

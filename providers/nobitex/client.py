@@ -14,6 +14,8 @@ from typing import Any
 
 from requests.auth import AuthBase
 
+from providers.breaker import Breaker
+from providers.budgets import InProcessBudget, Limit, Priority, RateBudget
 from providers.clock import AnchoredClock, Clock
 from providers.errors import (
     AlreadySubmitted,
@@ -26,18 +28,7 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.http import (
-    CLIENT_VERSION,
-    Answer,
-    Endpoint,
-    HeaderAuth,
-    HttpSession,
-    InProcessBudget,
-    Limit,
-    Priority,
-    RateBudget,
-    stated_wait,
-)
+from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
 from providers.nobitex import mapping
 from providers.nobitex.mapping import Currencies, Pair, split_symbol
 from providers.nobitex.schemas import (
@@ -131,6 +122,7 @@ class NobitexClient:
         auth: AuthBase | None = None,
         clock: Clock | None = None,
         budget: RateBudget | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         """`api_key` is a token; another scheme is handed in as `auth`."""
         self._clock = clock or AnchoredClock()
@@ -139,6 +131,7 @@ class NobitexClient:
             base_url,
             auth=auth or (TokenAuth(api_key) if api_key else None),
             budget=budget or InProcessBudget(LIMITS),
+            breaker=breaker,
             headers={"User-Agent": f"TraderBot/algo_trade-{CLIENT_VERSION}"},
         )
         self._currencies = Currencies()

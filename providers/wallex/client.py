@@ -14,6 +14,8 @@ from urllib.parse import quote
 
 from pydantic import ValidationError
 
+from providers.breaker import Breaker
+from providers.budgets import InProcessBudget, Limit, Priority, RateBudget
 from providers.clock import AnchoredClock, Clock
 from providers.errors import (
     AlreadySubmitted,
@@ -26,17 +28,7 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.http import (
-    CLIENT_VERSION,
-    Answer,
-    Endpoint,
-    HeaderAuth,
-    HttpSession,
-    InProcessBudget,
-    Limit,
-    Priority,
-    RateBudget,
-)
+from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession
 from providers.redaction import redact
 from providers.types import (
     Balance,
@@ -112,6 +104,7 @@ class WallexClient:
         api_key: str | None = None,
         clock: Clock | None = None,
         budget: RateBudget | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._clock = clock or AnchoredClock()
         self._http = HttpSession(
@@ -119,6 +112,7 @@ class WallexClient:
             base_url,
             auth=HeaderAuth("x-api-key", api_key.strip()) if api_key else None,
             budget=budget or InProcessBudget(LIMITS),
+            breaker=breaker,
             headers={"Content-Type": "application/json", "User-Agent": f"algo_trade/{CLIENT_VERSION}"},
         )
         self._delete_form = 0
@@ -136,8 +130,8 @@ class WallexClient:
     def markets(self) -> Sequence[MarketRules]:
         """All spot markets. Fees: the account's with a key, else the documented ones. A market that cannot be read is
         left out and logged; none at all is BadPayload."""
-        fees = self._http.call(FEES, _fees) if self._http.has_key else {}
-        symbols = self._http.call(MARKETS, lambda answer: as_mapping(_mapping(answer).get("symbols"), "symbols"))
+        fees = self._http.call(FEES, answers.fees) if self._http.has_key else {}
+        symbols = self._http.call(MARKETS, lambda answer: as_mapping(answers.mapping_of(answer).get("symbols"), "symbols"))
         rules = []
         for symbol, payload in symbols.items():
             try:
@@ -158,12 +152,12 @@ class WallexClient:
         return within(mapping.aggregate(self._native_candles(symbol, source, first, last), resolution), start, end)
 
     def order_book(self, symbol: str) -> OrderBook:
-        depth = self._http.call(DEPTH, lambda answer: parse(DepthSchema, _result(answer)), params={"symbol": symbol})
+        depth = self._http.call(DEPTH, lambda answer: parse(DepthSchema, answers.result_of(answer)), params={"symbol": symbol})
         return mapping.to_book(symbol, depth, self._clock.now())
 
     def last_price(self, symbol: str) -> Decimal:
         def newest(answer: Answer) -> Decimal:
-            trades = [parse(TradeSchema, trade) for trade in as_list(_mapping(answer).get("latestTrades"), "trades")]
+            trades = [parse(TradeSchema, trade) for trade in as_list(answers.mapping_of(answer).get("latestTrades"), "trades")]
             if not trades:
                 raise BadPayload(f"{symbol} has no trades")
             return max(trades, key=lambda trade: trade.timestamp).price  # the first of equals: newest first on the wire
@@ -174,7 +168,7 @@ class WallexClient:
 
     def balances(self) -> dict[str, Balance]:
         def read(answer: Answer) -> list[Balance]:
-            entries = as_mapping(_mapping(answer).get("balances"), "balances").values()
+            entries = as_mapping(answers.mapping_of(answer).get("balances"), "balances").values()
             return [mapping.to_balance(parse(BalanceSchema, entry)) for entry in entries]
 
         balances = {balance.asset: balance for balance in self._http.call(BALANCES, read)}
@@ -190,19 +184,19 @@ class WallexClient:
     # --- orders: writes ---
 
     def create_order(self, request: OrderRequest) -> OrderReport:
-        body = _body(request)
+        body = answers.order_body(request)
         endpoint = PROTECT if request.type.is_stop else CREATE
-        return self._http.call(endpoint, lambda answer: _created(answer, request), body=body)
+        return self._http.call(endpoint, lambda answer: answers.created(answer, request), body=body)
 
     def create_oco(self, request: OcoRequest) -> tuple[OrderReport, OrderReport]:
         raise OrderRejected("Wallex has no OCO orders: nothing was sent", reason=RejectReason.INVALID, code="no_oco")
 
     def cancel_order(self, ref: OrderRef) -> OrderReport:
         """One DELETE; where that form of address does not exist (404, 405), the next documented form."""
-        order_id = _order_id(ref)
+        order_id = answers.order_id_of(ref)
         for attempt in range(len(_DELETE_FORMS)):
             form = (self._delete_form + attempt) % len(_DELETE_FORMS)
-            report = self._http.call(CANCEL, lambda answer: _canceled(answer, ref), **_DELETE_FORMS[form](order_id))
+            report = self._http.call(CANCEL, lambda answer: answers.canceled(answer, ref), **_DELETE_FORMS[form](order_id))
             if report is not None:
                 self._delete_form = form
                 return report
@@ -244,7 +238,7 @@ class WallexClient:
         """Evidence only: these executions carry no order id, and their ids differ from those of `fetch_fills`. Where
         the exchange no longer has the call, the fills of the orders since then."""
         trades: dict[str, Fill] = {}
-        for rows in self._pages(OWN_TRADES, {"symbol": symbol}, _trade_rows):
+        for rows in self._pages(OWN_TRADES, {"symbol": symbol}, answers.trade_rows):
             if rows is None:
                 return [f for r in self.orders_since(symbol, since) for f in r.fills if f.executed_at >= since]
             page = mapping.to_account_fills([parse(AccountTradeSchema, row) for row in rows])
@@ -269,7 +263,7 @@ class WallexClient:
     def _candle_window(self, symbol: str, source: Resolution, first: int, last: int) -> list[Candle]:
         """Candles from `first` to `last` (unix seconds, both included), asking again for ends that were cut off."""
         params = {"symbol": symbol, "resolution": mapping.NATIVE[source], "from": first, "to": last}
-        history = self._http.call(CANDLES, _chart, params=params)
+        history = self._http.call(CANDLES, answers.chart, params=params)
         if history.s not in ("ok", "no_data"):
             raise Unavailable(
                 f"wallex has no {source} candles of {symbol}: {redact(str(history.errmsg or history.s))[:80]}"
@@ -290,14 +284,14 @@ class WallexClient:
     def _fetch(self, order_id: str, ref: OrderRef) -> OrderReport | None:
         def read(answer: Answer) -> OrderReport | None:
             known_no = answer.status == 404 and isinstance(answer.payload, dict)  # a page of the edge is no evidence
-            return None if known_no else _one_order(_result(answer), ref)
+            return None if known_no else answers.one_order(answers.result_of(answer), ref)
 
         return self._http.call(FETCH, read, path=FETCH.path.format(id=quote(order_id, safe="")))
 
     def _order_pages(self, endpoint: Endpoint, params: Mapping[str, Any], symbol: str | None) -> Iterator[OrderReport]:
         """Every order of every page, each once; of one market where `symbol` is given, whatever the exchange sends."""
         seen: set[str] = set()
-        for rows in self._pages(endpoint, params, _order_rows):
+        for rows in self._pages(endpoint, params, answers.order_rows):
             orders = [(parse(OrderSchema, row), row) for row in rows or []]
             fresh = [(order, row) for order, row in orders if order.clientOrderId not in seen]
             if not fresh:
@@ -314,8 +308,8 @@ class WallexClient:
         def read(answer: Answer) -> tuple[list[Any], int | None] | None:
             if answer.status in (404, 405):
                 return None
-            result = _result(answer)
-            return rows_of(result), _total(answer.payload)
+            result = answers.result_of(answer)
+            return rows_of(result), answers.total_count(answer.payload)
 
         count = 0
         for page in range(1, _MOST_PAGES + 1):
@@ -331,126 +325,3 @@ class WallexClient:
             if len(rows) < _PLAUSIBLE_PAGE or (total is not None and count >= total and len(rows) < _PER_PAGE):
                 return
         raise BadPayload(f"wallex {endpoint.name}: more than {_MOST_PAGES} pages: the list is not complete")
-
-
-# --- reading answers -------------------------------------------------------------------------------------------------
-
-
-def _result(answer: Answer) -> Any:
-    """`result` of a successful answer. An error where no error has a meaning of its own is BadPayload or AuthFailed."""
-    payload = as_mapping(answer.payload, "the answer")
-    if answer.ok and payload.get("success") is True:
-        return payload.get("result")
-    raise _failure(answer, payload)
-
-
-def _mapping(answer: Answer) -> Mapping[str, Any]:
-    return as_mapping(_result(answer), "result")
-
-
-def _failure(answer: Answer, payload: Mapping[str, Any]) -> ProviderError:
-    if "1201" in mapping.error_codes(payload):
-        return AuthFailed("wallex: code 1201, the API key is missing or malformed; nothing was done")
-    return BadPayload(f"refused with {_reason(answer, payload)}")
-
-
-def _reason(answer: Answer, payload: Mapping[str, Any]) -> str:
-    codes = ",".join(mapping.error_codes(payload)) or "none"
-    fields = ",".join(mapping.error_fields(payload)) or "none"
-    return redact(f"HTTP {answer.status} code {codes} fields {fields}: {payload.get('message')}")[:300]
-
-
-def _chart(answer: Answer) -> UdfHistory:
-    """The chart has no envelope (contract: wallex 3.6); an error may have one."""
-    payload = as_mapping(answer.payload, "the answer")
-    if not answer.ok or "s" not in payload:
-        raise _failure(answer, payload)
-    return parse(UdfHistory, payload)
-
-
-def _fees(answer: Answer) -> dict[str, FeeSchema]:
-    """Rates by market; `default` and `metaData` stand between them (contract: wallex 4)."""
-    entries = _mapping(answer).items()
-    return {symbol: parse(FeeSchema, fee) for symbol, fee in entries if isinstance(fee, dict) and "takerFeeRate" in fee}
-
-
-def _order_rows(result: Any) -> list[Any]:
-    """Orders from `{"orders": []}`, a bare list, or a map of lists (contract: wallex 5.4)."""
-    if isinstance(result, list):
-        return result
-    groups = as_mapping(result, "result")
-    lists = [groups["orders"]] if "orders" in groups else [g for key, g in groups.items() if key != "result_info"]
-    return [row for group in lists for row in as_list(group, "orders")]
-
-
-def _trade_rows(result: Any) -> list[Any]:
-    return as_list(as_mapping(result, "result").get("AccountLatestTrades"), "trades")
-
-
-def _total(payload: Mapping[str, Any]) -> int | None:
-    info = payload.get("result_info")
-    total = info.get("total_count") if isinstance(info, dict) else None
-    return total if isinstance(total, int) and not isinstance(total, bool) else None
-
-
-def _body(request: OrderRequest) -> dict[str, str]:
-    """Checked before anything is sent: what cannot be an order is rejected here."""
-    if not _OUR_ID.fullmatch(request.client_order_id):
-        raise OrderRejected("client_order_id must match [A-Z0-9_]{1,32}: not sent", reason=RejectReason.INVALID)
-    try:
-        return mapping.to_wire_order(request)
-    except ValidationError as exc:
-        detail = "; ".join(error["msg"] for error in exc.errors()[:3])
-        raise OrderRejected(f"not a possible Wallex order, not sent: {detail}", reason=RejectReason.INVALID) from None
-
-
-def _created(answer: Answer, request: OrderRequest) -> OrderReport:
-    payload = as_mapping(answer.payload, "the answer")
-    if not (answer.ok and payload.get("success") is True):
-        raise _refusal(answer, payload)
-    raw = as_mapping(payload.get("result"), "result")
-    order = parse(OrderSchema, raw)
-    same_order = (order.symbol, order.side, order.type) == (request.symbol, request.side, request.type)
-    same_id = order.clientOrderId == request.client_order_id
-    if not same_order or not (
-        same_id or (_THEIR_ID.fullmatch(order.clientOrderId) and order.origQty == request.quantity)
-    ):
-        raise BadPayload(f"the answer is about order {redact(order.clientOrderId)[:40]}")
-    return mapping.to_report(order, raw, client_order_id=request.client_order_id)
-
-
-def _refusal(answer: Answer, payload: Mapping[str, Any]) -> ProviderError:
-    """A definite no needs a status or a code that says so; anything else leaves the outcome open."""
-    codes, detail = mapping.error_codes(payload), _reason(answer, payload)
-    if "1201" in codes:
-        return _failure(answer, payload)
-    if "client_id" in mapping.error_fields(payload):
-        return AlreadySubmitted(f"wallex knows this client id already: look the order up; {detail}")
-    reason = mapping.reject_reason(codes)
-    if answer.status in (400, 404, 405, 422) or reason is not RejectReason.OTHER:
-        return OrderRejected(f"wallex refused the order: {detail}", reason=reason, code=codes[0] if codes else "")
-    return OutcomeUnknown(f"wallex neither took nor clearly refused the order: look it up; {detail}")
-
-
-def _canceled(answer: Answer, ref: OrderRef) -> OrderReport | None:
-    """The order after the cancel; None when this form of the call does not exist."""
-    if answer.status in (404, 405):
-        return None
-    payload = as_mapping(answer.payload, "the answer")
-    if answer.status in (400, 422):
-        raise OrderNotFound(f"wallex has no such open order: {_reason(answer, payload)}")
-    return _one_order(_result(answer), ref)
-
-
-def _one_order(raw: Any, ref: OrderRef) -> OrderReport:
-    order = parse(OrderSchema, as_mapping(raw, "result"))
-    if order.clientOrderId not in (ref.exchange_order_id, ref.client_order_id) or order.symbol != ref.symbol:
-        raise BadPayload(f"the answer is about order {redact(order.clientOrderId)[:40]} on {redact(order.symbol)[:20]}")
-    return mapping.to_report(order, raw, client_order_id=ref.client_order_id)
-
-
-def _order_id(ref: OrderRef) -> str:
-    order_id = ref.exchange_order_id or ref.client_order_id
-    if not order_id:
-        raise ValueError("an order without any id cannot be named to the exchange")
-    return order_id

@@ -23,7 +23,7 @@ from algo.execution.ledger_rows import order_plan
 from algo.models import FINISHED_DEALS, Account, CloseReason, Deal, DealStatus, Market, Order, Role
 from algo.selectors.audit import ledger_difference
 from algo.services.markets import markets_refresh
-from providers.http import Priority
+from providers.budgets import Priority
 from providers.nobitex.client import NobitexClient
 from providers.paper.app import build_app
 from providers.paper.engine import Exchange, to_ms

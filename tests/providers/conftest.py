@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from providers.http import InProcessBudget, Limit
+from providers.budgets import InProcessBudget, Limit
 from providers.nobitex.client import NobitexClient
 from providers.wallex.client import WallexClient
 

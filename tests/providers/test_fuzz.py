@@ -12,8 +12,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from providers.budgets import InProcessBudget, Limit
 from providers.errors import OutcomeUnknown, ProviderError
-from providers.http import Endpoint, HttpSession, InProcessBudget, Limit, _decode
+from providers.http import Endpoint, HttpSession, _decode
 from providers.nobitex.client import NobitexClient
 from providers.types import (
     OcoRequest,

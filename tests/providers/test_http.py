@@ -11,20 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from providers.budgets import InProcessBudget, Limit, Priority, budget_priority
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
-from providers.http import (
-    CLIENT_VERSION,
-    MAX_BODY_BYTES,
-    Answer,
-    Endpoint,
-    HeaderAuth,
-    HttpSession,
-    InProcessBudget,
-    Limit,
-    Priority,
-    budget_priority,
-    stated_wait,
-)
+from providers.http import CLIENT_VERSION, MAX_BODY_BYTES, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
 from tests.providers.conftest import Reply, ScriptedExchange, closed_port
 
 SECRET = "CanaryKey0123456789CanaryKey"
@@ -132,7 +121,7 @@ def test_a_write_that_could_not_be_sent_is_left_to_the_caller_to_repeat() -> Non
     calls: list[str] = []
 
     class Counting(InProcessBudget):
-        def acquire(self, name: str, priority: Priority) -> None:
+        def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
             calls.append(name)
 
     http = session(f"http://127.0.0.1:{closed_port()}", budget=Counting({}))
@@ -345,7 +334,7 @@ def test_a_call_can_be_declared_an_exit() -> None:
     seen: list[Priority] = []
 
     class Spy:
-        def acquire(self, name: str, priority: Priority) -> None:
+        def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
             seen.append(priority)
             raise RateLimited("x", retry_after=1)
 

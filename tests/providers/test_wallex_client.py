@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from providers.budgets import Priority
 from providers.errors import (
     AlreadySubmitted,
     AuthFailed,
@@ -20,7 +21,6 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.http import Priority
 from providers.interface import ExchangeProvider
 from providers.types import OcoRequest, OrderRef, OrderRequest, OrderStatus, OrderType, ProtectionMode, Resolution, Side
 from providers.wallex.client import CREATE, PROTECT, WallexClient

@@ -1,0 +1,203 @@
+"""How often an exchange may be called, and who goes first when that gets tight.
+
+A budget has a name (one per address of the exchange, or shared by several), a limit, and a reserve that only what ends
+risk may use: exits, cancels, reconciliation. What is counted here is counted for one process; the platform's workers
+count together in Redis by the same protocol.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from providers.errors import RateLimited
+
+DEFAULT = "default"  # names without a limit of their own share this one
+RESERVE = 0.3
+DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
+LONGEST_RETRY_AFTER = 300.0
+
+
+class Priority(StrEnum):
+    """Who may touch the reserve of a budget: what ends risk (exits, cancels, reconciliation) before what begins it."""
+
+    NORMAL = "normal"
+    EXITS = "exits"
+
+
+_priority: contextvars.ContextVar[Priority | None] = contextvars.ContextVar("rate_budget_priority", default=None)
+
+
+@contextmanager
+def budget_priority(priority: Priority) -> Iterator[None]:
+    """Calls made inside use `priority`, e.g. a MARKET order that is an exit, which a client cannot tell by itself."""
+    token = _priority.set(priority)
+    try:
+        yield
+    finally:
+        _priority.reset(token)
+
+
+def current_priority(of_endpoint: Priority) -> Priority:
+    """What the caller said, else what the address usually is."""
+    return _priority.get() or of_endpoint
+
+
+class RateBudget(Protocol):
+    """Permission to call, per budget name. One may be shared by all clients behind one address."""
+
+    def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
+        """Take `calls` calls, waiting a little if need be. Raises `RateLimited`, before anything is sent."""
+        ...
+
+    def refused(self, name: str, stated_seconds: float | None) -> float:
+        """The exchange said 429, perhaps with a waiting time. Returns the seconds nobody will call `name`."""
+        ...
+
+    def observed(self, name: str, remaining: int) -> None:
+        """The exchange said how many calls are left."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """At most `calls` in any `seconds`: a third may come as a burst, the rest is spread."""
+
+    calls: int
+    seconds: float
+
+    @property
+    def burst(self) -> float:
+        return max(self.calls / 3, 1.0)
+
+    @property
+    def per_second(self) -> float:
+        return max(self.calls - self.burst, 1.0) / self.seconds
+
+    def share(self, fraction: float) -> Limit:
+        """A part of this limit for one of several who do not see each other's calls; never less than one call."""
+        return Limit(max(int(self.calls * fraction), 1), self.seconds)
+
+
+def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
+    """The same part of every limit."""
+    return {name: limit.share(fraction) for name, limit in limits.items()}
+
+
+def silence_after(stated_seconds: float | None, strikes: int) -> float:
+    """Seconds to leave an address alone after a 429: what the exchange asked for, else 10 s, doubled with every
+    further refusal, up to 5 minutes (contract: wallex 1.4)."""
+    doubled = DEFAULT_RETRY_AFTER * 2 ** min(max(strikes, 1) - 1, 5)
+    return min(doubled if stated_seconds is None else max(stated_seconds, 0.5), LONGEST_RETRY_AFTER)
+
+
+class WaitingBudget(ABC):
+    """The waiting that every budget does: NORMAL calls at most `normal_wait` seconds, EXITS at most `exits_wait`; then
+    `RateLimited` tells when to come back."""
+
+    def __init__(
+        self,
+        *,
+        normal_wait: float = 2.0,
+        exits_wait: float = 4.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._waits = {Priority.NORMAL: normal_wait, Priority.EXITS: exits_wait}
+        self._monotonic, self._sleep = monotonic, sleep
+
+    def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
+        give_up = self._monotonic() + self._waits[priority]
+        while (wait := self._take(name, priority, calls)) > 0:
+            if self._monotonic() + wait > give_up:
+                raise RateLimited(
+                    f"the call budget {name} is spent: nothing was sent; try again in {wait:.1f} s", retry_after=wait
+                )
+            self._sleep(wait)
+
+    @abstractmethod
+    def _take(self, name: str, priority: Priority, calls: int) -> float:
+        """Zero when the calls were taken, else the seconds until they may be there."""
+
+
+@dataclass(slots=True)
+class _Bucket:
+    limit: Limit
+    tokens: float
+    updated: float
+    silent_until: float = 0.0
+    strikes: int = 0
+
+
+class InProcessBudget(WaitingBudget):
+    """Token buckets in this process, safe for threads. `reserve` of each burst is for `Priority.EXITS` only."""
+
+    def __init__(
+        self,
+        limits: Mapping[str, Limit],
+        *,
+        reserve: float = RESERVE,
+        normal_wait: float = 2.0,
+        exits_wait: float = 4.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
+        self._limits = {DEFAULT: Limit(60, 60.0), **limits}
+        self._reserve = reserve
+        self._buckets: dict[str, _Bucket] = {}
+        self._lock = threading.Lock()
+
+    def refused(self, name: str, stated_seconds: float | None) -> float:
+        with self._lock:
+            bucket = self._refilled(name)
+            if bucket.updated > bucket.silent_until:  # calls in flight together are one strike
+                long_ago = bucket.updated > bucket.silent_until + LONGEST_RETRY_AFTER
+                bucket.strikes = 1 if long_ago else bucket.strikes + 1
+            seconds = silence_after(stated_seconds, bucket.strikes)
+            bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
+            bucket.tokens = min(bucket.tokens, self._floor(bucket, Priority.NORMAL) + 1)  # exits first, afterwards
+            return seconds
+
+    def observed(self, name: str, remaining: int) -> None:
+        with self._lock:
+            bucket = self._refilled(name)
+            bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
+
+    def _take(self, name: str, priority: Priority, calls: int) -> float:
+        """A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer wait."""
+        with self._lock:
+            bucket = self._refilled(name)
+            if bucket.silent_until > bucket.updated:
+                return bucket.silent_until - bucket.updated
+            needed = min(self._floor(bucket, priority) + calls, bucket.limit.burst)
+            missing = needed - bucket.tokens
+            if missing > 1e-9:
+                return max(missing / bucket.limit.per_second, 0.001)
+            bucket.tokens -= calls
+            return 0.0
+
+    def _floor(self, bucket: _Bucket, priority: Priority) -> float:
+        """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""
+        if priority is Priority.EXITS:
+            return 0.0
+        return min(bucket.limit.burst * self._reserve, bucket.limit.burst - 1)
+
+    def _refilled(self, name: str) -> _Bucket:
+        now = self._monotonic()
+        key = name if name in self._limits else DEFAULT
+        bucket = self._buckets.get(key)
+        if bucket is None:
+            limit = self._limits[key]
+            bucket = self._buckets[key] = _Bucket(limit, limit.burst, now)
+            bucket.silent_until = now - 1
+        bucket.tokens = min(bucket.tokens + (now - bucket.updated) * bucket.limit.per_second, bucket.limit.burst)
+        bucket.updated = now
+        return bucket
