@@ -118,14 +118,14 @@ def test_a_proxy_that_does_not_let_us_through_is_provably_not_sent(
 
 
 def test_a_write_that_could_not_be_sent_is_left_to_the_caller_to_repeat() -> None:
-    calls: list[str] = []
+    taken: list[str] = []
 
     class Counting(InProcessBudget):
         def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
-            calls.append(name)
+            taken.append(name)
 
     http = session(f"http://127.0.0.1:{closed_port()}", budget=Counting({}))
-    assert (outcome(http, WRITE), len(calls)) == (Unavailable, 1)
+    assert (outcome(http, WRITE), len(taken)) == (Unavailable, 1)
     assert (outcome(http, READ), len(calls)) == (Unavailable, 1 + 3)
 
 
