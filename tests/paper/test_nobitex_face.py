@@ -38,7 +38,8 @@ def test_books_are_in_rial_and_candles_in_toman(server):
 
 def test_all_books_stand_beside_the_status(server):
     answer = server.nobitex("GET", "/v3/orderbook/all", token=None).json()
-    assert set(answer) == {"status", "BTCUSDT", "ETHUSDT", "DOGEUSDT", "USDTIRT", "BTCIRT", "ETHIRT"}
+    coins = ("BTC", "ETH", "DOGE", "XRP", "SOL", "ADA", "BNB", "TRX", "LTC", "TON")
+    assert set(answer) == {"status", "USDTIRT", *(coin + quote for coin in coins for quote in ("USDT", "IRT"))}
     assert server.nobitex("GET", "/v3/orderbook/NOPE").json()["code"] == "SimUnknownSymbol"
 
 
@@ -76,7 +77,9 @@ def test_stats_and_options_speak_rial(server):
     options = server.nobitex("GET", "/v2/options").json()
     assert options["nobitex"]["minOrders"] == {"usdt": "11", "13": "11", "rls": "3000000", "2": "3000000"}
     assert options["nobitex"]["pricePrecisions"]["BTCIRT"] == "10"
-    assert {"coin": "btc", "name": "Bitcoin"}.items() <= options["coins"][0].items()
+    assert {"btc": "Bitcoin", "ton": "Toncoin"}.items() <= {
+        row["coin"]: row["name"] for row in options["coins"]
+    }.items()
 
 
 def test_public_trades_are_newest_first(server):

@@ -94,8 +94,10 @@ def day_figures(exchange: Exchange, venue: str, pair: str, now: datetime) -> Day
 
 
 def _quote_volume(bars: Bars, unit: Decimal) -> Decimal:
-    total = sum(int(price) * int(volume) for price, volume in zip(bars.close, bars.volume, strict=True))
-    return total * unit
+    """Close times volume, exactly: in machine integers where the products fit."""
+    if float(bars.close.max()) * float(bars.volume.max()) < 2.0**62:
+        return sum((bars.close * bars.volume).tolist()) * unit
+    return sum(int(price) * int(volume) for price, volume in zip(bars.close, bars.volume, strict=True)) * unit
 
 
 def _opens(times: Ints, seconds: int) -> Ints:

@@ -16,6 +16,7 @@ from providers.paper.core import Venue
 from providers.paper.engine import Exchange
 from providers.paper.faces.common import JSON, Handler, amount, json_body
 from providers.paper.orders import Order, Trade
+from providers.paper.profiles import ASSETS
 
 
 class Control:
@@ -107,7 +108,7 @@ def open_account(exchange: Exchange, row: dict[str, Any]) -> dict[str, Any]:
 
 def _asset(name: str) -> str:
     upper = str(name).upper()
-    if upper not in ("IRT", "TMN", "USDT", "BTC", "ETH", "DOGE"):
+    if upper not in (*ASSETS, "TMN"):
         raise ValueError(f"{name} is not an asset of the paper exchange (amounts of toman are IRT)")
     return "IRT" if upper == "TMN" else upper
 

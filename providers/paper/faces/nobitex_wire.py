@@ -13,7 +13,11 @@ from providers.paper.profiles import MarketProfile
 from providers.types import ZERO, Balance, BookLevel, OrderType
 
 RIALS = 10
-NAMES = {"BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼"}
+# The order is that of the wallet numbers: append, never insert.
+NAMES = {
+    "BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼", "XRP": "Ripple",
+    "SOL": "Solana", "ADA": "Cardano", "BNB": "Binance Coin", "TRX": "TRON", "LTC": "Litecoin", "TON": "Toncoin",
+}  # fmt: skip
 _STATUS = {State.INACTIVE: "Inactive", State.OPEN: "Active", State.FILLED: "Done", State.CANCELED: "Canceled"}
 EXECUTIONS = {
     "limit": OrderType.LIMIT,

@@ -16,6 +16,13 @@ NAMES = {
     "BTC": ("بیت کوین", "Bitcoin"),
     "ETH": ("اتریوم", "Ethereum"),
     "DOGE": ("دوج کوین", "Dogecoin"),
+    "XRP": ("ریپل", "Ripple"),
+    "SOL": ("سولانا", "Solana"),
+    "ADA": ("کاردانو", "Cardano"),
+    "BNB": ("بایننس کوین", "BNB"),
+    "TRX": ("ترون", "TRON"),
+    "LTC": ("لایت کوین", "Litecoin"),
+    "TON": ("تون کوین", "Toncoin"),
     "USDT": ("تتر", "Tether"),
     "TMN": ("تومان", "Toman"),
 }

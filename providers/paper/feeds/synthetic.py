@@ -48,7 +48,8 @@ _BURST_FROM = 0.27  # share of the cycle at which volume rises, until the top
 _BURST_SIZE = 3.5
 _ANCHOR_MEMORY = 24 * 28  # hours summed for one anchor
 _ANCHOR_DECAY = 120.0  # hours: mean reversion
-_CACHED_DAYS = 4
+_KEPT_DAYS = 12  # of single pairs, beside the running day and the one before
+_KEPT_BARS = 720  # days of single pairs
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +66,42 @@ _COINS = {
     "BTC/USDT": Character(100_000.0, 1.0, 0, 4_000.0),
     "ETH/USDT": Character(4_000.0, 1.0, 200, 3_000.0),
     "DOGE/USDT": Character(0.2, 1.05, 400, 1_500.0),
+    "XRP/USDT": Character(2.2, 1.0, 60, 2_000.0),
+    "SOL/USDT": Character(150.0, 1.0, 120, 2_000.0),
+    "ADA/USDT": Character(0.6, 1.0, 260, 1_500.0),
+    "BNB/USDT": Character(800.0, 0.95, 320, 1_500.0),
+    "TRX/USDT": Character(0.28, 0.9, 360, 1_500.0),
+    "LTC/USDT": Character(90.0, 1.0, 460, 1_500.0),
+    "TON/USDT": Character(2.5, 1.0, 540, 1_500.0),
     "USDT/IRT": Character(110_000.0, 0.12, 300, 200_000_000.0),
 }
-_CROSSES = {"BTC/IRT": ("BTC/USDT", "USDT/IRT"), "ETH/IRT": ("ETH/USDT", "USDT/IRT")}
-SPECS = {
-    "BTC/USDT": PairSpec("BTC/USDT", Decimal("0.01"), Decimal("0.000001"), 4_000.0),
-    "ETH/USDT": PairSpec("ETH/USDT", Decimal("0.01"), Decimal("0.00001"), 4_000.0),
-    "DOGE/USDT": PairSpec("DOGE/USDT", Decimal("0.00001"), Decimal("0.1"), 3_000.0),
-    "USDT/IRT": PairSpec("USDT/IRT", Decimal(1), Decimal("0.01"), 500_000_000.0),
-    "BTC/IRT": PairSpec("BTC/IRT", Decimal(1), Decimal("0.000001"), 400_000_000.0),
-    "ETH/IRT": PairSpec("ETH/IRT", Decimal(1), Decimal("0.00001"), 400_000_000.0),
+_LOTS = {  # smallest amounts and price steps of the USDT markets; toman markets have whole tomans
+    "BTC": ("0.01", "0.000001"),
+    "ETH": ("0.01", "0.00001"),
+    "DOGE": ("0.00001", "0.1"),
+    "XRP": ("0.0001", "0.1"),
+    "SOL": ("0.01", "0.001"),
+    "ADA": ("0.00001", "0.1"),
+    "BNB": ("0.01", "0.001"),
+    "TRX": ("0.00001", "0.1"),
+    "LTC": ("0.01", "0.001"),
+    "TON": ("0.0001", "0.01"),
 }
+_TOP_NOTIONAL = {"DOGE": 3_000.0}  # USDT on the best level, where it is not 4,000
+_CROSSES = {f"{coin}/IRT": (f"{coin}/USDT", "USDT/IRT") for coin in _LOTS}
+
+
+def _specs() -> dict[str, PairSpec]:
+    specs = {}
+    for coin, (tick, lot) in _LOTS.items():
+        specs[f"{coin}/USDT"] = PairSpec(f"{coin}/USDT", Decimal(tick), Decimal(lot), _TOP_NOTIONAL.get(coin, 4_000.0))
+    specs["USDT/IRT"] = PairSpec("USDT/IRT", Decimal(1), Decimal("0.01"), 500_000_000.0)
+    for coin, (_, lot) in _LOTS.items():
+        specs[f"{coin}/IRT"] = PairSpec(f"{coin}/IRT", Decimal(1), Decimal(lot), 400_000_000.0)
+    return specs
+
+
+SPECS = _specs()
 
 
 class SyntheticFeed:
@@ -89,7 +115,8 @@ class SyntheticFeed:
         self.nudges = list(nudges)
         self._swing = swing
         self._ticks: OrderedDict[tuple[str, int], Ticks] = OrderedDict()
-        self._bars: dict[tuple[str, int], Bars] = {}
+        self._bars: OrderedDict[tuple[str, int], Bars] = OrderedDict()
+        self._newest = 0
 
     @property
     def specs(self) -> Mapping[str, PairSpec]:
@@ -129,8 +156,14 @@ class SyntheticFeed:
         last = SPECS[pair].price(int(self.last_tick("", pair, now_ms).prices[0]))
         coin = _CROSSES.get(pair, (pair,))[0]
         self.nudges.append((now_ms // 1000 * 1000 + 1000, coin, float(np.log(float(price / last)))))
-        self._ticks.clear()
-        self._bars.clear()
+        self._forget(coin)
+
+    def _forget(self, coin: str) -> None:
+        """Drop the coin and its crosses from the caches; the other markets stay as they are."""
+        moved = {coin} | {cross for cross, legs in _CROSSES.items() if coin in legs}
+        for cache in (self._ticks, self._bars):
+            for key in [key for key in cache if key[0] in moved]:
+                del cache[key]
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -138,11 +171,14 @@ class SyntheticFeed:
     # -- the path ------------------------------------------------------------------------------------------------
 
     def _day(self, pair: str, day: int) -> Ticks:
+        """One day of trades. The running day and the one before stay; older ones only while charts are drawn."""
         key = (pair, day)
         if key not in self._ticks:
             self._ticks[key] = self._generate(pair, day)
-            while len(self._ticks) > _CACHED_DAYS * len(SPECS):
-                self._ticks.popitem(last=False)
+            self._newest = max(self._newest, day)
+            old = [each for each in self._ticks if each[1] < self._newest - 1]
+            for each in old[: max(len(old) - _KEPT_DAYS, 0)]:
+                del self._ticks[each]
         self._ticks.move_to_end(key)
         return self._ticks[key]
 
@@ -150,6 +186,9 @@ class SyntheticFeed:
         key = (pair, day)
         if key not in self._bars:
             self._bars[key] = bars_from_ticks(self._day(pair, day), 60)
+            while len(self._bars) > _KEPT_BARS:
+                self._bars.popitem(last=False)
+        self._bars.move_to_end(key)
         return self._bars[key]
 
     def _generate(self, pair: str, day: int) -> Ticks:
@@ -159,14 +198,12 @@ class SyntheticFeed:
             coin, bridge = (self._day(name, day) for name in _CROSSES[pair])
             scale = float(SPECS[_CROSSES[pair][0]].tick * SPECS[_CROSSES[pair][1]].tick / spec.tick)
             prices = np.rint(coin.prices * scale * bridge.prices).astype(np.int64)
-            volumes, buys = coin.volumes.copy(), coin.buys.copy()
-        else:
-            value = np.exp(self._log_price(pair, seconds))
-            prices = np.maximum(np.rint(value / float(spec.tick)), 1).astype(np.int64)
-            lots = self._notional(pair, seconds) / value / float(spec.lot)
-            volumes = np.maximum(np.rint(lots), 1).astype(np.int64)
-            buys = self._taker_bought(pair, seconds, prices)
-        return Ticks(seconds * 1000, prices, volumes, buys)
+            return Ticks(coin.times, prices, coin.volumes, coin.buys)
+        value = np.exp(self._log_price(pair, seconds))
+        prices = np.maximum(np.rint(value / float(spec.tick)), 1).astype(np.int64)
+        lots = self._notional(pair, seconds) / value / float(spec.lot)
+        volumes = np.maximum(np.rint(lots), 1).astype(np.int64)
+        return Ticks(seconds * 1000, prices, volumes, self._taker_bought(pair, seconds, prices))
 
     def _log_price(self, pair: str, seconds: Ints) -> Floats:
         character = _COINS[pair]
