@@ -8,9 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from providers.errors import BadPayload, RejectReason
+from providers.nobitex.results import DepthChart, Limitations, MarketStats, PublicTrade, Transaction, Usage, Wallet
 from providers.nobitex.schemas import (
     CoinSchema,
+    DayStatsSchema,
     Level,
+    LimitationsSchema,
+    ListedWalletSchema,
     MarketStatsSchema,
     NobitexStatus,
     OptionsSchema,
@@ -18,6 +22,8 @@ from providers.nobitex.schemas import (
     OrderSchema,
     OwnTradeSchema,
     ProfileOptionsSchema,
+    TradeSchema,
+    TransactionSchema,
     WalletSchema,
 )
 from providers.types import (
@@ -41,7 +47,7 @@ DOCUMENTED_FEES = ProfileOptionsSchema(fee=Decimal("0.35"), feeUsdt=Decimal("0.2
 MARKET_BAND = Decimal("0.01")  # contract: nobitex 0, fact 4
 PRICE_BAND = Decimal("0.3")  # contract: nobitex 6.1
 
-_EXECUTIONS = {
+EXECUTIONS = {
     OrderType.MARKET: "market",
     OrderType.LIMIT: "limit",
     OrderType.STOP_MARKET: "stop_market",
@@ -142,9 +148,32 @@ def pair_of(order: OrderSchema | OwnTradeSchema, currencies: Currencies) -> Pair
     if order.market and "-" in order.market:
         base, _, quote = order.market.partition("-")
         return Pair(base.upper(), currencies.code(quote))
-    if isinstance(order, OrderSchema) and order.srcCurrency and order.dstCurrency:
+    if order.srcCurrency and order.dstCurrency:
         return Pair(currencies.code(order.srcCurrency), currencies.code(order.dstCurrency))
-    raise BadPayload("an order without a market")
+    raise BadPayload("an order or trade without a market")
+
+
+def pair_of_stats(key: str) -> Pair:
+    """The market of a key of the statistics, `btc-rls`. Raises BadPayload for what is none."""
+    base, _, quote = key.partition("-")
+    if not base or (quote not in _RIAL_NAMES and quote != "usdt"):
+        raise BadPayload("statistics of no market")
+    return Pair(base.upper(), "USDT" if quote == "usdt" else "IRT")
+
+
+def asset_of(code: str) -> str:
+    """`rls`, `RLS` or `﷼` is our `IRT`; every other code is itself in upper case."""
+    return "IRT" if code.lower() in _RIAL_NAMES else code.upper()
+
+
+def from_wire_amount(code: str, amount: Decimal) -> Decimal:
+    """An amount of the currency `code`: toman where it is rial."""
+    return rial_to_toman(amount) if code.lower() in _RIAL_NAMES else amount
+
+
+def wire_code(asset: str) -> str:
+    """How requests name an asset."""
+    return "rls" if asset == "IRT" else asset.lower()
 
 
 def to_rules(
@@ -212,6 +241,43 @@ def to_book(symbol: str, book: OrderBookSchema) -> OrderBook:
     )
 
 
+def to_depth(symbol: str, depth: OrderBookSchema) -> DepthChart:
+    book = to_book(symbol, depth)
+    return DepthChart(symbol, book.bids, book.asks, book.as_of, book.last_price)
+
+
+def to_public_trade(symbol: str, trade: TradeSchema) -> PublicTrade:
+    side = (trade.type or "").upper()
+    return PublicTrade(
+        symbol=symbol,
+        price=split_symbol(symbol).from_wire(trade.price),
+        quantity=trade.volume,
+        side=Side(side) if side in Side.__members__ else None,
+        executed_at=from_milliseconds(trade.time),
+    )
+
+
+def to_stats(pair: Pair, day: DayStatsSchema) -> MarketStats:
+    def price(value: Decimal | None) -> Decimal | None:
+        return pair.from_wire(value) if value and value > 0 else None
+
+    return MarketStats(
+        symbol=pair.symbol,
+        is_closed=day.isClosed,
+        best_ask=price(day.bestSell),
+        best_bid=price(day.bestBuy),
+        last_price=price(day.latest),
+        mark_price=price(day.mark),
+        open=price(day.dayOpen),
+        high=price(day.dayHigh),
+        low=price(day.dayLow),
+        close=price(day.dayClose),
+        volume=day.volumeSrc,
+        quote_volume=None if day.volumeDst is None else pair.from_wire(day.volumeDst),
+        change_rate=None if day.dayChange is None or not price(day.dayClose) else day.dayChange / 100,
+    )
+
+
 def _levels(pair: Pair, levels: Iterable[Level], best: int) -> tuple[BookLevel, ...]:
     ordered = sorted((level for level in levels if level[1] > 0), key=lambda level: best * level[0])
     return tuple(BookLevel(pair.from_wire(price), quantity) for price, quantity in ordered)
@@ -219,9 +285,36 @@ def _levels(pair: Pair, levels: Iterable[Level], best: int) -> tuple[BookLevel, 
 
 def to_balance(code: str, wallet: WalletSchema) -> Balance:
     """The rial wallet is the asset `IRT`, in toman."""
-    if code.lower() in _RIAL_NAMES:
-        return Balance("IRT", rial_to_toman(wallet.balance), rial_to_toman(wallet.blocked))
-    return Balance(code.upper(), wallet.balance, wallet.blocked)
+    balance, blocked = (from_wire_amount(code, amount) for amount in (wallet.balance, wallet.blocked))
+    return Balance(asset_of(code), balance, blocked)
+
+
+def to_wallet(wallet: ListedWalletSchema) -> Wallet:
+    amounts = WalletSchema(balance=wallet.balance, blocked=wallet.blockedBalance)
+    value = None if wallet.rialBalance is None else rial_to_toman(wallet.rialBalance)
+    return Wallet(wallet.id, to_balance(wallet.currency, amounts), value)
+
+
+def to_transaction(row: TransactionSchema) -> Transaction:
+    fee, balance = (
+        None if amount is None else from_wire_amount(row.currency, amount)
+        for amount in (row.calculatedFee, row.balance)
+    )
+    return Transaction(
+        transaction_id=row.id,
+        asset=asset_of(row.currency),
+        amount=from_wire_amount(row.currency, row.amount),
+        created_at=row.created_at,
+        description=row.description or "",
+        fee=fee,
+        kind=row.tp,
+        balance=balance,
+    )
+
+
+def to_limitations(wire: LimitationsSchema) -> Limitations:
+    limits = {name: Usage(rial_to_toman(use.used), rial_to_toman(use.limit)) for name, use in wire.limits.items()}
+    return Limitations(wire.userLevel, wire.features, limits)
 
 
 def to_wire_order(request: OrderRequest) -> dict[str, str]:
@@ -232,7 +325,7 @@ def to_wire_order(request: OrderRequest) -> dict[str, str]:
     prices = {"price": price, "stopPrice": request.stop_price}
     return {
         "type": request.side.value.lower(),
-        "execution": _EXECUTIONS[request.type],
+        "execution": EXECUTIONS[request.type],
         **pair.codes,
         "amount": wire_text(request.quantity),
         **{name: pair.to_wire(value) for name, value in prices.items() if value is not None},

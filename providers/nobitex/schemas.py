@@ -43,14 +43,32 @@ class OrderBookSchema(WireModel):
 
 
 class TradeSchema(WireModel):
-    """A public trade."""
+    """A public trade: no id, and a volume that may be zero."""
 
     time: Whole
     price: PositiveAmount
+    volume: NonNegativeAmount | None = None
+    type: str | None = None
 
 
 class MarketStatsSchema(WireModel):
-    isClosed: bool | None = None  # all that is used: the prices of this call may be missing or zero
+    isClosed: bool | None = None  # the only sign of a closed market; prices beside it must not hide it
+
+
+class DayStatsSchema(MarketStatsSchema):
+    """The same answer with its prices. Every field may be missing, or zero in a fault."""
+
+    bestSell: Amount | None = None
+    bestBuy: Amount | None = None
+    latest: Amount | None = None
+    mark: Amount | None = None
+    dayOpen: Amount | None = None
+    dayHigh: Amount | None = None
+    dayLow: Amount | None = None
+    dayClose: Amount | None = None
+    volumeSrc: Amount | None = None
+    volumeDst: Amount | None = None
+    dayChange: Amount | None = None  # percent
 
 
 class CoinSchema(WireModel):
@@ -84,9 +102,66 @@ class ProfileSchema(WireModel):
     options: Annotated[ProfileOptionsSchema, BeforeValidator(_no_nulls)] = ProfileOptionsSchema()
 
 
+# What opens a stream: visible ASCII, so that it can stand in a frame and be masked in a log.
+StreamSecret = Annotated[str, Field(pattern=r"^[!-~]{6,4096}$")]
+
+
+class StreamNameSchema(WireModel):
+    """Top level of the profile: the part of private channel names that is the user's, and secret."""
+
+    websocketAuthParam: StreamSecret
+
+
+class StreamTokenSchema(WireModel):
+    token: StreamSecret
+
+
 class WalletSchema(WireModel):
     balance: Amount
     blocked: Amount
+
+
+class ListedWalletSchema(WireModel):
+    """A row of wallets/list, which spells the fields otherwise than /v2/wallets."""
+
+    id: Whole
+    currency: str
+    balance: Amount
+    blockedBalance: Amount
+    rialBalance: Amount | None = None
+
+
+class WalletBalanceSchema(WireModel):
+    balance: Amount
+
+
+class UsageSchema(WireModel):
+    used: Amount
+    limit: Amount
+
+
+class LimitationsSchema(WireModel):
+    userLevel: Annotated[str, BeforeValidator(str)] = ""
+    features: Annotated[dict[str, bool], BeforeValidator(_no_nulls)] = {}
+    limits: Annotated[dict[str, UsageSchema], BeforeValidator(_no_nulls)] = {}
+
+
+class TransactionSchema(WireModel):
+    """A row of transactions/list; the last three fields come with transactions-history only."""
+
+    id: Whole
+    currency: str
+    amount: Amount
+    created_at: WireTime
+    description: str | None = None
+    calculatedFee: Amount | None = None
+    balance: Amount | None = None
+    tp: str | None = None
+    type: str | None = None
+
+
+class OpenCountSchema(WireModel):
+    count: Annotated[Whole, Field(ge=0)]
 
 
 class OrderSchema(WireModel):
@@ -122,6 +197,8 @@ class OwnTradeSchema(WireModel):
     id: Whole
     orderId: Whole
     market: str | None = None
+    srcCurrency: str | None = None
+    dstCurrency: str | None = None
     timestamp: WireTime
     type: Annotated[str, Field(pattern=r"^(?i:buy|sell)$")]
     price: PositiveAmount
@@ -136,7 +213,15 @@ class FailureSchema(WireModel):
     code: Any = None
     message: Any = None
     detail: Any = None
+    error: Any = None  # cancel-old, at times (contract: nobitex 6.8)
 
     @property
     def code_text(self) -> str:
         return self.code[:60] if isinstance(self.code, str) else ""
+
+
+class CancelVerdictSchema(WireModel):
+    """What cancel-batch says about one order."""
+
+    status: str
+    message: str | None = None

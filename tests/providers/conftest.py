@@ -22,7 +22,7 @@ from providers.wallex.client import WallexClient
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 WALLEX_KEY = "4242|CanaryWallexKeyCanaryWallexKeyCanary"
-NOBITEX_TOKEN = "canary0123456789abcdef0123456789abcdef01"
+NOBITEX_TOKEN = "ca9a0123456789abcdef0123456789abcdef0123"
 
 
 @dataclass(frozen=True)

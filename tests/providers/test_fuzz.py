@@ -50,7 +50,7 @@ def canned(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes) -> None
 
 def client_of(name: str) -> Any:
     cls = {"wallex": WallexClient, "nobitex": NobitexClient}[name]
-    client = cls("http://127.0.0.1:9", api_key="0123456789abcdef", budget=FREE)
+    client = cls("http://127.0.0.1:9", api_key="0123456789" * 4, budget=FREE)
     client._http._sleep = lambda seconds: None
     return client
 
@@ -97,7 +97,7 @@ CHART = {"s": "ok", "t": [1767225600, 1767229200], **{name: ["1", "2"] for name 
 TRADE = {
     "id": 1,
     "orderId": 26,
-    "time": 1,
+    "time": 1767225600000,
     "timestamp": "2026-01-01T00:00:00Z",
     "type": "sell",
     "price": "1",

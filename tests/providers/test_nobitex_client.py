@@ -468,7 +468,8 @@ def test_the_last_price_comes_with_the_book_or_else_from_the_trades(
     book = {"lastUpdate": 1726581829816, "lastTradePrice": "1000", "asks": [], "bids": []}
     exchange.replies(ok(**book))
     assert nobitex.last_price("BTCIRT") == 100
-    trades = [{"time": 2, "price": "30", "volume": "0", "type": "sell"}, {"time": 1, "price": "20", "volume": "1"}]
+    times = (1726581829816, 1726581829815)
+    trades = [{"time": t, "price": p, "volume": "0"} for t, p in zip(times, ("30", "20"), strict=True)]
     exchange.replies(ok(**(book | {"lastTradePrice": "0"})), ok(trades=trades), ok(trades=[]))
     assert nobitex.last_price("BTCIRT") == 3
     assert [request.path.split("/")[-2] for request in exchange.requests[1:]] == ["orderbook", "trades"]

@@ -13,12 +13,13 @@ import pytest
 
 from providers.errors import OrderRejected, RejectReason
 from providers.http import Answer, to_json_number
-from providers.nobitex import client as nobitex_client
+from providers.nobitex import answers as nobitex_answers
 from providers.nobitex import mapping as nobitex
+from providers.nobitex import market_data as nobitex_market_data
 from providers.nobitex import schemas as nobitex_wire
 from providers.nobitex.mapping import Currencies, Pair
 from providers.types import OrderStatus, OrderType
-from providers.wallex import client as wallex_client
+from providers.wallex import answers as wallex_answers
 from providers.wallex import mapping as wallex
 from providers.wallex import schemas as wallex_wire
 from providers.wire import UdfHistory, parse, to_candles
@@ -62,7 +63,7 @@ def test_wallex_markets_and_their_decimals(data: Path) -> None:
 @pytest.mark.parametrize("name", ["orders_get", "orders_post", "openOrders"])
 def test_wallex_orders(data: Path, name: str) -> None:
     result = load(data / f"documented/wallex/account_{name}.json")["result"]
-    rows = wallex_client._order_rows(result) if name == "openOrders" else [result]
+    rows = wallex_answers.order_rows(result) if name == "openOrders" else [result]
     reports = [wallex.to_report(parse(wallex_wire.OrderSchema, row), row) for row in rows]
     assert [report.status for report in reports] == [OrderStatus.OPEN]
     assert reports[0].average_price is None, "the sample's executedPrice is of no execution"
@@ -82,13 +83,55 @@ def test_wallex_balances(data: Path) -> None:
     assert {balance.asset: balance.available for balance in found} == {"TMN": 10_000_000, "USDT": 10}
 
 
-def test_wallex_fees_in_the_documents_verbatim_text(data: Path) -> None:
-    """The sample is no JSON (a list with keys, and an ellipsis): its one entry is."""
-    text = (data / "documented/wallex/account_fee.txt").read_text()
-    entry = re.search(r'"BTCTMN":\s*(\{.*?\})', text, re.DOTALL)
-    assert entry
-    fee = parse(wallex_wire.FeeSchema, json.loads(entry[1], parse_float=to_json_number))
-    assert fee.takerFeeRate == Decimal("0.002")
+def without_ellipses(text: str) -> str:
+    """JSON out of a sample that leaves things out."""
+    return re.sub(r",\s*(?=[\]}])", "", text.replace("{ ... }", "[]").replace("...", ""))
+
+
+def wallex_fees(text: str) -> Any:
+    listed = without_ellipses(text).replace("[", "{").replace("]", "}")  # the sample prints a list with keys
+    return json.loads(listed, parse_float=to_json_number)
+
+
+def test_wallex_fees(data: Path) -> None:
+    payload = wallex_fees((data / "documented/wallex/account_fee.txt").read_text())
+    fees = wallex_answers.fees(Answer(200, payload))
+    assert {symbol: fee.takerFeeRate for symbol, fee in fees.items()} == dict.fromkeys(
+        ["BTCTMN", "BTCUSDT"], Decimal("0.002")
+    )
+
+
+def test_wallex_market_stats(data: Path) -> None:
+    symbols = load(data / "documented/wallex/markets.json")["result"]["symbols"]
+    stats = wallex.to_market_stats(parse(wallex_wire.MarketStatsSchema, symbols["BTCUSDT"]))
+    assert (stats.best_bid, stats.change_24h_percent, stats.buy_share_percent) == (20900, Decimal("-0.04"), 49)
+
+
+def test_wallex_currency_stats(data: Path) -> None:
+    (row,) = load(data / "documented/wallex/currencies_stats.json")["result"]
+    stats = wallex.to_stats(parse(wallex_wire.CurrencyStatsSchema, row))
+    assert (stats.asset, stats.rank, stats.price_usd) == ("BTC", 1, 37276)
+    assert stats.figures["ath_change_percentage"] == Decimal("-46.00463")
+    assert "ath_date" not in stats.figures
+
+
+def test_wallex_books_of_all_markets(data: Path) -> None:
+    text = without_ellipses((data / "documented/wallex/depth_all.txt").read_text())
+    books = json.loads(text, parse_float=to_json_number)["result"]
+    assert set(books) == {"BTCUSDT", "SHIBUSDT", "USDTTMN"}
+    book = wallex.to_book("BTCUSDT", parse(wallex_wire.DepthSchema, books["BTCUSDT"]), RECEIVED)
+    assert (book.best_bid, book.bids[0].quantity) == (21100, Decimal("0.000001"))
+
+
+def test_wallex_every_file_has_a_test_above(data: Path) -> None:
+    """The samples of the streams are read by the stream's own tests."""
+    source = Path(__file__).read_text()
+    found = [file for folder in ("captured", "documented") for file in (data / folder / "wallex").iterdir()]
+    rest = [file for file in found if not file.name.startswith("ws_")]
+    assert len(rest) == 13
+    named_in_parts = {"account_orders_get", "account_orders_post", "account_openOrders"}  # by their parameters
+    unread = [file.name for file in rest if file.name not in source and file.stem not in named_in_parts]
+    assert unread == []
 
 
 def test_wallex_candles(data: Path) -> None:
@@ -154,7 +197,7 @@ def test_nobitex_stats_of_every_capture(data: Path) -> None:
     files = [*data.glob("captured/nobitex/market_stats_*.json"), data / "documented/nobitex/market_stats.json"]
     assert len(files) == 5
     for file in files:
-        assert not any(entry.isClosed for entry in nobitex_client._stats(Answer(200, load(file))).values())
+        assert not any(entry.isClosed for entry in nobitex_market_data.market_states(Answer(200, load(file))).values())
 
 
 ORDERS = [
@@ -207,5 +250,5 @@ def test_nobitex_trades_and_wallets(data: Path) -> None:
 def test_nobitex_refusals_of_live_captures(data: Path, name: str, reason: RejectReason) -> None:
     answer = Answer(200, load(data / f"captured/nobitex/error_orders_add_{name}.json"))
     with pytest.raises(OrderRejected) as caught:
-        nobitex_client._accepted(answer, is_stop=False)
+        nobitex_answers.accepted(answer, is_stop=False)
     assert (caught.value.reason, caught.value.code) == (reason, name)
