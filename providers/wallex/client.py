@@ -1,4 +1,5 @@
-"""Wallex over REST (contract: wallex). Addresses and answers; the meaning of values is in mapping.py."""
+"""Wallex over REST (contract: wallex). Which call, with what; addresses are in endpoints.py, what an answer means in
+answers.py, the meaning of values in mapping.py. OTC, margin, withdrawals and bank data are left out on purpose."""
 
 from __future__ import annotations
 
@@ -6,28 +7,17 @@ import logging
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import quote
 
-from pydantic import ValidationError
+import requests
 
 from providers.breaker import Breaker
-from providers.budgets import InProcessBudget, Limit, Priority, RateBudget
+from providers.budgets import InProcessBudget, RateBudget
 from providers.clock import AnchoredClock, Clock
-from providers.errors import (
-    AlreadySubmitted,
-    AuthFailed,
-    BadPayload,
-    OrderNotFound,
-    OrderRejected,
-    OutcomeUnknown,
-    ProviderError,
-    RejectReason,
-    Unavailable,
-)
+from providers.errors import BadPayload, OrderNotFound, OrderRejected, RejectReason, Unavailable
 from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession
 from providers.redaction import redact
 from providers.types import (
@@ -35,6 +25,7 @@ from providers.types import (
     Candle,
     Capabilities,
     Fill,
+    KeyDetails,
     MarketRules,
     OcoRequest,
     OrderBook,
@@ -43,52 +34,67 @@ from providers.types import (
     OrderRequest,
     Resolution,
 )
-from providers.wallex import mapping
+from providers.wallex import answers, mapping
+from providers.wallex.endpoints import (
+    ACTIVE_MARKETS,
+    BALANCES,
+    CANCEL,
+    CANDLES,
+    CREATE,
+    CURRENCIES,
+    CURRENCY_STATS,
+    DELETE_FORMS,
+    DEPTH,
+    DEPTH_ALL,
+    FAIR_PRICES,
+    FEES,
+    FETCH,
+    HISTORY,
+    LIMITS,
+    MARKETS,
+    OPEN,
+    OWN_TRADES,
+    PROFILE,
+    PROTECT,
+    TRADES,
+)
+from providers.wallex.results import ActiveMarket, Currency, CurrencyStats, FeeRates, MarketStats, PublicTrade
 from providers.wallex.schemas import (
     AccountTradeSchema,
+    ActiveMarketSchema,
     BalanceSchema,
+    CurrencyStatsSchema,
     DepthSchema,
-    FeeSchema,
     MarketSchema,
+    MarketStatsSchema,
     OrderSchema,
-    TradeSchema,
 )
-from providers.wire import UdfHistory, as_list, as_mapping, check_spacing, from_seconds, parse, to_candles, within
+from providers.wire import as_mapping, check_spacing, from_seconds, parse, to_amount, to_candles, within
+
+__all__ = ["CREATE", "LIMITS", "PROTECT", "WallexClient"]
 
 logger = logging.getLogger(__name__)
 
-# Documented: 20 order creations in 10 s; elsewhere far more, but polling is frowned upon (contract: wallex 1.4).
-LIMITS = {"orders": Limit(15, 10.0), "default": Limit(50, 10.0)}
-
-_EXITS = Priority.EXITS
-MARKETS = Endpoint("markets", "GET", "/v1/markets")
-FEES = Endpoint("fees", "GET", "/v1/account/fee", private=True)
-CANDLES = Endpoint("candles", "GET", "/v1/udf/history")
-DEPTH = Endpoint("depth", "GET", "/v1/depth")
-TRADES = Endpoint("trades", "GET", "/v1/trades")
-BALANCES = Endpoint("balances", "GET", "/v1/account/balances", private=True, priority=_EXITS)
-CREATE = Endpoint("create_order", "POST", "/v1/account/orders", "orders", write=True, private=True)
-PROTECT = replace(CREATE, priority=_EXITS)
-FETCH = Endpoint("fetch_order", "GET", "/v1/account/orders/{id}", private=True, priority=_EXITS)
-CANCEL = Endpoint("cancel_order", "DELETE", "/v1/account/orders", write=True, private=True, priority=_EXITS)
-OPEN = Endpoint("open_orders", "GET", "/v1/account/openOrders", private=True, priority=_EXITS)
-HISTORY = Endpoint("orders_since", "GET", "/v1/account/orders", private=True, priority=_EXITS)
-OWN_TRADES = Endpoint("own_trades", "GET", "/v1/account/trades", private=True, priority=_EXITS)
-
-# The three documented ways to name the order of a DELETE, best first (contract: wallex 5.4).
-_DELETE_FORMS: tuple[Callable[[str], dict[str, Any]], ...] = (
-    lambda order_id: {"path": f"{CANCEL.path}/{quote(order_id, safe='')}"},
-    lambda order_id: {"params": {"clientOrderId": order_id}},
-    lambda order_id: {"body": {"clientOrderId": order_id}},
-)
-
-_OUR_ID = re.compile(r"[A-Z0-9_]{1,32}")
-_THEIR_ID = re.compile(r"[A-Z_]{3,12}-[0-9A-Fa-f-]{32,36}")  # made by the exchange: LIMIT-<uuid>
 _PER_PAGE = 100
 _MOST_PAGES = 100
 _PLAUSIBLE_PAGE = 10  # no exchange cuts its pages shorter than this
 _WINDOW = {Resolution.M1: 1440, Resolution.H1: 720, Resolution.D1: 720}  # candles asked for at once
 _TRUNCATED_FROM = 100  # an answer this long that does not reach its ends may have been cut
+
+
+class _KeyAuth(HeaderAuth):
+    """The key, and the sub-account it acts for (contract: wallex 1). Neither goes to public addresses."""
+
+    def __init__(self, api_key: str, sub_account_client_id: str | None) -> None:
+        super().__init__("x-api-key", api_key)
+        if sub_account_client_id is not None and not re.fullmatch(r"[!-~]+", sub_account_client_id):
+            raise ValueError("the sub-account's client id is empty or holds spaces or non-ASCII characters")
+        self._sub_account = sub_account_client_id
+
+    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
+        if self._sub_account:
+            r.headers["sub-account-client-id"] = self._sub_account
+        return super().__call__(r)
 
 
 class WallexClient:
@@ -102,6 +108,7 @@ class WallexClient:
         base_url: str,
         *,
         api_key: str | None = None,
+        sub_account_client_id: str | None = None,
         clock: Clock | None = None,
         budget: RateBudget | None = None,
         breaker: Breaker | None = None,
@@ -110,7 +117,7 @@ class WallexClient:
         self._http = HttpSession(
             self.name,
             base_url,
-            auth=HeaderAuth("x-api-key", api_key.strip()) if api_key else None,
+            auth=_KeyAuth(api_key.strip(), sub_account_client_id) if api_key else None,
             budget=budget or InProcessBudget(LIMITS),
             breaker=breaker,
             headers={"Content-Type": "application/json", "User-Agent": f"algo_trade/{CLIENT_VERSION}"},
@@ -131,16 +138,30 @@ class WallexClient:
         """All spot markets. Fees: the account's with a key, else the documented ones. A market that cannot be read is
         left out and logged; none at all is BadPayload."""
         fees = self._http.call(FEES, answers.fees) if self._http.has_key else {}
-        symbols = self._http.call(MARKETS, lambda answer: as_mapping(answers.mapping_of(answer).get("symbols"), "symbols"))
-        rules = []
-        for symbol, payload in symbols.items():
-            try:
-                rules.append(mapping.to_rules(parse(MarketSchema, payload), fees.get(symbol, mapping.DOCUMENTED_FEES)))
-            except BadPayload as exc:
-                logger.warning("market left out provider=wallex symbol=%s reason=%s", redact(symbol)[:40], exc)
-        if not rules:
-            raise BadPayload("wallex markets: not one readable market")
-        return rules
+
+        def rules(payload: Any) -> MarketRules:
+            market = parse(MarketSchema, payload)
+            return mapping.to_rules(market, fees.get(market.symbol, mapping.DOCUMENTED_FEES))
+
+        return self._http.call(MARKETS, lambda answer: answers.rows_of(answers.symbols(answer), rules, "market"))
+
+    def market_stats(self) -> dict[str, MarketStats]:
+        """The last 24 hours of every market, by symbol."""
+
+        def read(answer: Answer) -> list[MarketStats]:
+            return answers.rows_of(answers.symbols(answer), lambda p: to_stats(parse(MarketStatsSchema, p)), "market")
+
+        to_stats = mapping.to_market_stats
+        return {stats.symbol: stats for stats in self._http.call(MARKETS, read)}
+
+    def active_markets(self) -> Sequence[ActiveMarket]:
+        """The current list of markets, spot and others. It names no minimums: `markets` does."""
+
+        def read(answer: Answer) -> list[ActiveMarket]:
+            rows = answers.named_rows(answers.mapping_of(answer).get("markets"))
+            return answers.rows_of(rows, lambda p: mapping.to_active_market(parse(ActiveMarketSchema, p)), "market")
+
+        return self._http.call(ACTIVE_MARKETS, read)
 
     def candles(self, symbol: str, resolution: Resolution, start: datetime, end: datetime) -> Sequence[Candle]:
         """Only 1, 60 and 1D are asked for, because the other resolutions were seen to answer with finer candles
@@ -152,17 +173,59 @@ class WallexClient:
         return within(mapping.aggregate(self._native_candles(symbol, source, first, last), resolution), start, end)
 
     def order_book(self, symbol: str) -> OrderBook:
-        depth = self._http.call(DEPTH, lambda answer: parse(DepthSchema, answers.result_of(answer)), params={"symbol": symbol})
-        return mapping.to_book(symbol, depth, self._clock.now())
+        def read(answer: Answer) -> DepthSchema:
+            return parse(DepthSchema, answers.result_of(answer))
+
+        return mapping.to_book(symbol, self._http.call(DEPTH, read, params={"symbol": symbol}), self._clock.now())
+
+    def order_books(self) -> dict[str, OrderBook]:
+        """The books of all markets: a heavy answer, meant for a look around, not for polling."""
+
+        def read(answer: Answer) -> list[tuple[str, DepthSchema]]:
+            books = answers.mapping_of(answer).items()
+            named = ((symbol, (symbol, depth)) for symbol, depth in books)
+            return answers.rows_of(named, lambda pair: (pair[0], parse(DepthSchema, pair[1])), "book")
+
+        depths, now = self._http.call(DEPTH_ALL, read), self._clock.now()
+        return {symbol: mapping.to_book(symbol, depth, now) for symbol, depth in depths}
 
     def last_price(self, symbol: str) -> Decimal:
-        def newest(answer: Answer) -> Decimal:
-            trades = [parse(TradeSchema, trade) for trade in as_list(answers.mapping_of(answer).get("latestTrades"), "trades")]
-            if not trades:
-                raise BadPayload(f"{symbol} has no trades")
-            return max(trades, key=lambda trade: trade.timestamp).price  # the first of equals: newest first on the wire
+        trades = self.public_trades(symbol)
+        if not trades:
+            raise BadPayload(f"wallex trades: {symbol} has no trades")
+        return trades[0].price
 
-        return self._http.call(TRADES, newest, params={"symbol": symbol})
+    def public_trades(self, symbol: str) -> Sequence[PublicTrade]:
+        """The latest trades of a market, newest first; of equal times the wire's order, which is newest first too."""
+        trades = self._http.call(TRADES, answers.public_trades, params={"symbol": symbol})
+        newest_first = sorted(trades, key=lambda trade: trade.timestamp, reverse=True)
+        return [mapping.to_public_trade(symbol, trade) for trade in newest_first]
+
+    def currencies(self) -> Sequence[Currency]:
+        """Assets and their networks."""
+
+        def read(answer: Answer) -> list[Currency]:
+            named = ((name, (name, row)) for name, row in answers.named_rows(answers.result_of(answer)))
+            return answers.rows_of(named, lambda pair: mapping.to_currency(*pair), "currency")
+
+        return self._http.call(CURRENCIES, read)
+
+    def currency_stats(self) -> Sequence[CurrencyStats]:
+        """Worldwide figures in dollars, never prices to trade on."""
+
+        def read(answer: Answer) -> list[CurrencyStats]:
+            rows = answers.named_rows(answers.result_of(answer))
+            return answers.rows_of(rows, lambda p: mapping.to_stats(parse(CurrencyStatsSchema, p)), "currency")
+
+        return self._http.call(CURRENCY_STATS, read)
+
+    def fair_prices(self) -> dict[str, Decimal]:
+        """The exchange's own valuation of each market, by symbol."""
+
+        def read(answer: Answer) -> dict[str, Decimal]:
+            return {symbol: to_amount(price) for symbol, price in answers.mapping_of(answer).items()}
+
+        return self._http.call(FAIR_PRICES, read)
 
     # --- account ---
 
@@ -176,6 +239,17 @@ class WallexClient:
             if balance.locked > balance.total:  # would disprove that `value` is the total
                 logger.error("locked above total provider=wallex asset=%s", balance.asset)
         return {asset: balance for asset, balance in balances.items() if balance.total or balance.locked}
+
+    def fees(self) -> dict[str, FeeRates]:
+        """The account's rates by market."""
+        rates = self._http.call(FEES, answers.fees)
+        return {symbol: FeeRates(fee.makerFeeRate, fee.takerFeeRate) for symbol, fee in rates.items()}
+
+    def key_details(self) -> KeyDetails:
+        """Wallex tells neither scopes nor expiry: a key that works is all there is to know. The answer is the owner's
+        profile; nothing of it is kept or logged."""
+        self._http.call(PROFILE, lambda answer: bool(answers.mapping_of(answer)))
+        return KeyDetails()
 
     def capabilities(self) -> Capabilities:
         """Stops are documented, not proven (contract: wallex 7): the probe of an account has the last word."""
@@ -193,14 +267,19 @@ class WallexClient:
 
     def cancel_order(self, ref: OrderRef) -> OrderReport:
         """One DELETE; where that form of address does not exist (404, 405), the next documented form."""
-        order_id = answers.order_id_of(ref)
-        for attempt in range(len(_DELETE_FORMS)):
-            form = (self._delete_form + attempt) % len(_DELETE_FORMS)
-            report = self._http.call(CANCEL, lambda answer: answers.canceled(answer, ref), **_DELETE_FORMS[form](order_id))
-            if report is not None:
+        order_id, known_no = answers.order_id_of(ref), False
+        for attempt in range(len(DELETE_FORMS)):
+            form = (self._delete_form + attempt) % len(DELETE_FORMS)
+            answer = self._http.call(
+                CANCEL, lambda answer: answers.canceled(answer, ref), **DELETE_FORMS[form](order_id)
+            )
+            if isinstance(answer, OrderReport):
                 self._delete_form = form
-                return report
-        raise OrderNotFound(f"wallex cancel_order: {order_id} is unknown in every form of the call")
+                return answer
+            known_no = known_no or answer
+        if known_no:
+            raise OrderNotFound(f"wallex cancel_order: {order_id} is unknown in every form of the call")
+        raise Unavailable("wallex cancel_order: no form of the call exists at this address; nothing was canceled")
 
     # --- orders: reads ---
 
@@ -237,16 +316,18 @@ class WallexClient:
     def own_trades(self, symbol: str, since: datetime) -> Sequence[Fill]:
         """Evidence only: these executions carry no order id, and their ids differ from those of `fetch_fills`. Where
         the exchange no longer has the call, the fills of the orders since then."""
-        trades: dict[str, Fill] = {}
-        for rows in self._pages(OWN_TRADES, {"symbol": symbol}, answers.trade_rows):
+        trades: list[AccountTradeSchema] = []
+        for rows in self._pages(OWN_TRADES, {"symbol": symbol}, answers.own_trade_rows):
             if rows is None:
                 return [f for r in self.orders_since(symbol, since) for f in r.fills if f.executed_at >= since]
-            page = mapping.to_account_fills([parse(AccountTradeSchema, row) for row in rows])
-            fresh = [fill for fill in page if fill.trade_id not in trades]
-            trades |= {fill.trade_id: fill for fill in fresh}
-            if not fresh or min(fill.executed_at for fill in page) < since:
-                break
-        return sorted((f for f in trades.values() if f.executed_at >= since), key=lambda fill: fill.executed_at)
+            page = [parse(AccountTradeSchema, row) for row in rows]
+            if page and page == trades[-len(page) :]:
+                break  # the same page again: this exchange gives no other
+            trades += page
+            if page and page[-1].timestamp < min(since, page[0].timestamp):
+                break  # newest first, and far enough back
+        fills = mapping.to_account_fills([trade for trade in trades if trade.symbol == symbol])
+        return [fill for fill in fills if fill.executed_at >= since]
 
     # --- how it is done ---
 
@@ -283,7 +364,7 @@ class WallexClient:
 
     def _fetch(self, order_id: str, ref: OrderRef) -> OrderReport | None:
         def read(answer: Answer) -> OrderReport | None:
-            known_no = answer.status == 404 and isinstance(answer.payload, dict)  # a page of the edge is no evidence
+            known_no = answer.status == 404 and answers.is_its_word(answer)  # a gateway's 404 is no evidence
             return None if known_no else answers.one_order(answers.result_of(answer), ref)
 
         return self._http.call(FETCH, read, path=FETCH.path.format(id=quote(order_id, safe="")))
@@ -322,6 +403,13 @@ class WallexClient:
             rows, total = found
             count += len(rows)
             yield rows
-            if len(rows) < _PLAUSIBLE_PAGE or (total is not None and count >= total and len(rows) < _PER_PAGE):
+            if _is_last_page(len(rows), count, total):
                 return
         raise BadPayload(f"wallex {endpoint.name}: more than {_MOST_PAGES} pages: the list is not complete")
+
+
+def _is_last_page(rows: int, count: int, total: int | None) -> bool:
+    """`total` is what the exchange counts, where it counts. A full page is followed by another look all the same."""
+    if total is None or not rows:
+        return rows < _PLAUSIBLE_PAGE
+    return count >= total and rows < _PER_PAGE

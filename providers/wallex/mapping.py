@@ -25,18 +25,23 @@ from providers.types import (
     Resolution,
     Side,
 )
+from providers.wallex.results import ActiveMarket, Currency, CurrencyStats, MarketStats, PublicTrade
 from providers.wallex.schemas import (
     AccountTradeSchema,
+    ActiveMarketSchema,
     BalanceSchema,
     CreateOrderRequestSchema,
+    CurrencyStatsSchema,
     DepthLevelSchema,
     DepthSchema,
     FeeSchema,
     MarketSchema,
+    MarketStatsSchema,
     OrderSchema,
+    TradeSchema,
     WallexStatus,
 )
-from providers.wire import average, jsonable, wire_text
+from providers.wire import as_list, as_mapping, average, jsonable, to_amount, wire_text
 
 # Without a key: the rates in the contract's own order sample (wallex 5.3); the taker rate is also in a live capture.
 DOCUMENTED_FEES = FeeSchema(makerFeeRate=Decimal("0.002"), takerFeeRate=Decimal("0.003"))
@@ -80,6 +85,77 @@ def to_rules(market: MarketSchema, fees: FeeSchema) -> MarketRules:
         market_band=MARKET_BAND,
         allows_market_orders=market.isMarketTypeEnable is not False,
     )
+
+
+def to_market_stats(market: MarketStatsSchema) -> MarketStats:
+    stats = market.stats
+    share = stats.direction.get("BUY") if isinstance(stats.direction, dict) else None
+    return MarketStats(
+        symbol=market.symbol,
+        best_bid=stats.bidPrice or None,
+        best_ask=stats.askPrice or None,
+        last_price=stats.lastPrice or None,
+        high_24h=stats.high_24h or None,
+        low_24h=stats.low_24h or None,
+        volume_24h=stats.volume_24h,
+        quote_volume_24h=stats.quote_volume_24h,
+        change_24h_percent=stats.change_24h,
+        last_side=Side(stats.lastTradeSide) if stats.lastTradeSide in ("BUY", "SELL") else None,
+        buy_share_percent=_amount_or_none(share),
+    )
+
+
+def to_active_market(market: ActiveMarketSchema) -> ActiveMarket:
+    """The precisions are numbers of decimals on the wire, grids here."""
+    return ActiveMarket(
+        symbol=market.symbol,
+        base=market.base_asset,
+        quote=market.quote_asset,
+        tick_size=Decimal(1).scaleb(-market.price_precision),
+        step_size=Decimal(1).scaleb(-market.amount_precision),
+        is_spot=market.is_spot,
+        allows_market_orders=market.is_market_type_enable is not False,
+        price=market.price or None,
+        volume_24h=market.volume_24h,
+        quote_volume_24h=market.quote_volume_24h,
+        change_24h_percent=market.change_24h,
+    )
+
+
+def to_public_trade(symbol: str, trade: TradeSchema) -> PublicTrade:
+    side = None if trade.isBuyOrder is None else Side.BUY if trade.isBuyOrder else Side.SELL
+    return PublicTrade(symbol, trade.price, trade.quantity, side, trade.timestamp)
+
+
+def to_currency(name: str, row: object) -> Currency:
+    """`name` is the asset where the answer is a map; in a list, the row names it."""
+    raw = as_mapping(row, "currency")
+    stated = next((raw[key] for key in ("key", "asset", "symbol") if isinstance(raw.get(key), str)), name)
+    networks = raw.get("networks") or []
+    listed = list(networks.values()) if isinstance(networks, dict) else as_list(networks, "networks")
+    found = tuple(jsonable(as_mapping(network, "network")) for network in listed)
+    return Currency(stated.upper(), found, jsonable(raw))
+
+
+def to_stats(stats: CurrencyStatsSchema) -> CurrencyStats:
+    others = {name: _amount_or_none(value) for name, value in (stats.model_extra or {}).items()}
+    return CurrencyStats(
+        asset=stats.key,
+        name=stats.name_en or stats.key,
+        rank=stats.rank,
+        price_usd=stats.price,
+        market_cap_usd=stats.market_cap,
+        volume_24h_usd=stats.volume_24h,
+        updated_at=stats.updated_at,
+        figures={name: value for name, value in others.items() if value is not None},
+    )
+
+
+def _amount_or_none(value: object) -> Decimal | None:
+    try:
+        return to_amount(value)
+    except ValueError:
+        return None
 
 
 def to_book(symbol: str, depth: DepthSchema, received_at: datetime) -> OrderBook:
@@ -243,7 +319,7 @@ def error_codes(payload: Mapping[str, Any]) -> list[str]:
     """The specific codes first, then the general one (contract: wallex 1.3)."""
     result = payload.get("result")
     specific = result.get("error_code") if isinstance(result, dict) else None
-    codes = [*(specific if isinstance(specific, list) else []), payload.get("code")]
+    codes = [*(specific if isinstance(specific, list) else [specific]), payload.get("code")]
     return [str(code)[:20] for code in codes if isinstance(code, int | str) and not isinstance(code, bool)]
 
 

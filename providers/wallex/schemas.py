@@ -30,6 +30,12 @@ class WallexStatus(StrEnum):
 
 
 Decimals = Annotated[StrictInt, Field(ge=0, le=20)]  # a number of decimals, not a size (contract: wallex 3.1)
+
+
+def _object(value: object) -> object:
+    return {} if value in ([], None) else value  # PHP's empty object
+
+
 MaybeAmount = Annotated[Amount | None, BeforeValidator(lambda value: None if value in ("", "-") else value)]
 
 
@@ -42,6 +48,56 @@ class MarketSchema(WireModel):
     minQty: MaybeAmount = None
     minNotional: NonNegativeAmount
     isMarketTypeEnable: bool | None = None
+
+
+class StatsSchema(WireModel):
+    """`stats` of a market; "-" where nothing was traded, `direction` an empty list where there is none."""
+
+    bidPrice: MaybeAmount = None
+    askPrice: MaybeAmount = None
+    lastPrice: MaybeAmount = None
+    lastTradeSide: Any = None
+    direction: Any = None
+    volume_24h: Annotated[MaybeAmount, Field(alias="24h_volume")] = None
+    quote_volume_24h: Annotated[MaybeAmount, Field(alias="24h_quoteVolume")] = None
+    high_24h: Annotated[MaybeAmount, Field(alias="24h_highPrice")] = None
+    low_24h: Annotated[MaybeAmount, Field(alias="24h_lowPrice")] = None
+    change_24h: Annotated[MaybeAmount, Field(alias="24h_ch")] = None
+
+
+class MarketStatsSchema(WireModel):
+    symbol: str
+    stats: Annotated[StatsSchema, BeforeValidator(_object)]
+
+
+class ActiveMarketSchema(WireModel):
+    """A market of the current list (contract: wallex 3.2)."""
+
+    symbol: str
+    base_asset: Upper
+    quote_asset: Upper
+    amount_precision: Decimals
+    price_precision: Decimals
+    is_spot: bool = False
+    is_market_type_enable: bool | None = None
+    price: MaybeAmount = None
+    volume_24h: MaybeAmount = None
+    quote_volume_24h: MaybeAmount = None
+    change_24h: MaybeAmount = None
+
+
+class CurrencyStatsSchema(WireModel):
+    """Numbers or null; what is not named here is among the extra fields."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    key: Upper
+    name_en: str | None = None
+    rank: int | None = None
+    price: MaybeAmount = None
+    market_cap: MaybeAmount = None
+    volume_24h: MaybeAmount = None
+    updated_at: WireTime | None = None
 
 
 class FeeSchema(WireModel):
@@ -64,6 +120,7 @@ class TradeSchema(WireModel):
 
     price: PositiveAmount
     quantity: NonNegativeAmount
+    isBuyOrder: bool | None = None
     timestamp: WireTime
 
 
