@@ -6,9 +6,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection, connect
@@ -16,6 +16,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import Frame
 
 from providers.clock import AnchoredClock, Clock
+from providers.errors import BadPayload
 from providers.http import CLIENT_VERSION, to_json_number
 from providers.stream_feed import MarketData
 from providers.stream_link import Link, Lost, StreamTiming, Wire, uses_proxy, websocket_url
@@ -27,12 +28,11 @@ from providers.wallex.schemas import DepthSchema
 from providers.wallex.stream_schemas import DepthSideSchema, StreamTradeSchema
 from providers.wire import parse
 
-logger = logging.getLogger("providers.streams")
-
 _BUYS, _SELLS, _TRADES = "@buyDepth", "@sellDepth", "@trade"
 _MOST_CHANNELS = 40  # in practice (contract: wallex 9)
 _LARGEST_FRAME = 4 * 1024 * 1024
 _CLOSE_TIMEOUT = 1.0
+_NO_TIME = datetime.min.replace(tzinfo=UTC)
 
 
 def stream_url(base_url: str) -> str:
@@ -92,53 +92,40 @@ class WallexMarketStream(LinkedMarketStream):
     # --- for the wire ---
 
     def subscribed(self, channel: str) -> None:
-        """Nothing confirms a subscription. What came before is read by REST, and old sides are not trusted."""
-        symbol, _, kind = channel.partition("@")
-        if f"@{kind}" == _SELLS:
+        """Nothing confirms a subscription. Old sides are not trusted; what came before is read by REST."""
+        symbol, kind = _split(channel)
+        if kind == _BUYS:
             self._sides[symbol] = _Sides()
+        elif kind == _SELLS:
             self.feed.doubt_book(symbol)
             self.feed.doubt_every_candle(symbol)
 
     def receive(self, link: Link, text: str | bytes) -> None:
-        self.read("frame_unreadable", lambda: self._receive(link, text))
+        frame = self.readable("frame_unreadable", lambda: _frame(text))
+        if frame is None:
+            return
+        link.heard(data=True)
+        symbol, kind = _split(frame[0])
+        if kind in (_BUYS, _SELLS):
+            levels = self.readable("book_unreadable", lambda: _levels(symbol, kind, frame[1]))
+            if levels is not None and symbol in self._sides:
+                self._side(symbol, kind, levels)
+        elif kind == _TRADES:
+            trade = self.readable("trade_unreadable", lambda: _trade(symbol, frame[1], self.clock.now()))
+            if trade is not None:
+                self.feed.trade(trade)
 
     def snapshot_taken(self, book: OrderBook) -> None:
         self._sides[book.symbol] = _Sides(book.bids, book.asks)
 
-    def _receive(self, link: Link, text: str | bytes) -> None:
-        frame = json.loads(text, parse_float=to_json_number)
-        if not isinstance(frame, list):
-            return  # {"sid": …} at the beginning; pings are the wire's to answer
-        if len(frame) != 2 or not isinstance(frame[0], str):
-            self.drops.count("frame_unreadable", "not [channel, payload]")
-            return
-        link.heard(data=True)
-        symbol, _, kind = frame[0].partition("@")
-        if f"@{kind}" in (_BUYS, _SELLS):
-            self._side(symbol, f"@{kind}", frame[1])
-        elif f"@{kind}" == _TRADES:
-            self._trade(symbol, frame[1])
-
-    # --- payloads ---
-
-    def _side(self, symbol: str, kind: str, payload: Any) -> None:
-        levels = parse(DepthSideSchema, {"levels": payload}).levels
-        sides = self._sides.setdefault(symbol, _Sides())
-        is_bid = kind == _BUYS
-        depth = DepthSchema(bid=levels if is_bid else [], ask=[] if is_bid else levels)
-        half = mapping.to_book(symbol, depth, self.clock.now())
-        if is_bid:
-            sides.bids = half.bids
+    def _side(self, symbol: str, kind: str, levels: tuple[BookLevel, ...]) -> None:
+        sides = self._sides[symbol]
+        if kind == _BUYS:
+            sides.bids = levels
         else:
-            sides.asks = half.asks
+            sides.asks = levels
         if sides.bids is not None and sides.asks is not None:
-            self.feed.book(OrderBook(symbol, sides.bids, sides.asks, half.as_of))
-
-    def _trade(self, symbol: str, payload: Any) -> None:
-        """Repeats cannot be told from equal trades of one second: all are passed on."""
-        wire = parse(StreamTradeSchema, payload)
-        side = {True: Side.BUY, False: Side.SELL, None: None}[wire.isBuyOrder]
-        self.feed.trade(TradeUpdate(symbol, wire.price, wire.quantity, side, wire.timestamp, self.clock.now()))
+            self.feed.book(OrderBook(symbol, sides.bids, sides.asks, self.clock.now()))
 
 
 class _WallexWire:
@@ -181,9 +168,39 @@ class _WallexWire:
             raise Lost(f"closed: {exc}") from None
 
 
+def _split(channel: str) -> tuple[str, str]:
+    symbol, at, kind = channel.partition("@")
+    return symbol, at + kind
+
+
+def _frame(text: str | bytes) -> tuple[str, Any] | None:
+    """(channel, payload); None for an object, such as the first frame's {"sid": …}. Raises ValueError and the like."""
+    frame = json.loads(text, parse_float=to_json_number)
+    if isinstance(frame, dict):
+        return None
+    if not isinstance(frame, list) or len(frame) != 2 or not isinstance(frame[0], str):
+        raise BadPayload("not [channel, payload]")
+    return frame[0], frame[1]
+
+
+def _levels(symbol: str, kind: str, payload: Any) -> tuple[BookLevel, ...]:
+    """One side, best first."""
+    levels = parse(DepthSideSchema, {"levels": payload}).levels
+    is_bid = kind == _BUYS
+    book = mapping.to_book(symbol, DepthSchema(bid=levels if is_bid else [], ask=[] if is_bid else levels), _NO_TIME)
+    return book.bids if is_bid else book.asks
+
+
+def _trade(symbol: str, payload: Any, received_at: datetime) -> TradeUpdate:
+    """Repeats cannot be told from equal trades of one second: all are passed on."""
+    wire = parse(StreamTradeSchema, payload)
+    side = None if wire.isBuyOrder is None else Side.BUY if wire.isBuyOrder else Side.SELL
+    return TradeUpdate(symbol, wire.price, wire.quantity, side, wire.timestamp, received_at)
+
+
 def _ping(frame: str | bytes) -> dict[str, Any] | None:
     """The answer to a ping that is JSON (contract: wallex 9: seen by one reader); None for every other frame."""
-    if len(frame) > 200 or not frame.lstrip()[:1] in ("{", b"{"):
+    if len(frame) > 200 or frame.lstrip()[:1] not in ("{", b"{"):
         return None
     try:
         ping = json.loads(frame)
