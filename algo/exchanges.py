@@ -2,15 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+
 from django.conf import settings
 
 from algo.models import Account
+from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, RateBudget, shares
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
-from providers.provider_factory import create_provider
+from providers.provider_factory import create_provider, documented_limits
+
+BudgetOf = Callable[[str, str, Mapping[str, Limit]], RateBudget]
 
 _clients: dict[tuple[str, str, str | None], ExchangeProvider] = {}
+_budgets: dict[tuple[str, str], RateBudget] = {}
 CLOCK: Clock = clock_from_env()  # the one clock of this process
+
+
+def _own_share(provider: str, url: str, limits: Mapping[str, Limit]) -> RateBudget:
+    """What a process may call that counts alone: the guardian, and whoever has not said `share_budgets`."""
+    return InProcessBudget(shares(limits, GUARDIAN_SHARE))
+
+
+_budget_of: BudgetOf = _own_share
+
+
+def share_budgets(budget_of: BudgetOf) -> None:
+    """From now on, clients of this process spend from budgets that others spend from too."""
+    global _budget_of  # noqa: PLW0603 - decided once, when a process starts
+    _budget_of = budget_of
+    _clients.clear()
+    _budgets.clear()
 
 
 def base_url(provider: str) -> str:
@@ -32,7 +54,11 @@ def account_provider(account: Account) -> ExchangeProvider:
 
 def _client(name: str, key: str | None) -> ExchangeProvider:
     """Clients are kept: their connections and rate budgets belong to the process, not to a task."""
-    where = (name, base_url(name), key)
-    if where not in _clients:
-        _clients[where] = create_provider(name, base_url=where[1], api_key=key, clock=CLOCK)
-    return _clients[where]
+    url = base_url(name)
+    if (name, url, key) not in _clients:
+        if (name, url) not in _budgets:
+            _budgets[name, url] = _budget_of(name, url, documented_limits(name))
+        _clients[name, url, key] = create_provider(
+            name, base_url=url, api_key=key, clock=CLOCK, budget=_budgets[name, url]
+        )
+    return _clients[name, url, key]

@@ -4,3 +4,7 @@ from django.core.asgi import get_asgi_application
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
 application = get_asgi_application()
+
+from algo.live.join import join_other_processes  # noqa: E402 - Django has to be set up before
+
+join_other_processes()

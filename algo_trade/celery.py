@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_process_init
+from celery.signals import setup_logging, worker_init, worker_process_init
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
@@ -56,6 +56,14 @@ def use_django_logging(**_: Any) -> None:
     from django.conf import settings  # noqa: PLC0415
 
     logging.config.dictConfig(settings.LOGGING)
+
+
+@worker_init.connect
+def share_budgets(**_: Any) -> None:
+    """Before the pool forks: every process of this worker calls the exchanges from the common budgets."""
+    from algo.live.join import join_other_processes  # noqa: PLC0415
+
+    join_other_processes()
 
 
 @worker_process_init.connect

@@ -21,6 +21,7 @@ from providers.errors import RateLimited
 
 DEFAULT = "default"  # names without a limit of their own share this one
 RESERVE = 0.3
+GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
 DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
 LONGEST_RETRY_AFTER = 300.0
 
@@ -83,7 +84,7 @@ class Limit:
 
     def share(self, fraction: float) -> Limit:
         """A part of this limit for one of several who do not see each other's calls; never less than one call."""
-        return Limit(max(int(self.calls * fraction), 1), self.seconds)
+        return Limit(max(int(self.calls * fraction + 1e-9), 1), self.seconds)
 
 
 def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
@@ -115,7 +116,7 @@ class WaitingBudget(ABC):
 
     def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
         give_up = self._monotonic() + self._waits[priority]
-        while (wait := self._take(name, priority, calls)) > 0:
+        while (wait := self.take(name, priority, calls)) > 0:
             if self._monotonic() + wait > give_up:
                 raise RateLimited(
                     f"the call budget {name} is spent: nothing was sent; try again in {wait:.1f} s", retry_after=wait
@@ -123,8 +124,8 @@ class WaitingBudget(ABC):
             self._sleep(wait)
 
     @abstractmethod
-    def _take(self, name: str, priority: Priority, calls: int) -> float:
-        """Zero when the calls were taken, else the seconds until they may be there."""
+    def take(self, name: str, priority: Priority, calls: int) -> float:
+        """Without waiting: zero when the calls were taken, else the seconds until they may be there."""
 
 
 @dataclass(slots=True)
@@ -171,7 +172,7 @@ class InProcessBudget(WaitingBudget):
             bucket = self._refilled(name)
             bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
 
-    def _take(self, name: str, priority: Priority, calls: int) -> float:
+    def take(self, name: str, priority: Priority, calls: int) -> float:
         """A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer wait."""
         with self._lock:
             bucket = self._refilled(name)

@@ -20,6 +20,7 @@ from rich.console import Console, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from algo import exchanges
+from algo.live.join import join_other_processes
 from algo.models import Market, Provider
 from algo.models.fields import SecretUnreadable
 from algo.selectors.markets import UnknownSymbol, market_get
@@ -55,6 +56,7 @@ class CliCommand(BaseCommand):
 
     def execute(self, *args: Any, **options: Any) -> Any:
         with sentences(self.kept), quiet_wire(options.get("verbosity", 1)):
+            join_other_processes()
             return super().execute(*args, **options)
 
     def show(self, *what: RenderableType) -> None:

@@ -126,7 +126,7 @@ def test_a_write_that_could_not_be_sent_is_left_to_the_caller_to_repeat() -> Non
 
     http = session(f"http://127.0.0.1:{closed_port()}", budget=Counting({}))
     assert (outcome(http, WRITE), len(taken)) == (Unavailable, 1)
-    assert (outcome(http, READ), len(calls)) == (Unavailable, 1 + 3)
+    assert (outcome(http, READ), len(taken)) == (Unavailable, 1 + 3)
 
 
 def test_a_connection_the_peer_closed_while_idle_is_replaced_before_a_write(exchange: ScriptedExchange) -> None:

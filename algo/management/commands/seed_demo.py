@@ -18,6 +18,7 @@ from django.db import transaction
 from knox.models import AuthToken
 
 from algo.exchanges import CLOCK, account_provider, public_provider
+from algo.live.join import join_other_processes
 from algo.models import Account, Environment, Market, Provider, StrategyConfig, StrategyStatus
 from algo.services.markets import markets_refresh
 from algo.strategies.schemas import BreakoutStrategySchema
@@ -57,6 +58,7 @@ class Command(BaseCommand):
     help = "Create the admin user, an API token and, on the paper exchange, accounts with running demo strategies."
 
     def handle(self, *args: Any, **options: Any) -> None:
+        join_other_processes()
         warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
         with transaction.atomic():  # the password is told once: an admin without it must not stay behind
             answer = self._seed()

@@ -1,0 +1,161 @@
+"""Call budgets shared through Redis by every worker, the web and the commands.
+
+An exchange counts per address of the caller, so all processes of one machine spend from the same limits. Each budget
+is one token bucket in Redis (pyrate-limiter's GCRA: one number, changed in one atomic step), asked with two burst
+sizes: NORMAL calls leave the reserve to exits, cancels and reconciliation. What an exchange refuses (429, `backOff`)
+silences the address for everybody.
+
+The guardian has no Redis and must not need one: it keeps a share of every limit for itself (`GUARDIAN_SHARE`), and the
+others share the rest. While Redis does not answer, each process falls back to a small share of its own; the shares
+add up to less than the documented limit.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+import redis
+from pyrate_limiter import GCRA, Rate, RedisStateStore
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from providers.budgets import (
+    DEFAULT,
+    LONGEST_RETRY_AFTER,
+    RESERVE,
+    InProcessBudget,
+    Limit,
+    Priority,
+    WaitingBudget,
+    shares,
+    silence_after,
+)
+
+logger = logging.getLogger("algo.budgets")
+
+SHARED_SHARE = 0.6  # with the guardian's 0.3: a tenth is left for clocks and connections that differ
+ALONE_SHARE = 0.03  # of each process, while Redis does not answer
+REDIS_TIMEOUT = 0.25
+REDIS_LEFT_ALONE = 5.0  # seconds after a failure
+UNANSWERED = -1.0
+_ALGORITHM = GCRA()
+
+_TROUBLE = (redis.RedisError, OSError)
+T = TypeVar("T")
+
+
+def connect(url: str) -> redis.Redis:
+    """A client that answers or fails within a quarter of a second."""
+    return redis.Redis.from_url(
+        url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
+    )
+
+
+class SharedBudget(WaitingBudget):
+    """`RateBudget` counted in Redis; `where` names the exchange and its address. Safe for threads."""
+
+    def __init__(
+        self,
+        server: redis.Redis,
+        where: str,
+        limits: Mapping[str, Limit],
+        *,
+        normal_wait: float = 2.0,
+        exits_wait: float = 4.0,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
+        self._redis, self._where = server, where
+        documented = {DEFAULT: Limit(60, 60.0), **limits}
+        self._limits = shares(documented, SHARED_SHARE)
+        self._alone = InProcessBudget(shares(documented, ALONE_SHARE), monotonic=monotonic, sleep=sleep)
+        self._redis_down_until = float("-inf")
+
+    # --- the three verbs ---
+
+    def refused(self, name: str, stated_seconds: float | None) -> float:
+        alone = self._alone.refused(name, stated_seconds)
+        return self._in_redis(lambda: self._silence(self._known(name), stated_seconds), otherwise=alone)
+
+    def observed(self, name: str, remaining: int) -> None:
+        self._alone.observed(name, remaining)
+        known = self._known(name)
+        kept_ms = int(min(max(self._limits[known].seconds / 10, 0.5), 10.0) * 1000)
+        self._in_redis(lambda: bool(self._redis.set(self._key(known, "left"), remaining, px=kept_ms)), otherwise=False)
+
+    def take(self, name: str, priority: Priority, calls: int) -> float:
+        known = self._known(name)
+        wait = self._in_redis(lambda: self._take_shared(known, priority, calls), otherwise=UNANSWERED)
+        return self._alone.take(name, priority, calls) if wait == UNANSWERED else wait
+
+    # --- in Redis ---
+
+    def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
+        ask = self._redis.pipeline(transaction=False)
+        ask.pttl(self._key(name, "silent"))
+        ask.get(self._key(name, "left"))
+        silent_ms, left = ask.execute()
+        if silent_ms > 0:
+            return float(silent_ms) / 1000
+        limit = self._limits[name]
+        if left is not None and int(left) < calls + (0 if priority is Priority.EXITS else RESERVE * limit.calls):
+            return 0.5  # the exchange counts calls that we do not know of
+        bucket = RedisStateStore(self._redis, self._key(name, "bucket"))
+        verdict = bucket.check(_ALGORITHM, [rate_of(limit, priority)], int(time.time() * 1000), calls)
+        if verdict.allowed:
+            return 0.0
+        # no time is stated for a batch that is larger than the bucket: it never fits
+        return limit.seconds if verdict.retry_after_ms is None else max(verdict.retry_after_ms, 1) / 1000
+
+    def _silence(self, name: str, stated_seconds: float | None) -> float:
+        """Calls in flight together are one strike: only the first of them finds the address not silenced."""
+        silent, strikes = self._key(name, "silent"), self._key(name, "strikes")
+        if self._redis.pttl(silent) <= 0:
+            self._redis.incr(strikes)
+            self._redis.expire(strikes, int(2 * LONGEST_RETRY_AFTER))
+        seconds = silence_after(stated_seconds, int(self._redis.get(strikes) or 1))
+        if self._redis.pttl(silent) < seconds * 1000:
+            self._redis.set(silent, 1, px=int(seconds * 1000))
+        return seconds
+
+    def _known(self, name: str) -> str:
+        return name if name in self._limits else DEFAULT
+
+    def _key(self, name: str, what: str) -> str:
+        return f"algo:budget:1:{self._where}:{name}:{what}"
+
+    def _in_redis(self, ask: Callable[[], T], otherwise: T) -> T:
+        """What Redis answers; `otherwise` while it does not, without waiting for it each time."""
+        if self._monotonic() < self._redis_down_until:
+            return otherwise
+        try:
+            return ask()
+        except _TROUBLE as exc:
+            self._redis_down_until = self._monotonic() + REDIS_LEFT_ALONE
+            logger.warning(
+                "Redis does not answer (%s): for %g s this process keeps to its own small share of the calls to %s",
+                *(type(exc).__name__, REDIS_LEFT_ALONE, self._where),
+            )
+            return otherwise
+
+
+def rate_of(limit: Limit, priority: Priority) -> Rate:
+    """The bucket of a limit: a third of its calls at once, the rest spread over its time, so that no window of that
+    length ever sees more; NORMAL calls see it smaller by the reserve. One call has nothing to reserve."""
+    burst = int(limit.burst)
+    reserve = 0 if priority is Priority.EXITS else min(int(burst * RESERVE), burst - 1)
+    return Rate(max(limit.calls - burst, 1), int(limit.seconds * 1000), burst=burst - reserve)
+
+
+def shared_budgets(url: str) -> Callable[[str, str, Mapping[str, Limit]], SharedBudget]:
+    """What makes the budget of one exchange at one address, counted in the Redis at `url`."""
+    server = connect(url)
+
+    def budget(provider: str, base_url: str, limits: Mapping[str, Limit]) -> SharedBudget:
+        return SharedBudget(server, f"{provider}@{base_url.rstrip('/').partition('://')[2]}", limits)
+
+    return budget
