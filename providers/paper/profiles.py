@@ -73,7 +73,6 @@ WALLEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "order_lists_as_map": Extra(False, "5.4", "openOrders and history answer a map symbol -> orders"),
         "delete_unknown_status": Extra(422, "10", "HTTP status of DELETE on an unknown or closed id", (422, 404)),
         "market_type_disabled": Extra("", "10", "symbols, comma separated, whose isMarketTypeEnable is false"),
-        "disabled_symbols_hidden": Extra(False, "3.2", "markets without MARKET orders are no spot markets in hector"),
         "orders_per_10s": Extra(20, "1.4", "order POSTs of one account in ten seconds"),
         "requests_per_second": Extra(100, "1.4", "all other requests, per account or address"),
         "rate_limit_headers": Extra(True, "1.4", "X-RateLimit-* on order POSTs and 429 answers"),
@@ -107,9 +106,9 @@ NOBITEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
 )
 
 
-def _habit(section: str, meaning: str, default: Any = None, **more: Any) -> Any:
-    """A switch of the matching core."""
-    return field(default=default, metadata={"section": section, "meaning": meaning}, **more)
+def _about(section: str, meaning: str) -> Mapping[str, str]:
+    """What a switch of the matching core is told with."""
+    return {"section": section, "meaning": meaning}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,27 +117,51 @@ class VenueProfile:
 
     name: str
     markets: Mapping[str, MarketProfile]
-    market_band: Decimal = _habit(
-        "wallex 6 rule 6, nobitex 6.1", "a MARKET order fills at most this far from its reference price", Decimal(1)
+    market_band: Decimal = field(
+        default=Decimal(1),
+        metadata=_about(
+            "wallex 6 rule 6, nobitex 6.1", "a MARKET order fills at most this far from its reference price"
+        ),
     )
-    price_band: Decimal | None = _habit("nobitex 6.1", "LIMIT prices further than this from the last are refused")
-    market_price_tolerance: Decimal | None = _habit("nobitex 6.1", "MARKET with an estimate further off is refused")
-    stops_lock: bool = _habit("wallex 10, nobitex 8", "pending stops hold their balance", True)
-    infers_stop_direction: bool = _habit("wallex 7", "from the last price at creation; else from the side", False)
-    client_ids_unique_forever: bool = _habit("wallex 10, nobitex 6.4", "else only among working orders", False)
-    duplicate_guard: timedelta | None = _habit("nobitex 6.4", "identical parameters within this time are refused")
-    rounds_excess_digits: bool = _habit("nobitex 1.1", "quantity down, price half-even; else precision_mode", False)
-    precision_mode: int = _habit("wallex 10", "excess digits: 1 refused, 2 cut off silently, 3 accepted", 1)
-    stop_limit_may_be_better: bool = _habit("nobitex 6.1", "a stop's limit may be better than its stop", True)
-    min_notional_on_market: bool = _habit("wallex 10", "the minimum value holds for MARKET orders too", True)
-    min_notional_inclusive: bool = _habit("nobitex 6.4", "False: the value has to be greater than the minimum", True)
-    band_cancels_all: bool = _habit(
-        "wallex 6 rule 6", "a MARKET order that would leave the band is cancelled whole", False
+    price_band: Decimal | None = field(
+        default=None, metadata=_about("nobitex 6.1", "LIMIT prices further than this from the last are refused")
     )
-    offers_oco: bool = _habit("nobitex 6.1", "OCO orders exist", False)
+    market_price_tolerance: Decimal | None = field(
+        default=None, metadata=_about("nobitex 6.1", "MARKET with an estimate further off is refused")
+    )
+    stops_lock: bool = field(default=True, metadata=_about("wallex 10, nobitex 8", "pending stops hold their balance"))
+    infers_stop_direction: bool = field(
+        default=False,
+        metadata=_about("wallex 7", "a stop's direction comes from the last price at creation; else from its side"),
+    )
+    client_ids_unique_forever: bool = field(
+        default=False, metadata=_about("wallex 10, nobitex 6.4", "else only among working orders")
+    )
+    duplicate_guard: timedelta | None = field(
+        default=None, metadata=_about("nobitex 6.4", "identical parameters within this time are refused")
+    )
+    rounds_excess_digits: bool = field(
+        default=False, metadata=_about("nobitex 1.1", "quantity down, price half-even; else precision_mode")
+    )
+    precision_mode: int = field(
+        default=1, metadata=_about("wallex 10", "excess digits: 1 refused, 2 cut off silently, 3 accepted")
+    )
+    stop_limit_may_be_better: bool = field(
+        default=True, metadata=_about("nobitex 6.1", "a stop's limit may be better than its stop")
+    )
+    min_notional_on_market: bool = field(
+        default=True, metadata=_about("wallex 10", "the minimum value holds for MARKET orders too")
+    )
+    min_notional_inclusive: bool = field(
+        default=True, metadata=_about("nobitex 6.4", "False: the value has to be greater than the minimum")
+    )
+    band_cancels_all: bool = field(
+        default=False, metadata=_about("wallex 6 rule 6", "a MARKET order that would leave the band is cancelled whole")
+    )
+    offers_oco: bool = field(default=False, metadata=_about("nobitex 6.1", "OCO orders exist"))
     extras: Mapping[str, Value] = field(default_factory=dict)  # switches of the wire face, where not at their default
 
-    def extra(self, name: str) -> Any:
+    def switch(self, name: str) -> Any:
         """The value of a switch of the wire face. Raises `KeyError` for one this venue does not have."""
         return self.extras.get(name, EXTRAS[self.name][name].default)
 
@@ -169,7 +192,7 @@ def known(profile: VenueProfile) -> list[str]:
 def switches(profile: VenueProfile) -> list[tuple[str, Value, str]]:
     """(name, value, section of the contract) of every switch, values as JSON has them."""
     core = [(name, _plain(getattr(profile, name)), str(each.metadata["section"])) for name, each in _CORE.items()]
-    wire = [(name, profile.extra(name), f"{profile.name} {e.section}") for name, e in EXTRAS[profile.name].items()]
+    wire = [(name, profile.switch(name), f"{profile.name} {e.section}") for name, e in EXTRAS[profile.name].items()]
     return [*core, *wire]
 
 
@@ -224,7 +247,8 @@ def _extra_value(name: str, extra: Extra, value: object) -> Value:
         raise ValueError(f"{name} is one of {', '.join(map(str, extra.choices))}")
     if isinstance(extra.default, (bool, str)):
         if not isinstance(value, type(extra.default)):
-            raise ValueError(f"{name} is {'true or false' if isinstance(extra.default, bool) else 'a text'}")
+            kind = "true or false" if isinstance(extra.default, bool) else "a text"
+            raise ValueError(f"{name} is {kind}")  # noqa: TRY004 - what a user set
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float, Decimal)) or value < 0:
         raise ValueError(f"{name} is a number, not below zero")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,6 +26,9 @@ CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) WITH
 CREATE TABLE IF NOT EXISTS accounts (
     name TEXT PRIMARY KEY, number INTEGER NOT NULL UNIQUE, wallex_key TEXT UNIQUE, nobitex_token TEXT UNIQUE,
     opened_at TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS keys (
+    kind TEXT, id TEXT, account TEXT NOT NULL, facts TEXT NOT NULL, PRIMARY KEY (kind, id)
 ) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS orders (venue TEXT, id INTEGER, row TEXT NOT NULL, PRIMARY KEY (venue, id)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS trades (venue TEXT, id INTEGER, row TEXT NOT NULL, PRIMARY KEY (venue, id)) WITHOUT ROWID;
@@ -60,6 +63,21 @@ class Store:
         query = "SELECT name, number, wallex_key, nobitex_token, opened_at FROM accounts ORDER BY number"
         return list(self._db.execute(query))
 
+    def keys(self) -> list[tuple[str, str, str, str]]:
+        """(kind, id, account, facts) of every key."""
+        return list(self._db.execute("SELECT kind, id, account, facts FROM keys"))
+
+    def save_key(self, row: tuple[str, str, str, str]) -> None:
+        self._db.execute("INSERT OR REPLACE INTO keys VALUES (?, ?, ?, ?)", row)
+
+    def delete_key(self, kind: str, key_id: str) -> None:
+        self._db.execute("DELETE FROM keys WHERE kind = ? AND id = ?", (kind, key_id))
+
+    def entries(self, venue: str) -> Iterator[Entry]:
+        """Everything ever booked at a venue, oldest first."""
+        rows = self._db.execute("SELECT id, kind, at, postings FROM entries WHERE venue = ? ORDER BY id", (venue,))
+        return (_entry(*row) for row in rows)
+
     def save(
         self,
         changes: Mapping[str, Changes],
@@ -91,11 +109,10 @@ class Store:
         name = (venue.profile.name,)
         orders = self._db.execute("SELECT row FROM orders WHERE venue = ? ORDER BY id", name)
         trades = self._db.execute("SELECT row FROM trades WHERE venue = ? ORDER BY id", name)
-        entries = self._db.execute("SELECT id, kind, at, postings FROM entries WHERE venue = ? ORDER BY id", name)
         venue.restore(
             [Order(**_parse(row)) for (row,) in orders],
             [Trade(**_parse(row)) for (row,) in trades],
-            [_entry(*row) for row in entries],
+            self.entries(venue.profile.name),
         )
 
 

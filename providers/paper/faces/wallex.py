@@ -188,7 +188,7 @@ class WallexFace:
 
     def _depth_of(self, pair: str, now: datetime) -> dict[str, Any]:
         book = self._venue.depth(pair, now)
-        as_number = self._venue.profile.extra("depth_price_as_number")
+        as_number = self._venue.profile.switch("depth_price_as_number")
         sides = {"ask": book.asks, "bid": book.bids}
         return {name: wire.depth_rows(levels, price_as_number=as_number) for name, levels in sides.items()}
 
@@ -218,7 +218,7 @@ class WallexFace:
             start, end = int(query["from"]), int(query["to"])
         except (KeyError, ValueError):
             return JSON({"s": "error", "errmsg": "Invalid parameters"})
-        if self._venue.profile.extra("candle_quirks"):
+        if self._venue.profile.switch("candle_quirks"):
             if query["resolution"] == "15":
                 seconds, start = 60, max(start, min(end, int(now.timestamp())) - 86_400)
             elif query["resolution"] == "240":
