@@ -26,7 +26,8 @@ from algo.execution.reconcile import reconcile, reconcile_due
 from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit
 from algo.execution.views import Budgets, DealView, Quote
-from algo.models import Account, AccountState
+from algo.models import Account
+from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
@@ -74,11 +75,11 @@ def advance(
             f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}.",
         )
         return Advanced.STOPPED
-    if account.state == AccountState.STOPPED:
-        return Advanced.STOPPED
     with account_lock(account.pk) as held:
         if not held:
             return Advanced.BUSY
+        if account_is_stopped(account):  # while this worker came here, another one may have been refused
+            return Advanced.STOPPED
         capabilities = account.known_capabilities(provider.capabilities())
         worker = Worker(
             account,
@@ -98,9 +99,11 @@ def _advance_locked(worker: Worker, reconcile_now: bool) -> Advanced:
         if reconcile_now or reconcile_due(account, clock):
             error = _reconcile_safely(worker)
         for deal_id in worker.ledger.live_deals():
+            if account_is_stopped(account):
+                return Advanced.STOPPED
             error = _advance_deal_safely(worker, deal_id) or error
     except AuthFailed as exc:
-        _stop_account(account, exc)
+        account_stop(account, str(exc), at=clock.now())
         return Advanced.STOPPED
     _note_error(account, error)
     Account.objects.filter(pk=account.pk).update(advanced_at=clock.now())
@@ -190,24 +193,16 @@ def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
         return deal
     side = deal.exit_side
     asset = deal.rules.base if side is Side.SELL else deal.rules.quote
-    balance = worker.provider.balances().get(asset)
+    read_at = worker.clock.now()
+    balances = worker.provider.balances()
+    balances_note(worker.account, balances, read_at=read_at)
+    balance = balances.get(asset)
     free = balance.available if balance else ZERO
     if side is Side.BUY:  # what buying back may cost, up to the edge of the market band
         free /= quote.ask * (1 + deal.rules.market_band)
     if free < deal.position:
         logger.error("%sdeal=%s holds less than its books say: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, free)
     return replace(deal, held=free)
-
-
-def _stop_account(account: Account, exc: AuthFailed) -> None:
-    """The first refusal of a key stops every call with it: more of them get the address banned."""
-    reason = (
-        f"The exchange refused the key: {exc} Resting stops stay where they are. Enter a valid key, then reactivate."
-    )
-    Account.objects.filter(pk=account.pk).update(
-        state=AccountState.STOPPED, state_reason=reason[:400], last_error=reason[:400]
-    )
-    logger.error("account=%s stopped: %s", account.name, exc)
 
 
 def _note_error(account: Account, error: str) -> None:

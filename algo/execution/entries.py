@@ -44,12 +44,13 @@ from algo.risk.codes import DenialCode
 from algo.risk.gate import check_entry
 from algo.risk.values import Approval, Denial, EntryIntent, RiskContext
 from algo.selectors.candles import candles_window
+from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import candles_update
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
 from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
 from providers.clock import Clock
-from providers.errors import ProviderError
+from providers.errors import AuthFailed, ProviderError
 from providers.interface import ExchangeProvider
 from providers.types import ZERO, Balance, Capabilities, OrderBook, OrderType, Resolution, Side
 
@@ -242,17 +243,10 @@ def _act(
     clock: Clock,
     on_planned: Callable[[int], None],
 ) -> Outcome | None:
-    account = evaluation.config.account
-    if account.environment != settings.EXCHANGE_ENVIRONMENT:  # before its key could be sent anywhere
-        return _plan(evaluation, resolution, None, Capabilities(), clock)
-    balances: dict[str, Balance] | None
-    try:
-        provider = account_provider(account)
-        capabilities = account.known_capabilities(provider.capabilities())
-        balances = provider.balances()
-    except (ProviderError, SecretUnreadable) as exc:
-        logger.warning("%sno balances account=%s why=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, account.name, exc)
-        balances, capabilities = None, Capabilities()
+    account = Account.objects.get(pk=evaluation.config.account_id)  # as it is now: its key may be refused, or another
+    balances, capabilities = None, Capabilities()
+    if account.environment == settings.EXCHANGE_ENVIRONMENT and not _key_is_dead(account, clock.now()):
+        balances, capabilities = _ask_account(account, account_provider, clock)
     try:
         outcome = _plan(evaluation, resolution, balances, capabilities, clock)
     except IntegrityError:
@@ -262,6 +256,31 @@ def _act(
     if outcome in (Outcome.ENTERED, Outcome.EXIT):
         on_planned(account.pk)
     return outcome
+
+
+def _key_is_dead(account: Account, now: datetime) -> bool:
+    """Whether a call with its key could only be refused, and perhaps punished."""
+    expired = account.key_expires_at is not None and now >= account.key_expires_at
+    return account.state == AccountState.STOPPED or expired
+
+
+def _ask_account(
+    account: Account, account_provider: AccountProvider, clock: Clock
+) -> tuple[dict[str, Balance] | None, Capabilities]:
+    """Balances, None where they cannot be had, and what the account can do. A refused key stops the account."""
+    read_at = clock.now()
+    try:
+        provider = account_provider(account)
+        capabilities = account.known_capabilities(provider.capabilities())
+        balances = provider.balances()
+    except AuthFailed as exc:
+        account_stop(account, str(exc), at=clock.now())
+        return None, Capabilities()
+    except (ProviderError, SecretUnreadable) as exc:
+        logger.warning("%sno balances account=%s why=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, account.name, exc)
+        return None, Capabilities()
+    balances_note(account, balances, read_at=read_at)
+    return balances, capabilities
 
 
 @transaction.atomic
@@ -334,9 +353,9 @@ def _answer(
     blocked = _market_blocked(account, evaluation.config.market, clock, now)
     if blocked:
         return Denial(DenialCode.MARKET_BLOCKED, blocked)
-    if balances is None:
+    if balances is None and not _key_is_dead(account, now):
         return Denial(DenialCode.STALE_DATA, "the balances of the account could not be read")
-    return check_entry(intent, _context(evaluation, account, balances, capabilities, resolution, clock, now))
+    return check_entry(intent, _context(evaluation, account, balances or {}, capabilities, resolution, clock, now))
 
 
 def _market_blocked(account: Account, market: Market, clock: Clock, now: datetime) -> str:
@@ -384,6 +403,7 @@ def _context(
         available_quote=quote.available,
         kill_switch=level != KillSwitch.OFF,
         account_paused=account.state != AccountState.ACTIVE,
+        key_expires_at=account.key_expires_at,
         ordering_enabled=StrategyConfig.objects.values_list("ordering_enabled", flat=True).get(pk=config.pk),
         allowed_sides=config.sides,
         open_deal_on_market=live.filter(market=market).exists(),

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
 
+from algo.execution.balances import Change
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.views import Control, DealView, OrderView
-from providers.types import Fill, OrderReport, OrderStatus
+from algo.models import TicketKind
+from providers.types import Fill, OrderReport, OrderStatus, Side
 
 
 class Ledger(Protocol):
@@ -25,12 +27,27 @@ class Ledger(Protocol):
 
     def deal(self, deal_id: int) -> DealView: ...
 
+    def filled_since(self, deal: DealView, side: Side, since: datetime, *, besides: Collection[str]) -> Decimal:
+        """What our orders on the deal's market bought or sold at or after `since`, by our books; orders whose exchange
+        id is in `besides` are left out."""
+        ...
+
+    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+        """What the account's other orders, and in `listed` those of others, did to the asset that `order` spends, since
+        its baseline was read."""
+        ...
+
     def plan_order(self, deal: DealView, place: Place, *, now: datetime) -> None:
         """Commit the intent: a PENDING row with its client order id."""
         ...
 
     def plan_pair(self, deal: DealView, pair: PlacePair, *, now: datetime) -> None:
         """Commit both legs of an OCO."""
+        ...
+
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+        """Keep with an order (and its pair) what the account last held of the asset it spends; nothing where that was
+        read before `not_before`."""
         ...
 
     def claim_send(self, order: OrderView, *, now: datetime) -> bool:
@@ -43,6 +60,10 @@ class Ledger(Protocol):
 
     def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
         """A send or a look-up gave no answer: the order stays SUBMITTED."""
+        ...
+
+    def note_doubt(self, order: OrderView, kind: TicketKind, reason: str, *, now: datetime) -> None:
+        """A ticket, once: the order is not at the exchange, and something there does not agree with that."""
         ...
 
     def note_negative(self, order: OrderView, *, now: datetime) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -11,12 +11,15 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
+from algo.execution.balances import Change, asset_spent, change_by
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.ledger_rows import (
     begin_unprotected,
     control_of,
     deal_payload,
+    effect_on,
     end_unprotected,
+    lock_change,
     log_deal,
     log_order,
     log_stop,
@@ -48,7 +51,7 @@ from algo.models import (
 )
 from algo.services.outbox import event_record
 from providers import types
-from providers.types import Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
 orders_log = logging.getLogger("algo.orders")
 
@@ -107,6 +110,28 @@ class OrmLedger:
             orders=tuple(order_view(order, rules) for order in deal.orders.all()),
         )
 
+    def filled_since(self, deal: DealView, side: Side, since: datetime, *, besides: Collection[str]) -> Decimal:
+        ours = Fill.objects.filter(account=self._account, order__market__symbol=deal.rules.symbol, order__side=side)
+        rows = ours.filter(executed_at__gte=since).exclude(order__exchange_order_id__in=besides)
+        return rows.aggregate(total=Sum("quantity"))["total"] or ZERO
+
+    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+        if order.balance_read_at is None:
+            return Change()
+        asset = asset_spent(deal, order)
+        since, others = order.balance_read_at, Order.objects.filter(account=self._account)
+        fills = Fill.objects.filter(account=self._account, executed_at__gte=since).select_related("order__market")
+        rows = others.exclude(pk__in=with_pair(order)).exclude(accepted_at=None).select_related("market")
+        recent = rows.filter(Q(closed_at=None) | Q(closed_at__gte=since))
+        ours = Change(
+            total=sum((effect_on(asset, fill) for fill in fills), ZERO),
+            locked=sum((lock_change(asset, row, since, self._capabilities) for row in recent), ZERO),
+        )
+        names = [report.exchange_order_id for report in listed]
+        known = set(others.filter(exchange_order_id__in=names).values_list("exchange_order_id", flat=True))
+        theirs = (report for report in listed if report.exchange_order_id not in known)
+        return sum((change_by(report, deal.rules, asset, since) for report in theirs), ours)
+
     # --- orders -----------------------------------------------------------------------------------------------------
 
     @transaction.atomic
@@ -155,6 +180,19 @@ class OrmLedger:
             stop_price=stop_price,
             reason=reason,
             now=now,
+        )
+
+    @transaction.atomic
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+        account = Account.objects.only("balances", "balances_read_at").get(pk=self._account.pk)
+        known = account.balances_read_at is not None and account.balances_read_at >= not_before
+        asset = asset_spent(deal, order)
+        total, locked = map(Decimal, account.balances.get(asset, ("0", "0"))) if known else (None, None)
+        Order.objects.filter(pk__in=with_pair(order), status=OrderStatus.PENDING).update(
+            balance_asset=asset if known else "",
+            balance_before=total,
+            locked_before=locked,
+            balance_read_at=account.balances_read_at if known else None,
         )
 
     @transaction.atomic
@@ -213,6 +251,33 @@ class OrmLedger:
                 )
 
     @transaction.atomic
+    def note_doubt(self, order: OrderView, kind: TicketKind, reason: str, *, now: datetime) -> None:
+        row = Order.objects.get(pk=order.id)
+        _, created = Ticket.objects.get_or_create(
+            account=self._account,
+            kind=kind,
+            reference=order.client_order_id,
+            defaults={
+                "market_id": row.market_id,
+                "summary": (
+                    f"Our {row.role} order {row.client_order_id} is nowhere at the exchange, but {reason}. It counts "
+                    "as never arrived; new entries on this market wait until this is resolved."
+                )[:400],
+                "created_at": now,
+            },
+        )
+        if created:
+            record_event(row.pk, row.status, row.status, now, f"in doubt: {reason}")
+            orders_log.error(
+                "%sin doubt order=%s cid=%s why=%s",
+                settings.ORDER_MANAGEMENT_LOG_PREFIX,
+                row.pk,
+                row.client_order_id,
+                reason,
+            )
+            event_record("ticket.opened", {"account": self._account.name, "reference": row.client_order_id}, at=now)
+
+    @transaction.atomic
     def note_negative(self, order: OrderView, *, now: datetime) -> None:
         Order.objects.filter(pk__in=with_pair(order)).update(negative_at=now, checked_at=now)
 
@@ -236,7 +301,7 @@ class OrmLedger:
             defaults={
                 "market_id": row.market_id,
                 "summary": (
-                    f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts as "
+                    f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts "
                     "cancelled; new entries on this market wait until this is resolved."
                 ),
                 "created_at": now,

@@ -23,7 +23,7 @@ from algo.models import (
     SystemControl,
 )
 from providers import types
-from providers.types import ZERO, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
 orders_log = logging.getLogger("algo.orders")
 deals_log = logging.getLogger("algo.deals")
@@ -137,6 +137,9 @@ def order_view(order: Any, rules: types.MarketRules) -> OrderView:
         accepted_at=order.accepted_at,
         checked_at=order.checked_at,
         closed_at=order.closed_at,
+        balance_before=order.balance_before,
+        locked_before=order.locked_before,
+        balance_read_at=order.balance_read_at,
     )
 
 
@@ -149,6 +152,30 @@ def fee_base(order: Any, rules: types.MarketRules) -> Decimal:
     estimate = known + unbooked * rules.taker_fee_rate
     plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
     return max(estimate, order.fee) if plausible else estimate
+
+
+def effect_on(asset: str, fill: Any) -> Decimal:
+    """What a booked fill did to the account's total of `asset`."""
+    market, sign = fill.order.market, Side(fill.order.side).sign
+    change = -fill.fee if fill.fee_asset == asset else ZERO
+    if market.base == asset:
+        change += sign * fill.quantity
+    if market.quote == asset:
+        change -= sign * fill.quantity * fill.price
+    return change
+
+
+def lock_change(asset: str, order: Any, since: datetime, capabilities: Capabilities) -> Decimal:
+    """How much more of `asset` one of our orders holds now than at `since`. An OCO holds once, with its target leg."""
+    kind, selling = OrderType(order.type), order.side == Side.SELL
+    second_leg = order.pair_id is not None and order.role == Role.STOP
+    free = kind is OrderType.MARKET or (kind.is_stop and not capabilities.stops_lock_balance and not order.pair_id)
+    if second_leg or free or (order.market.base if selling else order.market.quote) != asset:
+        return ZERO
+    rate = Decimal(1) if selling else order.price or order.stop_price or ZERO
+    now = ZERO if OrderStatus(order.status).is_final else order.quantity - order.filled_quantity
+    then = order.quantity if order.accepted_at <= since else ZERO
+    return (now - then) * rate
 
 
 def record_event(

@@ -1,33 +1,61 @@
-"""One price per market and moment, shared by every account that is looked after in this process."""
+"""One price per market and moment, shared by every account that is looked after in this process.
+
+Two sources: the exchange's REST, and what its stream left in PostgreSQL (MarketQuote). A stream that is fresh saves the
+call. Else REST is asked and believed; where it fails, or answers with a book that has not changed for long, a stream
+that still vouches for its price stands in. Where both are old there is no price.
+"""
 
 from __future__ import annotations
 
 import logging
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from algo.execution.views import Quote
+from algo.models import MarketQuote
+from algo.selectors.streams import streamed_quotes
 from providers.clock import Clock
 from providers.errors import ProviderError
 from providers.interface import ExchangeProvider
 
 logger = logging.getLogger("algo.quotes")
 
+# All in wall seconds.
+STREAM_SAVES_CALL = 2.0  # proven so recently, and
+STREAM_HEARD = 15.0  # this very market spoken of so recently: a subscription can be lost while its connection lives
+OLDEST = 10.0  # a price older than this is none
+AHEAD = 1.0  # a time further in the future was stamped by a clock that lies
+
+
+@dataclass(frozen=True, slots=True)
+class _Streamed:
+    quote: Quote
+    heard_at: datetime
+
 
 class Quotes:
-    """Reads a market's book at most once per `max_age` of wall time. A price that cannot be had is None."""
+    """Reads a market's price at most once per `max_age` of wall time, and all streamed quotes in one query at most as
+    often. A price that cannot be had is None."""
 
     def __init__(self, clock: Clock, *, max_age: float = 0.9) -> None:
         self._clock = clock
         self._max_age: timedelta = clock.wall(max_age)
         self._quotes: dict[tuple[str, str], tuple[datetime, Quote | None]] = {}
+        self._streamed: dict[tuple[str, str], _Streamed] = {}
+        self._streamed_at: datetime | None = None
 
     def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None:
-        """The current quote, None when the exchange gives no usable book now."""
+        """The current quote, None when neither exchange nor stream gives a usable one now."""
         key, now = (provider.name, symbol), self._clock.now()
         kept = self._quotes.get(key)
         if kept and now - kept[0] <= self._max_age:
             return kept[1]
-        quote = self._read(provider, symbol, now)
+        streamed = self._streams(now).get(key)
+        if streamed and self._saves_call(streamed, now):
+            quote: Quote | None = streamed.quote
+        else:
+            quote = self._read(provider, symbol, now, streamed.quote if streamed else None)
         self._quotes[key] = (now, quote)
         return quote
 
@@ -44,13 +72,42 @@ class Quotes:
         self._quotes[provider.name, symbol] = (self._quotes[provider.name, symbol][0], full)
         return full
 
-    def _read(self, provider: ExchangeProvider, symbol: str, now: datetime) -> Quote | None:
+    def _read(self, provider: ExchangeProvider, symbol: str, now: datetime, streamed: Quote | None) -> Quote | None:
         try:
             book = provider.order_book(symbol)
         except ProviderError as exc:
-            logger.warning("no price market=%s:%s why=%s", provider.name, symbol, exc)
-            return None
-        if not book.is_usable or now - book.as_of > self._clock.wall(10):
-            logger.warning("unusable book market=%s:%s", provider.name, symbol)
-            return None
-        return Quote(bid=book.bids[0].price, ask=book.asks[0].price, as_of=book.as_of, last=book.last_price)
+            stands_in = "none" if streamed is None else "the stream's"
+            logger.warning("no price market=%s:%s why=%s price=%s", provider.name, symbol, exc, stands_in)
+            return streamed
+        if book.is_usable and now - book.as_of <= self._clock.wall(OLDEST):
+            return Quote(bid=book.bids[0].price, ask=book.asks[0].price, as_of=book.as_of, last=book.last_price)
+        # The exchange says that nothing changed for long. A live stream that says the same is the second witness; one
+        # that says something else proves that one of them is wrong.
+        if streamed and book.is_usable and (book.best_bid, book.best_ask) == (streamed.bid, streamed.ask):
+            return streamed
+        logger.warning("unusable book market=%s:%s", provider.name, symbol)
+        return None
+
+    # --- what the streams told ---
+
+    def _saves_call(self, streamed: _Streamed, now: datetime) -> bool:
+        fresh, heard = self._clock.wall(STREAM_SAVES_CALL), self._clock.wall(STREAM_HEARD)
+        return now - streamed.quote.as_of <= fresh and now - streamed.heard_at <= heard
+
+    def _streams(self, now: datetime) -> dict[tuple[str, str], _Streamed]:
+        if self._streamed_at is None or now - self._streamed_at > self._max_age:
+            rows = streamed_quotes(now - self._clock.wall(OLDEST))
+            self._streamed = {
+                (row.market.provider, row.market.symbol): _of(row) for row in rows if self._is_sane(row, now)
+            }
+            self._streamed_at = now
+        return self._streamed
+
+    def _is_sane(self, row: MarketQuote, now: datetime) -> bool:
+        latest = now + self._clock.wall(AHEAD)
+        return row.as_of <= latest and row.received_at <= latest and row.bid < row.ask
+
+
+def _of(row: MarketQuote) -> _Streamed:
+    last: Decimal | None = row.last
+    return _Streamed(Quote(bid=row.bid, ask=row.ask, as_of=row.as_of, last=last), row.received_at)

@@ -1,8 +1,10 @@
 """The recovery ladder: finding out whether an order ever arrived.
 
-Look-up by client id, then the all-status list since it was sent, then trades. Only when all agree, twice and after
-the exchange has had its time, that it never arrived, is an entry or an exit given up and a resting order sent again
-under the same name. Any read that fails proves nothing.
+Look-up by client id, then the all-status list since it was sent, then trades, then the balance. Only when all agree,
+twice and after the exchange has had its time, that it never arrived, is an entry or an exit given up and a resting
+order sent again under the same name. Any read that fails proves nothing. Trades or balances that disagree with an
+order's absence hold the verdict up (`doubt_entry`, `doubt_other`); then a person is asked and the deal goes on, because
+a position must not wait unprotected for an explanation that may never come.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from algo.execution.balances import asset_spent, filled_since, movement
 from algo.execution.ledger import Ledger
 from algo.execution.submit import order_take, pair_of, ref_of
 from algo.execution.views import Budgets, DealView, OrderView
-from algo.models import Role
+from algo.models import Role, TicketKind
 from providers.clock import Clock
 from providers.errors import OrderNotFound
 from providers.interface import ExchangeProvider
-from providers.types import OrderRef, OrderReport, OrderStatus
+from providers.types import ZERO, Balance, OrderRef, OrderReport, OrderStatus
 
 logger = logging.getLogger("algo.orders")
 
@@ -37,11 +40,17 @@ def order_recover(
         _adopt(deal, order, report, ledger, provider, clock)
         return
     now = clock.now()
-    if _unexplained_trades(deal, order, listed, provider, clock):
-        ledger.note_unknown(order, reason="there are trades that no known order explains", now=now)
-    elif not _had_its_time(order, now, budgets):
+    if not _had_its_time(order, now, budgets):
         ledger.note_unknown(order, reason="not found yet", now=now)
-    elif order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
+        return
+    doubt = _doubt(deal, order, listed, ledger, provider, clock)
+    if doubt:
+        kind, reason = doubt
+        if not _was_doubted_enough(order, now, budgets):
+            ledger.note_unknown(order, reason=reason, now=now)
+            return
+        ledger.note_doubt(order, kind, reason, now=now)
+    if order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
         ledger.note_negative(order, now=now)
     elif now - order.negative_at >= budgets.negatives_apart:
         _never_arrived(order, second_leg, ledger, now)
@@ -95,19 +104,57 @@ def _looks_like(report: OrderReport, deal: DealView, order: OrderView) -> bool:
     )
 
 
+def _doubt(
+    deal: DealView,
+    order: OrderView,
+    listed: Sequence[OrderReport],
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+) -> tuple[TicketKind, str] | None:
+    """What speaks against the absence of an order that neither look-up nor list shows; None where nothing does."""
+    if _unexplained_trades(deal, order, listed, ledger, provider, clock):
+        return TicketKind.UNKNOWN_TRADE, "there are trades that no known order explains"
+    if order.balance_before is None:
+        return None
+    asset = asset_spent(deal, order)
+    balance = provider.balances().get(asset) or Balance(asset, ZERO, ZERO)
+    moved = movement(deal, order, balance, ledger.explained_change(deal, order, listed))
+    return (TicketKind.BALANCE_MOVED, moved) if moved else None
+
+
 def _unexplained_trades(
-    deal: DealView, order: OrderView, listed: Sequence[OrderReport], provider: ExchangeProvider, clock: Clock
+    deal: DealView,
+    order: OrderView,
+    listed: Sequence[OrderReport],
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
 ) -> bool:
     """Trades on our side since the send that belong to no order we know: neither to one of ours nor to one that the
-    exchange lists under another name, by somebody else's hand."""
+    exchange lists under another name, by somebody else's hand. Where trades name no order (contract: wallex 5.4), what
+    was traded is compared with what all known orders were filled."""
     sent = order.submitted_at or order.created_at
-    known = {other.exchange_order_id for other in deal.orders if other.exchange_order_id}
-    known |= {report.exchange_order_id for report in listed if report.exchange_order_id}
-    return any(
-        trade.side is order.side and trade.exchange_order_id is not None and trade.exchange_order_id not in known
+    trades = [
+        trade
         for trade in provider.own_trades(deal.rules.symbol, sent - clock.wall(1))
-        if trade.executed_at >= sent
-    )
+        if trade.executed_at >= sent and trade.side is order.side
+    ]
+    named = {trade.exchange_order_id for trade in trades if trade.exchange_order_id is not None}
+    shown = {report.exchange_order_id for report in listed if report.exchange_order_id}
+    if named - shown - {other.exchange_order_id for other in deal.orders}:
+        return True
+    nameless = sum((trade.quantity for trade in trades if trade.exchange_order_id is None), ZERO)
+    if not nameless:
+        return False
+    explained = sum((filled_since(report, sent) for report in listed if report.side is order.side), ZERO)
+    explained += ledger.filled_since(deal, order.side, sent, besides=shown)
+    return nameless - explained >= deal.rules.step_size
+
+
+def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bool:
+    patience = budgets.doubt_entry if order.role == Role.ENTRY else budgets.doubt_other
+    return now - (order.submitted_at or order.created_at) >= patience
 
 
 def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:

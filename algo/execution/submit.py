@@ -30,6 +30,7 @@ def order_submit(
 ) -> None:
     """Send a planned order (with its pair) at most once. Raises `Unavailable`, `AuthFailed` when nothing was sent."""
     claimed_at = clock.now()
+    ledger.note_baseline(deal, order, not_before=claimed_at - budgets.baseline_max_age)
     if not ledger.claim_send(order, now=claimed_at):
         return  # another worker got here first, or entries were switched off
     if clock.now() - claimed_at > budgets.send_deadline:

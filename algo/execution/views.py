@@ -52,6 +52,9 @@ class OrderView:
     accepted_at: datetime | None = None
     checked_at: datetime | None = None
     closed_at: datetime | None = None
+    balance_before: Decimal | None = None  # of the asset it spends, shortly before it was sent
+    locked_before: Decimal | None = None
+    balance_read_at: datetime | None = None
 
     @property
     def is_final(self) -> bool:
@@ -209,6 +212,9 @@ class Budgets:
     settle_entry: timedelta
     settle_other: timedelta
     negatives_apart: timedelta
+    doubt_entry: timedelta
+    doubt_other: timedelta
+    baseline_max_age: timedelta
     trail_interval: timedelta
     retry_base: timedelta
     retry_cap: timedelta
@@ -230,6 +236,9 @@ class Budgets:
             settle_entry=clock.wall(45),
             settle_other=clock.wall(7),
             negatives_apart=clock.wall(2),
+            doubt_entry=clock.wall(150),
+            doubt_other=clock.wall(45),
+            baseline_max_age=clock.wall(65),
             trail_interval=clock.wall(10),
             retry_base=clock.wall(1),
             retry_cap=clock.wall(30),

@@ -8,6 +8,8 @@ from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
 from algo.models.order import Fill, Order, OrderEvent, Role
+from algo.models.probe import ProbeOrder, ProbeOutcome
+from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
 from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 
@@ -27,10 +29,13 @@ __all__ = [
     "Heartbeat",
     "KillSwitch",
     "Market",
+    "MarketQuote",
     "Order",
     "OrderEvent",
     "OutboxEvent",
     "Outcome",
+    "ProbeOrder",
+    "ProbeOutcome",
     "Provider",
     "Role",
     "Signal",

@@ -42,7 +42,13 @@ class Account(models.Model):
     api_key_sealed = models.TextField(blank=True, editable=False)
     api_key_hint = models.CharField(max_length=8, blank=True, editable=False)
     key_expires_at = models.DateTimeField(null=True, blank=True, help_text="Wallex keys live at most 90 days.")
+    key_warned_days = models.PositiveSmallIntegerField(
+        null=True, editable=False, help_text="The last warning before the expiry that was given: 14, 7, 1 or 0 days."
+    )
     capabilities = models.JSONField(default=dict, blank=True, help_text="What it can really do; set by a probe.")
+    capabilities_probed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    balances = models.JSONField(default=dict, editable=False, help_text="As last read: asset to [total, locked].")
+    balances_read_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
     reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
     advanced_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -46,6 +46,7 @@ class SystemControl(models.Model):
 class TicketKind(models.TextChoices):
     UNKNOWN_ORDER = "unknown_order", "An order at the exchange that is not ours"
     UNKNOWN_TRADE = "unknown_trade", "A trade at the exchange that no order of ours explains"
+    BALANCE_MOVED = "balance_moved", "A balance moved as by an order that the exchange does not show"
     ORDER_MISSING = "order_missing", "An order of ours that the exchange does not know any more"
 
 

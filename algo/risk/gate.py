@@ -15,6 +15,7 @@ from providers.types import ProtectionMode
 LIMITS: tuple[Callable[[EntryIntent, RiskContext], Denial | None], ...] = (
     limits.kill_switch,
     limits.account_paused,
+    limits.key_expiring,
     limits.strategy_not_ordering,
     limits.side_not_allowed,
     limits.stale_data,

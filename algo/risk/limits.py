@@ -13,6 +13,7 @@ from providers.types import ZERO, OrderBook, ProtectionMode, Side
 
 # Rial is ten toman. A ratio in here is no market move but a unit that was mixed up.
 _UNIT_FACTOR = (Decimal(5), Decimal(20))
+LAST_OF_A_KEY = timedelta(days=1)
 
 
 def kill_switch(intent: EntryIntent, context: RiskContext) -> Denial | None:
@@ -24,7 +25,17 @@ def kill_switch(intent: EntryIntent, context: RiskContext) -> Denial | None:
 def account_paused(intent: EntryIntent, context: RiskContext) -> Denial | None:
     if not context.account_paused:
         return None
-    return Denial(DenialCode.ACCOUNT_PAUSED, "the account is paused: no entries until it is resumed")
+    return Denial(DenialCode.ACCOUNT_PAUSED, "the account is paused or stopped: no entries until it is activated")
+
+
+def key_expiring(intent: EntryIntent, context: RiskContext) -> Denial | None:
+    """In its last day a key opens nothing: a position may outlive it, and then nobody could close it."""
+    expires_at = context.key_expires_at
+    if expires_at is None or context.now < expires_at - LAST_OF_A_KEY:
+        return None
+    when, advice = f"{expires_at:%Y-%m-%d %H:%M} UTC", "make a new key at the exchange and enter it on the account"
+    said = "has expired at" if context.now >= expires_at else "expires in less than a day, at"
+    return Denial(DenialCode.KEY_EXPIRING, f"the API key {said} {when}: no entries with it; {advice}")
 
 
 def strategy_not_ordering(intent: EntryIntent, context: RiskContext) -> Denial | None:

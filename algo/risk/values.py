@@ -42,6 +42,7 @@ class RiskContext:
     available_quote: Decimal = ZERO
     kill_switch: bool = False
     account_paused: bool = False
+    key_expires_at: datetime | None = None  # None: not known
     ordering_enabled: bool = True
     allowed_sides: frozenset[Side] = BOTH_SIDES
     open_deal_on_market: bool = False

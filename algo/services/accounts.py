@@ -1,15 +1,26 @@
-"""Writes of accounts."""
+"""Writes of accounts: their keys, their states, and what is known of their balances."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
 
-from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import Q
 
-from algo.models import Account, Environment
+from algo.models import Account, AccountState, Environment
+from algo.services.outbox import event_record
 from providers.interface import ExchangeProvider
 from providers.types import Balance
+
+if TYPE_CHECKING:
+    from django.contrib.auth.models import AbstractBaseUser, User
+
+logger = logging.getLogger("algo.accounts")
+
+KEY_WARNINGS = (14, 7, 1, 0)  # days before a key's expiry at which people are told, each once; 0 is the expiry itself
 
 
 def account_create(
@@ -27,9 +38,130 @@ def account_create(
     IntegrityError for a name that is taken.
     """
     balances = provider.balances()
-    account = Account(
-        name=name, owner=owner, provider=provider.name, environment=environment, key_expires_at=key_expires_at
-    )
-    account.set_api_key(api_key)
+    account = Account(name=name, owner=owner, provider=provider.name, environment=environment)
+    account_set_key(account, api_key, expires_at=key_expires_at)
     account.save()
     return account, balances
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+KEY_FIELDS = frozenset({"api_key_sealed", "api_key_hint", "key_expires_at", "key_warned_days"})
+
+
+def account_set_key(account: Account, api_key: str, *, expires_at: datetime | None) -> None:
+    """Put another key into the row (KEY_FIELDS, not saved): what was known of the old one's expiry goes with it."""
+    account.set_api_key(api_key)
+    account.key_expires_at, account.key_warned_days = expires_at, None
+
+
+def key_note_expiry(account: Account, expires_at: datetime | None) -> None:
+    """Keep what the exchange tells about the key's end; silence changes nothing."""
+    if expires_at is None or expires_at == account.key_expires_at:
+        return
+    rows = Account.objects.filter(pk=account.pk, api_key_sealed=account.api_key_sealed)
+    if rows.update(key_expires_at=expires_at):
+        account.key_expires_at = expires_at
+
+
+def keys_watch(now: datetime) -> int:
+    """Warn once at each of KEY_WARNINGS about every key that ends. Returns how many warnings were given."""
+    dated = Account.objects.filter(Q(key_expires_at__isnull=False) | Q(key_warned_days__isnull=False))
+    return sum(_watch(pk, now) for pk in dated.values_list("pk", flat=True))
+
+
+@transaction.atomic
+def _watch(pk: int, now: datetime) -> bool:
+    account = Account.objects.select_for_update().get(pk=pk)
+    due, warned = key_warning_due(account.key_expires_at, now), account.key_warned_days
+    if due == warned:
+        return False
+    Account.objects.filter(pk=pk).update(key_warned_days=due)
+    if due is None or (warned is not None and due > warned) or account.key_expires_at is None:
+        return False  # a later date became known
+    payload = _about(account) | {"expires_at": account.key_expires_at, "days": due, "advice": _KEY_ADVICE}
+    event_record("account.key_expiring" if due else "account.key_expired", payload, at=now)
+    level = logging.WARNING if due > 1 else logging.ERROR
+    what = f"expires at {account.key_expires_at:%Y-%m-%d %H:%M} UTC" if due else "has expired"
+    logger.log(level, "account=%s key=%s %s. %s", account.name, account.api_key_hint, what, _KEY_ADVICE)
+    return True
+
+
+_KEY_ADVICE = (
+    "Make a new key at the exchange and enter it on the account's page. In the last day before the expiry no new "
+    "positions are opened; after it, nothing can be done at the exchange with this key, exits included."
+)
+
+
+def key_warning_due(expires_at: datetime | None, now: datetime) -> int | None:
+    """The warning that applies now: the smallest of KEY_WARNINGS that has been reached, None where none has."""
+    if expires_at is None:
+        return None
+    return min((days for days in KEY_WARNINGS if now >= expires_at - timedelta(days=days)), default=None)
+
+
+# --- states ---------------------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def account_stop(account: Account, reason: str, *, at: datetime) -> bool:
+    """The exchange refused the key of `account`: from here on no worker calls with it, and people are told once.
+
+    False, and nothing changed, where the account was stopped before, or where another key has been entered since
+    `account` was read: then it was the old one that was refused. Resting stops stay where they are.
+    """
+    row = Account.objects.select_for_update().get(pk=account.pk)
+    if row.state == AccountState.STOPPED or row.api_key_sealed != account.api_key_sealed:
+        return False
+    sentence = (
+        f"The exchange refused the key: {reason} Resting stops stay where they are. Enter a valid key, then activate "
+        "the account: that asks the exchange first."
+    )
+    row.state, row.state_reason, row.last_error = AccountState.STOPPED, sentence[:400], sentence[:400]
+    row.save(update_fields=["state", "state_reason", "last_error"])
+    event_record("account.stopped", _about(row) | {"reason": row.state_reason}, at=at)
+    logger.error("account=%s stopped: %s", row.name, reason)
+    return True
+
+
+def account_is_stopped(account: Account) -> bool:
+    """Whether the account is stopped now, whatever the row in hand says. Ask before a key is used."""
+    return Account.objects.filter(pk=account.pk, state=AccountState.STOPPED).exists()
+
+
+@transaction.atomic
+def account_pause(account: Account, *, user: AbstractBaseUser, at: datetime) -> bool:
+    """No new positions; open ones stay protected. False where it was not active."""
+    reason = f"paused by {user.get_username()}"
+    rows = Account.objects.filter(pk=account.pk, state=AccountState.ACTIVE)
+    if not rows.update(state=AccountState.PAUSED, state_reason=reason):
+        return False
+    event_record("account.paused", _about(account) | {"by": user.get_username()}, at=at)
+    return True
+
+
+@transaction.atomic
+def account_resume(account: Account, *, user: AbstractBaseUser, at: datetime) -> bool:
+    """From paused, or from stopped where the caller has just seen the exchange accept the key of `account`, to
+    active. False where it is active, or where another key was entered meanwhile."""
+    rows = Account.objects.filter(pk=account.pk, api_key_sealed=account.api_key_sealed)
+    stood = rows.exclude(state=AccountState.ACTIVE)
+    if not stood.update(state=AccountState.ACTIVE, state_reason="", last_error=""):
+        return False
+    event_record("account.activated", _about(account) | {"by": user.get_username()}, at=at)
+    return True
+
+
+def _about(account: Account) -> dict[str, Any]:
+    return {"account": account.name, "provider": account.provider, "environment": account.environment}
+
+
+# --- balances -------------------------------------------------------------------------------------------------------
+
+
+def balances_note(account: Account, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
+    """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call."""
+    Account.objects.filter(pk=account.pk).filter(Q(balances_read_at=None) | Q(balances_read_at__lte=read_at)).update(
+        balances={asset: [format(each.total, "f"), format(each.locked, "f")] for asset, each in balances.items()},
+        balances_read_at=read_at,
+    )

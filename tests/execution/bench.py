@@ -116,7 +116,7 @@ class HandFeed:
 class NoBudget:
     """Calls as many as a test makes: no waiting."""
 
-    def acquire(self, name: str, priority: Priority) -> None: ...
+    def acquire(self, name: str, priority: Priority, calls: int = 1) -> None: ...
 
     def refused(self, name: str, stated_seconds: float | None) -> float:
         return stated_seconds or 1.0

@@ -49,6 +49,7 @@ OLD_CANDLE = NOW - timedelta(minutes=2, seconds=1)
 CASES = [
     (DenialCode.KILL_SWITCH, {"kill_switch": True}),
     (DenialCode.ACCOUNT_PAUSED, {"account_paused": True}),
+    (DenialCode.KEY_EXPIRING, {"key_expires_at": NOW + timedelta(hours=23)}),
     (DenialCode.STRATEGY_NOT_ORDERING, {"ordering_enabled": False}),
     (DenialCode.SIDE_NOT_ALLOWED, {"allowed_sides": frozenset({Side.SELL})}),
     (DenialCode.STALE_DATA, {"candles_closed_at": OLD_CANDLE}),
@@ -79,11 +80,27 @@ def test_the_codes_stand_in_the_order_of_the_gate():
     assert [code for code, _ in CASES] == [code for code in DenialCode if code not in asked_before_the_gate]
 
 
-@pytest.mark.parametrize("position", range(12))
+@pytest.mark.parametrize("position", range(13))
 def test_the_earlier_limit_answers_when_two_would_deny(position):
     code, change = CASES[position]
-    later = {name: value for _, more in CASES[position + 1 : 12] for name, value in more.items()}
+    later = {name: value for _, more in CASES[position + 1 : 13] for name, value in more.items()}
     assert denied(**{**later, **change}) is code
+
+
+@pytest.mark.parametrize(
+    ("left", "code", "says"),
+    [
+        (timedelta(days=1, seconds=1), None, ""),
+        (timedelta(days=1), DenialCode.KEY_EXPIRING, "expires in less than a day, at 2025-01-02 12:00 UTC"),
+        (timedelta(seconds=1), DenialCode.KEY_EXPIRING, "expires in less than a day"),
+        (timedelta(0), DenialCode.KEY_EXPIRING, "has expired at 2025-01-01 12:00 UTC"),
+        (-timedelta(days=30), DenialCode.KEY_EXPIRING, "has expired"),
+    ],
+)
+def test_a_key_opens_nothing_in_its_last_day(left, code, says):
+    answer = check_entry(intent_of(), context_of(key_expires_at=NOW + left))
+    assert (answer.code if isinstance(answer, Denial) else None) is code
+    assert not says or (isinstance(answer, Denial) and says in answer.message and "make a new key" in answer.message)
 
 
 # Data
