@@ -69,7 +69,7 @@ from providers.wallex.schemas import (
     MarketStatsSchema,
     OrderSchema,
 )
-from providers.wire import as_mapping, check_spacing, from_seconds, parse, to_amount, to_candles, within
+from providers.wire import as_mapping, check_spacing, from_seconds, parse, to_candles, within
 
 __all__ = ["CREATE", "LIMITS", "PROTECT", "WallexClient"]
 
@@ -222,10 +222,11 @@ class WallexClient:
     def fair_prices(self) -> dict[str, Decimal]:
         """The exchange's own valuation of each market, by symbol."""
 
-        def read(answer: Answer) -> dict[str, Decimal]:
-            return {symbol: to_amount(price) for symbol, price in answers.mapping_of(answer).items()}
+        def read(answer: Answer) -> list[tuple[str, Decimal]]:
+            named = ((symbol, (symbol, price)) for symbol, price in answers.mapping_of(answer).items())
+            return answers.rows_of(named, lambda pair: (pair[0], mapping.to_price(pair[1])), "fair price")
 
-        return self._http.call(FAIR_PRICES, read)
+        return dict(self._http.call(FAIR_PRICES, read))
 
     # --- account ---
 

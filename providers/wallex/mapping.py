@@ -151,6 +151,14 @@ def to_stats(stats: CurrencyStatsSchema) -> CurrencyStats:
     )
 
 
+def to_price(value: object) -> Decimal:
+    """Raises BadPayload for what is no price."""
+    price = _amount_or_none(value)
+    if price is None or price <= 0:
+        raise BadPayload("not a price")
+    return price
+
+
 def _amount_or_none(value: object) -> Decimal | None:
     try:
         return to_amount(value)
