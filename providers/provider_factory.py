@@ -74,8 +74,8 @@ def create_market_stream(
     name: str, *, base_url: str, rest: ExchangeProvider, clock: Clock | None = None, ws_url: str | None = None
 ) -> MarketStream | None:
     """Public data of the exchange `name`, whose REST base URL is `base_url`. `rest` is a client of it, key or not,
-    which the stream calls in threads; `ws_url` says where the stream is, when that is not where it belongs. None: there is
-    no such stream.
+    which the stream calls in threads; `ws_url` says where the stream is, when that is not where it belongs. None: the
+    exchange has no such stream.
 
     Raises UnknownProvider for a name that is not in KNOWN_PROVIDERS, ValueError for a base URL that is none."""
     return _create_stream(_MARKET_STREAMS, name, base_url, rest, clock, ws_url)

@@ -149,10 +149,9 @@ class _Links:
         for kept, _ in self._links.values():
             if len(kept) < room:
                 return kept
-        link = self._new()
-        kept: set[str] = set()
-        self._links[link] = (kept, asyncio.create_task(link.run()))
-        return kept
+        link, symbols = self._new(), set[str]()
+        self._links[link] = (symbols, asyncio.create_task(link.run()))
+        return symbols
 
     def _new(self) -> Link:
         self._made += 1

@@ -60,7 +60,7 @@ class TolerantCodec(_JsonCodec):
     def __init__(self, link: Link, drops: Drops, token_life: float | None) -> None:
         self._link, self._drops, self._token_life = link, drops, token_life
 
-    def decode_replies(self, data: str | bytes) -> list[dict[str, Any]]:  # type: ignore[override]
+    def decode_replies(self, data: str | bytes) -> list[dict[str, Any]]:
         self._link.heard()
         text = data if isinstance(data, str) else data.decode("utf-8", "replace")
         return list(self._readable(text))
