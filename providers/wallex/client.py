@@ -322,7 +322,7 @@ class WallexClient:
             if rows is None:
                 return [f for r in self.orders_since(symbol, since) for f in r.fills if f.executed_at >= since]
             page = [parse(AccountTradeSchema, row) for row in rows]
-            if page and page == trades[-len(page) :]:
+            if len(page) >= _PLAUSIBLE_PAGE and page == trades[-len(page) :]:
                 break  # the same page again: this exchange gives no other
             trades += page
             if page and page[-1].timestamp < min(since, page[0].timestamp):
