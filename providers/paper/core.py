@@ -10,7 +10,9 @@ from datetime import datetime
 from decimal import ROUND_DOWN, Decimal, localcontext
 
 from providers.paper import rules
+from providers.paper.faults import FaultPlan
 from providers.paper.ledger import EXACT, OUTSIDE, Entry, Ledger, LedgerError, Posting, trader
+from providers.paper.market_faults import MarketFaults
 from providers.paper.orders import (
     Book,
     Instruction,
@@ -22,24 +24,29 @@ from providers.paper.orders import (
     State,
     Trade,
     UnknownOrder,
-    without,
 )
 from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.paper.records import Records
+from providers.paper.venue_depth import Depth
 from providers.types import ZERO, Balance, BookLevel, OrderType, Side
 
 
 class Venue:
-    """One exchange. `books(pair, at)` gives the depth to match against; `on_tick` moves the last price."""
+    """One exchange. `books(pair, at)` gives the depth to match against; `on_tick` moves the last price.
 
-    def __init__(self, profile: VenueProfile, books: Callable[[str, datetime], Book]) -> None:
+    `faults` is asked what goes wrong; `settle` has to be called when time moved, for what faults have put off.
+    """
+
+    def __init__(
+        self, profile: VenueProfile, books: Callable[[str, datetime], Book], faults: FaultPlan | None = None
+    ) -> None:
         self.profile = profile
         self.ledger = Ledger()
         self.last: dict[str, Decimal] = {}
         self.records = Records()
-        self._books = books
+        self.faults = MarketFaults(profile.name, faults or FaultPlan())
+        self._depth = Depth(books)
         self._opening: dict[str, dict[str, Decimal]] = {}
-        self._consumed: dict[str, tuple[int, dict[Decimal, Decimal]]] = {}
         self._recent: dict[tuple[object, ...], datetime] = {}
 
     # -- accounts ------------------------------------------------------------------------------------------------
@@ -82,37 +89,41 @@ class Venue:
     def available(self, account: str, asset: str) -> Decimal:
         return EXACT.subtract(self.ledger.balance(trader(account), asset), self.locked(account, asset))
 
-    # -- reading orders ------------------------------------------------------------------------------------------
+    # -- reading orders: what the exchange tells, which may lag behind `records` --------------------------------
 
     def orders(self, account: str) -> Sequence[Order]:
         """All orders of an account, oldest first."""
-        return self.records.of(account)
+        orders = self.records.of(account)
+        return [order for order in orders if not self.faults.is_hidden(order.id)] if self.faults.hides else orders
 
     def working_orders(self, account: str) -> list[Order]:
-        return self.records.working(account=account)
+        return [order for order in self.records.working(account=account) if not self.faults.is_hidden(order.id)]
 
     def order(self, account: str, order_id: int) -> Order:
         """Raises `UnknownOrder`, also for other people's orders."""
+        if self.faults.is_hidden(order_id):
+            raise UnknownOrder(str(order_id))
         return self.records.get(account, order_id)
 
     def order_by_client_id(self, account: str, client_id: str, *, working_only: bool = False) -> Order:
         """The newest order with this client id. Raises `UnknownOrder`."""
         for order in reversed(self.records.with_client_id(account, client_id)):
-            if order.state.is_working or not working_only:
+            if (order.state.is_working or not working_only) and not self.faults.is_hidden(order.id):
                 return order
         raise UnknownOrder(client_id)
 
     def trades(self, account: str) -> Sequence[Trade]:
         """All fills of an account, oldest first."""
-        return self.records.trades(account)
+        trades = self.records.trades(account)
+        return [t for t in trades if not self.faults.is_hidden(t.order_id)] if self.faults.hides else trades
 
     def depth(self, pair: str, now: datetime) -> Book:
         """The book as the public sees it: without what was taken from it since it was refreshed."""
-        book = self._books(pair, now)
-        version, used = self._consumed.get(pair, (None, {}))
-        if version != book.version or not used:
-            return book
-        return Book(without(book.bids, used), without(book.asks, used), book.version)
+        return self.look(pair, now)[0]
+
+    def look(self, pair: str, now: datetime) -> tuple[Book, datetime]:
+        """(the book as the public sees it, the time it is of)."""
+        return self.faults.show(pair, self._depth.book(pair, now), now)
 
     # -- writing orders ------------------------------------------------------------------------------------------
 
@@ -126,8 +137,7 @@ class Venue:
             order = self._new_order(account, asked, last, now)
             self._check_funds(order, last, now)
             self._accept(order, rules.fingerprint(account, asked), now)
-            if order.state is State.OPEN:
-                self._execute(order, last, now)
+            self._enter(order, last, now)
             self._verify(account)
         return order
 
@@ -151,7 +161,8 @@ class Venue:
             self._check_funds(limit, last, now)
             self._accept(limit, rules.fingerprint(account, oco), now)
             self._accept(stop, None, now)
-            self._execute(limit, last, now)
+            self._enter(stop, last, now)
+            self._enter(limit, last, now)
             self._verify(account)
         return limit, stop
 
@@ -159,12 +170,49 @@ class Venue:
         """Cancel a working order, and its OCO partner with it. Raises `UnknownOrder` or `NotCancelable`."""
         with localcontext(EXACT):
             order = self.records.get(account, order_id)
+            if order.state in (State.OPEN, State.INACTIVE):
+                self._fill_before_cancel(order, now)
             if not order.state.is_working:
+                self._verify(account)
                 raise NotCancelable(str(order_id))
             self.records.close(order, State.CANCELED, now, reason)
             self._cancel_partner(order, now)
             self._verify(account)
         return order
+
+    def _fill_before_cancel(self, order: Order, now: datetime) -> None:
+        """The fault that lets a fill (of a stop: its trigger) win the race against the cancel."""
+        share = self.faults.filled_before_cancel(order)
+        if share is None:
+            return
+        quantity = self._share(order, share)
+        if order.state is State.OPEN:
+            self._fill_as_maker(order, quantity, now)
+            return
+        self._wake(order, now)
+        bound = self._bound(order, self.last[order.pair]) if order.price is None else order.price
+        self._take(order, bound, now, at_most=quantity)
+
+    def settle(self, now: datetime) -> None:
+        """Do what faults have put off until now: orders enter the market, or are rejected after all."""
+        with localcontext(EXACT):
+            for due in self.faults.due(now):
+                order = self.records[due.order_id]
+                if order.state is State.NEW:
+                    self._settle_order(order, due.at, is_rejected=due.is_rejected)
+        self.faults.settle(now)
+
+    def _settle_order(self, order: Order, at: datetime, *, is_rejected: bool) -> None:
+        if is_rejected:
+            self.records.close(order, State.CANCELED, at, "rejected after it was accepted")
+            self._cancel_partner(order, at)
+        else:
+            order.state = State.INACTIVE if order.type.is_stop else State.OPEN
+            order.updated_at = at
+            self.records.touch(order)
+            if order.state is State.OPEN:
+                self._execute(order, self.last[order.pair], at)
+        self._verify(order.account)
 
     # -- the market moves ----------------------------------------------------------------------------------------
 
@@ -173,6 +221,8 @@ class Venue:
         lows: list[Decimal] = []
         highs: list[Decimal] = []
         for order in self.records.working(pair=pair):
+            if order.state is State.NEW:
+                continue
             level = order.stop_price if order.state is State.INACTIVE else order.price
             is_low = order.trigger == "<=" if order.state is State.INACTIVE else order.side is Side.BUY
             if level is not None:
@@ -190,6 +240,8 @@ class Venue:
             left = volume
             for order in self.records.working(pair=pair):
                 if order.state is State.INACTIVE and order.is_triggered_by(price):
+                    if self.faults.is_deaf(order):
+                        continue
                     self._trigger(order, price, at)
                 elif order.state is State.OPEN and order.is_crossed_by(price):
                     quantity = order.remaining if price != order.price else min(order.remaining, left)
@@ -202,23 +254,23 @@ class Venue:
                 self._verify(account)
 
     def _trigger(self, order: Order, price: Decimal, at: datetime) -> None:
-        order.triggered_at = order.updated_at = at
-        order.state = State.OPEN
-        self.records.touch(order)
-        self._take_over_lock(order, at)
+        self._wake(order, at)
         if order.type is OrderType.STOP_MARKET:
-            order.lock_rate = ZERO  # released to pay for the fills
-            self._execute_at_market(order, price, price, at)
+            self._execute_at_market(order, price, at, self.faults.filled_after_trigger(order))
             return
         if self.available(order.account, order.lock_asset) < 0:
             self.records.close(order, State.CANCELED, at, "insufficient balance at trigger")
             return
         self._execute(order, price, at)
 
-    def _take_over_lock(self, order: Order, at: datetime) -> None:
+    def _wake(self, order: Order, at: datetime) -> None:
         """A triggered stop cancels its OCO partner and needs the balance that one held; a free stop locks now."""
+        order.triggered_at = order.updated_at = at
+        order.state = State.OPEN
+        self.records.touch(order)
         self._cancel_partner(order, at)
-        order.lock_rate = rules.lock_rate(order)
+        # What a STOP_MARKET held is released to pay for its fills.
+        order.lock_rate = ZERO if order.type is OrderType.STOP_MARKET else rules.lock_rate(order)
 
     def _fill_as_maker(self, order: Order, quantity: Decimal, at: datetime) -> None:
         on_grid = rules.snap(quantity, self.profile.markets[order.pair].step_size, ROUND_DOWN)
@@ -227,48 +279,72 @@ class Venue:
 
     # -- matching ------------------------------------------------------------------------------------------------
 
+    def _enter(self, order: Order, last: Decimal, now: datetime) -> None:
+        """An accepted order comes into the market, unless a fault puts that off."""
+        if not self.faults.accept(order, now):
+            order.state = State.NEW
+        elif order.state is State.OPEN:
+            self._execute(order, last, now)
+
     def _execute(self, order: Order, last: Decimal, now: datetime) -> None:
+        share = self.faults.filled_on_arrival(order) if order.type in (OrderType.MARKET, OrderType.LIMIT) else None
         if order.type is OrderType.MARKET:
             estimate = order.price if self.profile.market_price_tolerance is not None else None
-            self._execute_at_market(order, estimate or last, last, now)
+            self._execute_at_market(order, estimate or last, now, share)
+        elif share is not None:
+            self._fill_then_cancel(order, share, now)
         elif order.price is not None:
             self._take(order, order.price, now)
 
-    def _execute_at_market(self, order: Order, reference: Decimal, last: Decimal, now: datetime) -> None:
+    def _execute_at_market(self, order: Order, reference: Decimal, now: datetime, share: Decimal | None) -> None:
         """Fill up to the band around `reference`, then cancel the rest (contracts: wallex 6.6, nobitex 6.1)."""
-        bound = reference * (1 + self.profile.market_band * order.side.sign)
-        if not self.profile.band_cancels_all or self._depth_within(order, bound, now) >= order.remaining:
+        bound = self._bound(order, reference)
+        if share is not None:
+            self._take(order, bound, now, at_most=self._share(order, share))
+        elif not self.profile.band_cancels_all or self._depth_within(order, bound, now) >= order.remaining:
             self._take(order, bound, now)
         if order.state is State.OPEN:
             self.records.close(order, State.CANCELED, now, "market band or balance")
             self._cancel_partner(order, now)
 
-    def _take(self, order: Order, bound: Decimal, now: datetime) -> None:
+    def _fill_then_cancel(self, order: Order, share: Decimal, now: datetime) -> None:
+        """The fault that fills a LIMIT partly, at its price at worst, and lets the system cancel the rest."""
+        quantity = self._share(order, share)
+        self._take(order, order.price or ZERO, now, at_most=quantity)
+        if order.state is State.OPEN:
+            self._fill_as_maker(order, quantity - order.filled, now)
+        if order.state is State.OPEN:
+            self.records.close(order, State.CANCELED, now, "canceled by the system")
+            self._cancel_partner(order, now)
+
+    def _bound(self, order: Order, reference: Decimal) -> Decimal:
+        return reference * (1 + self.profile.market_band * order.side.sign)
+
+    def _share(self, order: Order, share: Decimal) -> Decimal:
+        """A share of what is left of the order, on the step grid."""
+        return rules.snap(order.remaining * share, self.profile.markets[order.pair].step_size, ROUND_DOWN)
+
+    def _take(self, order: Order, bound: Decimal, now: datetime, at_most: Decimal | None = None) -> None:
         """Match against the depth as a taker, no further than `bound` and no more than the account can pay."""
         market = self.profile.markets[order.pair]
-        for level in self._levels(order, bound, now):
-            most = min(order.remaining, level.quantity, self._affordable(order, level.price))
+        book = self._matchable(order.pair, now)
+        left = order.remaining if at_most is None else at_most
+        for level in self._depth.levels(book, order.side, bound):
+            most = min(left, level.quantity, self._affordable(order, level.price))
             quantity = rules.snap(most, market.step_size, ROUND_DOWN)
             if quantity <= 0:
                 continue
-            self._consume(order.pair, level.price, quantity)
+            self._depth.take(order.pair, book.version, level.price, quantity)
             self._fill(order, level.price, quantity, now, is_maker=False)
+            left -= quantity
             if order.state is not State.OPEN:
                 return
 
-    def _levels(self, order: Order, bound: Decimal, now: datetime) -> tuple[BookLevel, ...]:
-        book = self._books(order.pair, now)
-        version, used = self._consumed.get(order.pair, (-1, {}))
-        if version != book.version:
-            used = {}
-            self._consumed[order.pair] = (book.version, used)
-        side = book.asks if order.side is Side.BUY else book.bids
-        within = (level for level in side if (bound - level.price) * order.side.sign >= 0)
-        return without(tuple(within), used)
+    def _matchable(self, pair: str, now: datetime) -> Book:
+        return self.faults.matchable(pair, self._depth.book(pair, now), now)
 
-    def _consume(self, pair: str, price: Decimal, quantity: Decimal) -> None:
-        used = self._consumed[pair][1]
-        used[price] = used.get(price, ZERO) + quantity
+    def _levels(self, order: Order, bound: Decimal, now: datetime) -> tuple[BookLevel, ...]:
+        return self._depth.levels(self._matchable(order.pair, now), order.side, bound)
 
     def _depth_within(self, order: Order, bound: Decimal, now: datetime) -> Decimal:
         return sum((level.quantity for level in self._levels(order, bound, now)), ZERO)
@@ -383,7 +459,11 @@ class Venue:
             self.ledger.restore(entry)
             if entry.kind == "deposit":
                 self._restore_deposit(entry)
-        self.records.restore(orders, trades)
+        kept = list(orders)
+        self.records.restore(kept, trades)
+        for order in kept:
+            if order.state is State.NEW:
+                self.faults.put_off(order)
         self.ledger.check_conservation()
 
     def _restore_deposit(self, entry: Entry) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import re
-from collections.abc import Callable, Iterator
+import secrets
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -14,18 +16,27 @@ from decimal import Decimal
 import numpy as np
 
 from providers.clock import Clock
+from providers.paper.clock import AdjustableClock
 from providers.paper.core import Venue
+from providers.paper.faults import Fault, FaultKind, FaultPlan, FaultRule
 from providers.paper.feeds.base import Feed, FeedError, PairSpec, Ticks
 from providers.paper.feeds.synthetic import SyntheticFeed
-from providers.paper.ledger import LedgerError
+from providers.paper.keys import NOBITEX, NOBITEX_TOKEN, WALLEX, ApiKey, KeyRing
+from providers.paper.ledger import Entry, LedgerError, trader
 from providers.paper.orders import Book
 from providers.paper.profiles import VenueProfile, venue_profiles
+from providers.paper.records import Changes
 from providers.paper.store import Store
+
+logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR_SAVE_MS = 5_000
 _CLOCK_SLACK_MS = 60_000  # how far a corrected clock may be behind what was lived already
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
+Listener = Callable[[Mapping[str, Changes]], None]
 
 
 @dataclass(slots=True)
@@ -42,29 +53,51 @@ class Account:
         return self.name, self.number, self.wallex_key, self.nobitex_token, self.opened_at.isoformat()
 
 
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What an account's keys may do (contracts: wallex 1, nobitex 3.2). Ends: None is never; addresses: none is any."""
+
+    wallex_scopes: frozenset[str] = frozenset({"READ", "TRADE"})
+    wallex_addresses: tuple[str, ...] = ()
+    wallex_expires_at: datetime | None = None
+    nobitex_api_key: str | None = None  # the public half
+    nobitex_permissions: frozenset[str] = frozenset({"READ", "TRADE"})
+    nobitex_addresses: tuple[str, ...] = ()
+    nobitex_expires_at: datetime | None = None
+
+
 class Exchange:
     """All state behind the wire faces. Every public method leaves the store up to date when it returns."""
 
     def __init__(
-        self, feed: Feed, clock: Clock, store: Store, profiles: tuple[VenueProfile, ...] | None = None
+        self,
+        feed: Feed,
+        clock: Clock,
+        store: Store,
+        profiles: tuple[VenueProfile, ...] | None = None,
+        faults: FaultPlan | None = None,
     ) -> None:
         self.feed = feed
-        self.clock = clock
+        self.clock = AdjustableClock(clock, timedelta(microseconds=int(store.meta().get("clock_offset_us", "0"))))
+        self.faults = faults or FaultPlan()
         self._store = store
         chosen = profiles or venue_profiles(tuple(feed.specs))
-        self.venues = {profile.name: Venue(profile, self._books_for(profile.name)) for profile in chosen}
+        self.venues = {profile.name: Venue(profile, self._books_for(profile.name), self.faults) for profile in chosen}
         for venue in self.venues.values():
             store.load(venue)
         self.accounts = {row[0]: Account(*row[:4], datetime.fromisoformat(row[4])) for row in store.accounts()}
+        self.keys = KeyRing(store)
         self._by_key = {digest: account for account in self.accounts.values() for digest in _digests(account)}
         self.is_sound = True
-        self._cursor = int(store.meta().get("cursor_ms", to_ms(clock.now())))
-        if to_ms(clock.now()) < self._cursor - _CLOCK_SLACK_MS:
+        self.listeners: list[Listener] = []  # told what changed, once it is in the store
+        self._cursor = int(store.meta().get("cursor_ms", to_ms(self.clock.now())))
+        if to_ms(self.clock.now()) < self._cursor - _CLOCK_SLACK_MS:
             raise FeedError(
                 f"This data directory has lived until {from_ms(self._cursor):%Y-%m-%d %H:%M:%S} UTC, later than the"
-                f" clock ({clock.now():%Y-%m-%d %H:%M:%S}). Start with another --data-dir, or empty this one."
+                f" clock ({self.clock.now():%Y-%m-%d %H:%M:%S}). Start with another --data-dir, or empty this one."
             )
         self._saved_cursor = self._cursor
+        self._is_stale = False  # something beside orders and the cursor has to be kept
         self._price_until_cursor()
         self.advance()
 
@@ -76,16 +109,33 @@ class Exchange:
             return self._advance()
 
     def _advance(self) -> datetime:
+        """Trades in their order, and what faults have put off each at its own moment."""
         now = self.clock.now()
-        until = to_ms(now)
-        if until > self._cursor:
+        has_moved = to_ms(now) > self._cursor
+        while (moment := self._next_moment(now)) is not None:
+            self._play_until(to_ms(moment))
             for venue in self.venues.values():
-                for pair, spec in self.feed.specs.items():
-                    ticks = self.feed.ticks(venue.profile.name, pair, self._cursor, until)
-                    if len(ticks):
-                        _play(venue, pair, spec, ticks)
-            self._cursor = until
+                venue.settle(moment)
+        self._play_until(to_ms(now))
+        for venue in self.venues.values():
+            venue.settle(now)
+        if has_moved:
+            self._gap(to_ms(now))
         return now
+
+    def _next_moment(self, now: datetime) -> datetime | None:
+        moments = [at for venue in self.venues.values() if (at := venue.faults.next_due()) is not None and at <= now]
+        return min(moments, default=None)
+
+    def _play_until(self, until: int) -> None:
+        if until <= self._cursor:
+            return
+        for venue in self.venues.values():
+            for pair, spec in self.feed.specs.items():
+                ticks = self.feed.ticks(venue.profile.name, pair, self._cursor, until)
+                if len(ticks):
+                    _play(venue, pair, spec, ticks)
+        self._cursor = until
 
     @contextmanager
     def operation(self) -> Iterator[datetime]:
@@ -105,7 +155,7 @@ class Exchange:
             self.is_sound = False
             raise
         finally:
-            self._save(always=self._cursor - self._saved_cursor >= _CURSOR_SAVE_MS)
+            self._save(always=self._is_stale or self._cursor - self._saved_cursor >= _CURSOR_SAVE_MS)
 
     def _price_until_cursor(self) -> None:
         for name, venue in self.venues.items():
@@ -120,7 +170,13 @@ class Exchange:
     # -- accounts ------------------------------------------------------------------------------------------------
 
     def open_account(
-        self, name: str, *, wallex_key: str, nobitex_token: str, balances: dict[str, dict[str, Decimal]]
+        self,
+        name: str,
+        *,
+        wallex_key: str,
+        nobitex_token: str,
+        balances: dict[str, dict[str, Decimal]],
+        rights: Rights | None = None,
     ) -> Account:
         """Open an account, or give an existing one these keys (its balances stay). Raises `ValueError`."""
         if not _NAME.fullmatch(name):
@@ -128,8 +184,13 @@ class Exchange:
         unknown = set(balances) - set(self.venues)
         if unknown:
             raise ValueError(f"unknown exchange {', '.join(sorted(unknown))}; known are {', '.join(self.venues)}")
+        rights = rights or Rights()
         keys = digest(wallex_key), digest(nobitex_token)
-        if any(self._by_key.get(key, None) not in (None, self.accounts.get(name)) for key in keys):
+        others = [self._by_key.get(key) for key in keys]
+        if any(other not in (None, self.accounts.get(name)) for other in others):
+            raise ValueError("this key belongs to another account")
+        api_key = self.keys.get(NOBITEX, rights.nobitex_api_key or "")
+        if api_key is not None and api_key.account != name:
             raise ValueError("this key belongs to another account")
         with self.operation() as now:
             account = self.accounts.get(name)
@@ -138,15 +199,51 @@ class Exchange:
                 for venue_name, venue in self.venues.items():
                     venue.deposit(name, balances.get(venue_name, {}), now)
             self._adopt(account, *keys)
+            self._grant(name, keys, rights, now)
         return account
 
-    def _adopt(self, account: Account, wallex_key: str, nobitex_token: str) -> None:
+    def _adopt(self, account: Account, wallex_key: str | None, nobitex_token: str | None) -> None:
         for old in _digests(account):
             self._by_key.pop(old, None)
         account.wallex_key, account.nobitex_token = wallex_key, nobitex_token
         self.accounts[account.name] = account
         self._by_key.update(dict.fromkeys(_digests(account), account))
         self._save(always=True, accounts=[account])
+
+    def _grant(self, name: str, keys: tuple[str, str], rights: Rights, now: datetime) -> None:
+        """What the keys may do; a key given again starts a new life."""
+        wallex, token = keys
+        self.keys.put(
+            ApiKey(
+                WALLEX, wallex, name, rights.wallex_scopes, now, now,
+                addresses=rights.wallex_addresses, expires_at=rights.wallex_expires_at,
+            )
+        )  # fmt: skip
+        self.keys.put(ApiKey(NOBITEX_TOKEN, token, name, frozenset(), now, now))
+        if rights.nobitex_api_key is not None:
+            self.keys.put(
+                ApiKey(
+                    NOBITEX, rights.nobitex_api_key, name, rights.nobitex_permissions, now, now,
+                    name="paper", expires_at=rights.nobitex_expires_at, addresses=rights.nobitex_addresses,
+                )
+            )  # fmt: skip
+
+    def log_out(self, account: Account) -> None:
+        """The Nobitex token dies (nobitex 3.1)."""
+        self._adopt(account, account.wallex_key, None)
+
+    def secret(self, name: str) -> str:
+        """A secret of this exchange, made once and kept with its data."""
+        kept = self._store.meta().get(f"secret:{name}")
+        if kept is None:
+            kept = secrets.token_hex(32)
+            self._store.save({}, {f"secret:{name}": kept})
+        return kept
+
+    def entries(self, venue: str, account: str) -> list[Entry]:
+        """What was booked for an account, oldest first."""
+        owner = trader(account)
+        return [each for each in self._store.entries(venue) if any(p.account == owner for p in each.postings)]
 
     def account_for_wallex(self, key: str) -> Account | None:
         account = self._by_key.get(digest(key))
@@ -156,7 +253,40 @@ class Exchange:
         account = self._by_key.get(digest(token))
         return account if account is not None and account.nobitex_token == digest(token) else None
 
-    # -- the market ----------------------------------------------------------------------------------------------
+    # -- the tester's hands --------------------------------------------------------------------------------------
+
+    def pause(self, *, is_paused: bool) -> None:
+        """Let time stand still, or go on from where it stands."""
+        self.advance()
+        self.clock.pause() if is_paused else self.clock.resume()
+        self._save(always=True)
+
+    def set_forward(self, by: timedelta) -> datetime:
+        """Live through the next `by` at once; returns now. Raises `ValueError`."""
+        if self.feed.name == "mirror":
+            raise FeedError("Mirrored prices happen when they happen; time cannot be set forward.")
+        self.clock.advance(by)
+        now = self.advance()
+        self._save(always=True)
+        return now
+
+    def add_fault(self, rule: FaultRule) -> int:
+        """Put a rule in force. Raises `ValueError` for one that means nothing here."""
+        if rule.kind is FaultKind.PRICE_GAP and not isinstance(self.feed, SyntheticFeed):
+            raise FeedError("Only the synthetic market's price can be moved.")
+        return self.faults.add(rule)
+
+    def _gap(self, now_ms: int) -> None:
+        for pair in self.feed.specs:
+            for fault in self.faults.decide("*", "MARKET", pair):
+                self._jump(pair, fault, now_ms)
+
+    def _jump(self, pair: str, fault: Fault, now_ms: int) -> None:
+        spec = self.feed.specs[pair]
+        tick = self.feed.last_tick("", pair, now_ms)
+        ticks = max(int(Decimal(int(tick.prices[-1])) * fault.params["factor"]), 1)
+        self.feed.nudge(pair, spec.price(ticks), now_ms)
+        self._is_stale = True
 
     def nudge(self, pair: str, price: Decimal) -> None:
         """Move the synthetic market to `price` from the next second on. Raises `FeedError`."""
@@ -174,11 +304,20 @@ class Exchange:
         changes = {name: venue.records.take_changes() for name, venue in self.venues.items() if venue.records.changes}
         if not changes and not always:
             return
-        meta = {"cursor_ms": str(self._cursor)}
+        meta = {
+            "cursor_ms": str(self._cursor),
+            "clock_offset_us": str(self.clock.offset // timedelta(microseconds=1)),
+        }
         if isinstance(self.feed, SyntheticFeed):
             meta["nudges"] = json.dumps(self.feed.nudges)
         self._store.save(changes, meta, [account.row() for account in accounts or []])
         self._saved_cursor = self._cursor
+        self._is_stale = False
+        for tell in self.listeners if changes else ():
+            try:
+                tell(changes)
+            except Exception:  # whoever listens must not undo what happened
+                logger.exception("a listener failed; what happened is kept")
 
     def close(self) -> None:
         self.feed.close()

@@ -402,6 +402,8 @@ def _check_scope(rule: FaultRule, spec: Spec) -> None:
         raise ValueError(f"{rule.venue!r} is no exchange; write wallex, nobitex or * for both")
     if rule.kind is FaultKind.PRICE_GAP and rule.venue != "*":
         raise ValueError("price_gap moves the price both exchanges share: leave venue out")
+    if rule.kind is FaultKind.PRICE_GAP and rule.path == "*":
+        raise ValueError("price_gap needs the pair as its path, such as BTC/USDT")
     if rule.method != "*" and rule.method not in spec.moments:
         raise ValueError(
             f"{rule.kind} is decided at {', '.join(spec.moments)}, not at {rule.method!r}: leave method out"

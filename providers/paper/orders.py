@@ -12,8 +12,10 @@ from providers.types import ZERO, BookLevel, OrderType, Side
 
 
 class State(StrEnum):
-    """Where an order stands. A partly filled order stays OPEN; INACTIVE is a stop that has not triggered."""
+    """Where an order stands. A partly filled order stays OPEN; INACTIVE is a stop that has not triggered; NEW was
+    accepted and is not in the market yet, which only a fault makes last."""
 
+    NEW = "NEW"
     INACTIVE = "INACTIVE"
     OPEN = "OPEN"
     FILLED = "FILLED"
@@ -21,7 +23,7 @@ class State(StrEnum):
 
     @property
     def is_working(self) -> bool:
-        return self in (State.INACTIVE, State.OPEN)
+        return self in (State.NEW, State.INACTIVE, State.OPEN)
 
 
 class Refusal(StrEnum):

@@ -61,6 +61,9 @@ class Records:
             raise UnknownOrder(str(order_id))
         return order
 
+    def __getitem__(self, order_id: int) -> Order:
+        return self._orders[order_id]
+
     def with_client_id(self, account: str, client_id: str) -> Sequence[Order]:
         """Every order that ever bore this client id, oldest first."""
         return self._by_client_id.get((account, client_id), ())

@@ -105,10 +105,9 @@ def test_counters_and_counts_by_kind():
 
 def test_what_lasts_or_moves_the_market_happens_once_unless_told_otherwise():
     for kind in ("maintenance", "price_gap"):
-        plan = plan_of(kind=kind)
-        assert plan.rules()[0]["times"] == 1
+        assert plan_of(kind=kind, path="BTC/USDT").rules()[0]["times"] == 1
     assert plan_of(kind="maintenance", times=3).rules()[0]["times"] == 3
-    assert plan_of(kind="price_gap", probability=0.1).rules()[0]["times"] is None
+    assert plan_of(kind="price_gap", path="BTC/USDT", probability=0.1).rules()[0]["times"] is None
 
 
 @pytest.mark.parametrize(
@@ -120,6 +119,7 @@ def test_what_lasts_or_moves_the_market_happens_once_unless_told_otherwise():
         ({"method": "SUBMIT"}, "decided at GET, POST"),
         ({"kind": "stop_never_triggers", "method": "POST"}, "decided at TRIGGER"),
         ({"kind": "price_gap", "venue": "wallex"}, "leave venue out"),
+        ({"kind": "price_gap"}, "needs the pair"),
         ({"kind": "stale_book", "account": "ann"}, "leave account out"),
         ({"path": ""}, "path must be a glob"),
         ({"account": ""}, "name of an account"),
@@ -137,7 +137,7 @@ def test_what_lasts_or_moves_the_market_happens_once_unless_told_otherwise():
         ({"kind": "delay", "params": {"seconds": -1}}, "between 0 and 86400"),
         ({"kind": "delay", "params": {"when": "never"}}, "one of before, after"),
         ({"kind": "http_error", "params": {"status": 302}}, "from 400 to 599"),
-        ({"kind": "price_gap", "params": {"factor": 0}}, "between 0.01 and 100"),
+        ({"kind": "price_gap", "path": "BTC/USDT", "params": {"factor": 0}}, "between 0.01 and 100"),
         ({"kind": "partial_then_cancel", "params": {"fraction": 2}}, "between 0 and 1"),
         ({"kind": "slow_trickle", "params": {"bytes_per_second": 0}}, "above 0"),
         ({"kind": "empty_book", "params": {"matching": True}}, "matching needs seconds"),
@@ -153,7 +153,7 @@ def test_every_kind_is_specified_and_asked_at_known_moments():
     for kind, spec in KINDS.items():
         assert spec.moments
         assert all(moment in MOMENTS or moment.isupper() for moment in spec.moments)
-        plan_of(kind=kind)  # the defaults stand
+        plan_of(kind=kind, path="BTC/USDT")  # the defaults stand
 
 
 def test_a_rule_can_be_read_back_from_what_is_shown():
@@ -179,7 +179,7 @@ def test_the_same_rules_and_questions_give_the_same_faults(rules, questions):
     def lived() -> list[object]:
         plan = FaultPlan()
         for rule in rules:
-            plan.add(FaultRule.from_json(rule))
+            plan.add(FaultRule.from_json({"path": "/a", **rule}))
         faults = [plan.decide(*question) for question in questions]
         assert sum(plan.injected.values()) == sum(map(len, faults)) == sum(row["injected"] for row in plan.rules())
         return [faults, plan.rules()]

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.routing import Route
 
-from providers.paper.engine import Account, Exchange, digest, to_ms
+from providers.paper.engine import Account, Exchange, to_ms
 from providers.paper.faces import nobitex_params as params
+from providers.paper.faces import nobitex_tokens as tokens
 from providers.paper.faces import nobitex_wire as wire
 from providers.paper.faces.charts import day_figures, newest
 from providers.paper.faces.common import (
@@ -151,8 +152,8 @@ class NobitexFace:
         return {"status": "ok", **self._book(pair, now)}
 
     def _book(self, pair: str, now: datetime) -> dict[str, Any]:
-        book = self._venue.depth(pair, now)
-        return wire.book_row(book, self._venue.last.get(pair), pair.split("/")[1], to_ms(now))
+        book, at = self._venue.look(pair, now)
+        return wire.book_row(book, self._venue.last.get(pair), pair.split("/")[1], to_ms(at))
 
     def public_trades(self, request: Request, now: datetime) -> Any:
         pair = self._pairs.get(request.path_params["symbol"].upper())
@@ -222,7 +223,7 @@ class NobitexFace:
             "profile": {**person, **verified, "bankCards": [], "bankAccounts": [], "options": options,
                         "withdrawEligible": True},
             "tradeStats": {"monthTradesTotal": "0", "monthTradesCount": len(self._venue.trades(call.account.name))},
-            "websocketAuthParam": digest(f"ws|{call.account.nobitex_token}")[:32],
+            "websocketAuthParam": tokens.auth_param(call.account),
         }  # fmt: skip
 
     def wallets(self, call: Call) -> Any:

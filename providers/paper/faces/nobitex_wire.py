@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
-from decimal import Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
 from providers.paper.faces.charts import Chart, DayFigures
 from providers.paper.faces.common import plain
 from providers.paper.orders import Book, Order, State, Trade
-from providers.paper.profiles import MarketProfile
+from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.types import ZERO, Balance, BookLevel, OrderType
 
 RIALS = 10
+_GROUP = 100  # ticks in one level of v2/depth
 # The order is that of the wallet numbers: append, never insert.
 NAMES = {
     "BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼", "XRP": "Ripple",
     "SOL": "Solana", "ADA": "Cardano", "BNB": "Binance Coin", "TRX": "TRON", "LTC": "Litecoin", "TON": "Toncoin",
 }  # fmt: skip
-_STATUS = {State.INACTIVE: "Inactive", State.OPEN: "Active", State.FILLED: "Done", State.CANCELED: "Canceled"}
+_STATUS = {
+    State.NEW: "New",
+    State.INACTIVE: "Inactive",
+    State.OPEN: "Active",
+    State.FILLED: "Done",
+    State.CANCELED: "Canceled",
+}
 EXECUTIONS = {
     "limit": OrderType.LIMIT,
     "market": OrderType.MARKET,
@@ -31,6 +39,33 @@ _LABELS = {
     OrderType.STOP_LIMIT: "StopLimit",
     OrderType.STOP_MARKET: "StopMarket",
 }
+
+
+UNKNOWN_FIELD = "simUndocumented"  # what no document names and a client has to overlook (nobitex 11)
+
+
+@dataclass(frozen=True, slots=True)
+class Style:
+    """The awkward shapes that are switched on."""
+
+    numeric_zeros: bool = True
+    exponent_zeros: bool = True
+    rial_name_varies: bool = True
+    extra_unknown_fields: bool = True
+
+    @classmethod
+    def of(cls, profile: VenueProfile) -> Style:
+        return cls(**{name: profile.switch(name) for name in cls.__slots__})
+
+    def dressed(self, row: dict[str, Any]) -> dict[str, Any]:
+        return row | {UNKNOWN_FIELD: {"note": "a client overlooks this"}} if self.extra_unknown_fields else row
+
+    def name(self, asset: str, number: int) -> str:
+        """The display name; rial has two."""
+        return "ریال" if asset == "IRT" and self.rial_name_varies and number % 2 else NAMES[asset]
+
+    def zero(self) -> int | str:
+        return 0 if self.numeric_zeros else "0"
 
 
 def code_of(asset: str) -> str:
@@ -66,7 +101,7 @@ def iso(at: datetime) -> str:
     return at.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
 
 
-def order_row(order: Order) -> dict[str, Any]:
+def order_row(order: Order, style: Style) -> dict[str, Any]:
     """The full superset of the order object (6.2), with its awkward shapes: `"market"` and a numeric 0 fee."""
     base, quote = order.pair.split("/")
     is_market = order.type in (OrderType.MARKET, OrderType.STOP_MARKET)
@@ -79,15 +114,15 @@ def order_row(order: Order) -> dict[str, Any]:
         "tradeType": "Spot",
         "market": market_of(order.pair),
         "srcCurrency": NAMES[base],
-        "dstCurrency": NAMES[quote],
+        "dstCurrency": style.name(quote, order.id),
         "price": "market" if is_market or order.price is None else money(order.price, quote),
         "amount": plain(order.quantity),
-        "matchedAmount": plain(order.filled) if order.filled else 0,
+        "matchedAmount": plain(order.filled) if order.filled else style.zero(),
         "unmatchedAmount": plain(order.remaining),
         "totalOrderPrice": money(reference * order.quantity, quote),
         "totalPrice": money(order.filled_quote, quote),
         "averagePrice": "0" if average is None else plain(round(average * unit(quote), 10)),
-        "fee": money(order.fee, order.fee_asset) if order.fee else 0,
+        "fee": money(order.fee, order.fee_asset) if order.fee else style.zero(),
         "status": _STATUS[order.state],
         "partial": bool(order.filled) and bool(order.remaining),
         "created_at": iso(order.created_at),
@@ -97,25 +132,25 @@ def order_row(order: Order) -> dict[str, Any]:
         row["param1"] = money(order.stop_price, quote)
     if order.pair_id is not None:
         row["pairId"] = order.pair_id
-    return row
+    return style.dressed(row)
 
 
 _SHORT = ("type", "execution", "tradeType", "srcCurrency", "dstCurrency", "price", "param1", "amount", "matchedAmount")
 
 
-def short_row(order: Order) -> dict[str, Any]:
+def short_row(order: Order, style: Style) -> dict[str, Any]:
     """`details=1`: no id, no status (6.2)."""
-    return {name: value for name, value in order_row(order).items() if name in _SHORT}
+    return {name: value for name, value in order_row(order, style).items() if name in _SHORT}
 
 
-def trade_row(trade: Trade) -> dict[str, Any]:
+def trade_row(trade: Trade, style: Style) -> dict[str, Any]:
     """One of `trades/list` (6.10)."""
     base, quote = trade.pair.split("/")
-    return {
+    row = {
         "id": trade.id,
         "orderId": trade.order_id,
         "srcCurrency": NAMES[base],
-        "dstCurrency": NAMES[quote],
+        "dstCurrency": style.name(quote, trade.id),
         "market": market_of(trade.pair),
         "timestamp": iso(trade.executed_at),
         "type": trade.side.value.lower(),
@@ -124,6 +159,7 @@ def trade_row(trade: Trade) -> dict[str, Any]:
         "total": money(trade.total, quote),
         "fee": money(trade.fee, trade.fee_asset),
     }
+    return style.dressed(row)
 
 
 def wallet_number(account: int, asset: str) -> int:
@@ -147,9 +183,9 @@ def wallet_row(number: int, balance: Balance, rial_price: Decimal) -> dict[str, 
     }
 
 
-def short_wallet(number: int, balance: Balance) -> dict[str, Any]:
+def short_wallet(number: int, balance: Balance, style: Style) -> dict[str, Any]:
     """One of `v2/wallets`; zero is spelled as the exchange spells it."""
-    total = money(balance.total, balance.asset) if balance.total else "0E-10"
+    total = money(balance.total, balance.asset) if balance.total or not style.exponent_zeros else "0E-10"
     return {"id": number, "balance": total, "blocked": money(balance.locked, balance.asset)}
 
 
@@ -161,6 +197,28 @@ def book_row(book: Book, last: Decimal | None, quote: str, at_ms: int) -> dict[s
         "asks": [_level(level, quote) for level in book.asks],
         "bids": [_level(level, quote) for level in book.bids],
     }
+
+
+def depth_row(book: Book, last: Decimal | None, quote: str, tick: Decimal, at_ms: int) -> dict[str, Any]:
+    """`v2/depth` (4.2): a text for a time, grouped prices, amounts that add up from the market outwards, and bids that
+    run upwards."""
+    asks = _grouped(book.asks, tick * _GROUP, ROUND_CEILING)
+    bids = _grouped(book.bids, tick * _GROUP, ROUND_FLOOR)
+    return {
+        "lastUpdate": str(at_ms),
+        "lastTradePrice": money(last, quote) if last is not None else "0",
+        "asks": [_level(level, quote) for level in asks],
+        "bids": [_level(level, quote) for level in reversed(bids)],
+    }
+
+
+def _grouped(levels: tuple[BookLevel, ...], grid: Decimal, rounding: str) -> list[BookLevel]:
+    sums: dict[Decimal, Decimal] = {}
+    total = ZERO
+    for level in levels:
+        total += level.quantity
+        sums[(level.price / grid).to_integral_value(rounding) * grid] = total
+    return [BookLevel(price, amount) for price, amount in sums.items()]
 
 
 def _level(level: BookLevel, quote: str) -> list[str]:

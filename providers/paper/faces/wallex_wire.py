@@ -26,7 +26,13 @@ NAMES = {
     "USDT": ("تتر", "Tether"),
     "TMN": ("تومان", "Toman"),
 }
-_STATUS = {State.INACTIVE: "NEW", State.OPEN: "NEW", State.FILLED: "FILLED", State.CANCELED: "CANCELED"}
+_STATUS = {
+    State.NEW: "NEW",
+    State.INACTIVE: "NEW",
+    State.OPEN: "NEW",
+    State.FILLED: "FILLED",
+    State.CANCELED: "CANCELED",
+}
 
 
 def asset_name(asset: str) -> str:
