@@ -51,7 +51,7 @@ class ApiKeyAuth(AuthBase):
         timestamp = str(int(self._wall_time()))
         r.headers["Nobitex-Key"] = self.public_key
         r.headers["Nobitex-Timestamp"] = timestamp
-        r.headers["Nobitex-Signature"] = self.sign(timestamp, r.method or "GET", wire_path(r), _body_bytes(r.body))
+        r.headers["Nobitex-Signature"] = self.sign(timestamp, r.method or "GET", r.path_url, _body_bytes(r.body))
         return r
 
     def __repr__(self) -> str:
@@ -71,11 +71,6 @@ def auth_for(secret: str, *, wall_time: Callable[[], float] = time.time) -> Auth
     if _PRIVATE_KEY.fullmatch(secret):
         return ApiKeyAuth(secret, wall_time=wall_time)
     raise AuthFailed("the Nobitex API key cannot be used: " + _FORMS)
-
-
-def wire_path(request: requests.PreparedRequest) -> str:
-    """Path and query as they are sent; requests joins leading slashes into one."""
-    return "/" + request.path_url.lstrip("/")
 
 
 def _body_bytes(body: object) -> bytes:

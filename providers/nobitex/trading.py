@@ -149,7 +149,7 @@ class Trading(OrderReads):
             if isinstance(request, OcoRequest):
                 return BatchItem(request, self._two_legs(payload, request))
             return BatchItem(request, (self._one_order(payload, request),))
-        except (BadPayload, ValueError, ArithmeticError) as exc:
+        except (BadPayload, ValueError, ArithmeticError, RecursionError) as exc:
             text = redact(f"nobitex create_orders: unusable result: {exc}; look the order up")[:400]
             return BatchItem(request, error=OutcomeUnknown(text))
         except ProviderError as exc:
