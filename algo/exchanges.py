@@ -12,6 +12,7 @@ from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
 from providers.provider_factory import create_provider, documented_limits
 
+Wrap = Callable[[ExchangeProvider], ExchangeProvider]
 BudgetOf = Callable[[str, str, Mapping[str, Limit]], RateBudget]
 
 _clients: dict[tuple[str, str, str | None], ExchangeProvider] = {}
@@ -40,9 +41,19 @@ def base_url(provider: str) -> str:
     return str(getattr(settings, f"{provider.upper()}_BASE_URL"))
 
 
+_wrap_public: Wrap | None = None
+
+
+def prefer_streams(wrap: Wrap | None) -> None:
+    """From now on, market data of this process comes through `wrap`, which knows the streams; None: by REST again."""
+    global _wrap_public  # noqa: PLW0603 - decided once, when a process starts
+    _wrap_public = wrap
+
+
 def public_provider(name: str) -> ExchangeProvider:
     """A client for market data, without a key."""
-    return _client(name, None)
+    client = _client(name, None)
+    return _wrap_public(client) if _wrap_public else client
 
 
 def account_provider(account: Account) -> ExchangeProvider:

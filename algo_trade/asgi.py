@@ -6,5 +6,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
 application = get_asgi_application()
 
 from algo.live.join import join_other_processes  # noqa: E402 - Django has to be set up before
+from algo.live.streamed import prefer_streams  # noqa: E402
 
 join_other_processes()
+prefer_streams()

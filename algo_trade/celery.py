@@ -60,10 +60,13 @@ def use_django_logging(**_: Any) -> None:
 
 @worker_init.connect
 def share_budgets(**_: Any) -> None:
-    """Before the pool forks: every process of this worker calls the exchanges from the common budgets."""
+    """Before the pool forks: every process of this worker calls the exchanges from the common budgets, and only where
+    the streams do not tell."""
     from algo.live.join import join_other_processes  # noqa: PLC0415
+    from algo.live.streamed import prefer_streams  # noqa: PLC0415
 
     join_other_processes()
+    prefer_streams()
 
 
 @worker_process_init.connect

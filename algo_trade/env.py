@@ -44,6 +44,8 @@ class Env(BaseSettings):
 
     WALLEX_BASE_URL: str = "https://api.wallex.ir"
     NOBITEX_BASE_URL: str = "https://apiv2.nobitex.ir"
+    WALLEX_WS_URL: str = Field("", description="Empty: where the stream of WALLEX_BASE_URL belongs")
+    NOBITEX_WS_URL: str = Field("", description="Empty: where the stream of NOBITEX_BASE_URL belongs")
     WALLEX_API_KEY: SecretStr = SecretStr("")
     NOBITEX_API_KEY: SecretStr = SecretStr("")
     EXCHANGE_ENVIRONMENT: Literal["paper", "live"] = "live"
@@ -85,9 +87,13 @@ class Env(BaseSettings):
             ) from None
         if self.TRADING_DAY_TIME_ZONE not in available_timezones():
             raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
+        for name in ("WALLEX_WS_URL", "NOBITEX_WS_URL"):
+            if getattr(self, name) and urlsplit(getattr(self, name)).scheme not in ("ws", "wss"):
+                raise ValueError(f"{name} must be a ws or wss address, or empty.")
         for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL"):
             if urlsplit(getattr(self, name)).scheme not in ("http", "https"):
                 raise ValueError(f"{name} must be an http or https address.")
+        for name in ("WALLEX_BASE_URL", "NOBITEX_BASE_URL", "WALLEX_WS_URL", "NOBITEX_WS_URL"):
             if self.EXCHANGE_ENVIRONMENT == PAPER and _is_real(getattr(self, name)):
                 raise ValueError(
                     f"EXCHANGE_ENVIRONMENT is paper, but {name} is the address of the real exchange: orders there are "

@@ -132,6 +132,8 @@ warnings.filterwarnings("ignore", message="No directory at", category=UserWarnin
 # --- exchanges and risk -------------------------------------------------------------------------------------------
 WALLEX_BASE_URL = env.WALLEX_BASE_URL.rstrip("/")
 NOBITEX_BASE_URL = env.NOBITEX_BASE_URL.rstrip("/")
+WALLEX_WS_URL = env.WALLEX_WS_URL
+NOBITEX_WS_URL = env.NOBITEX_WS_URL
 WALLEX_API_KEY = env.WALLEX_API_KEY.get_secret_value()
 NOBITEX_API_KEY = env.NOBITEX_API_KEY.get_secret_value()
 EXCHANGE_ENVIRONMENT = env.EXCHANGE_ENVIRONMENT

@@ -1,13 +1,16 @@
 """What one exchange's stream has told so far, in memory: the one picture behind Redis and the quotes in PostgreSQL.
 
 How old is a book? An exchange that speaks only when something changes leaves a quiet book unsaid, and it is still the
-truth: as long as the connection it came over is proven alive, the book holds. The proof is a message pushed over that
-connection (a ping is not seen here, and an answer by REST proves nothing about it). So a book's time is
+truth: as long as the connection it came over is proven alive, the book holds. The proof is a book or a trade pushed
+over that connection (pings are not seen here; answers by REST prove nothing, nor do candles, which may be such
+answers). So a book's time is
 
     when the connection was last proven alive  -  how late the book was when it came
 
 never beyond QUIET_SECONDS after the last word on that very market (a subscription can be lost while the connection
 lives), and never across a disconnect: what was known before one keeps its own time until it is said again.
+A stream that spreads its markets over several connections is one connection here: it is down when any of them is, but
+a push over one is taken as proof of all; what that may hide ends with HEARD_SECONDS, and with QUIET_SECONDS at last.
 """
 
 from __future__ import annotations
@@ -198,7 +201,6 @@ class Board:
     def _candle(self, event: CandleUpdate) -> None:
         series = (event.symbol, event.resolution)
         if not event.is_closed or event.candle.closed_at(event.resolution) > event.received_at:
-            self._alive(event.received_at)
             self._running[series] = (event.candle, event.received_at)
             self._dirty.running.add(series)
             return

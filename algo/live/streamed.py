@@ -60,6 +60,6 @@ def streamed(feed: FeedReader, clock: Clock) -> Callable[[ExchangeProvider], Exc
 
 
 def prefer_streams() -> None:
-    """From now on this process reads public market data from the streams where they are fresh."""
+    """From now on this process (a worker, the web) reads public market data from the streams where they are fresh."""
     reader = FeedReader(connect(settings.REDIS_URL, READ_TIMEOUT), exchanges.CLOCK)
     exchanges.prefer_streams(streamed(reader, exchanges.CLOCK))

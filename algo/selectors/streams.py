@@ -1,0 +1,83 @@
+"""What the streams are to listen to, and what they told."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from django.conf import settings
+from django.db.models import Exists, OuterRef, QuerySet
+
+from algo.models import (
+    FINISHED_DEALS,
+    Account,
+    AccountState,
+    Deal,
+    Heartbeat,
+    MarketQuote,
+    StrategyConfig,
+    StrategyStatus,
+)
+from providers.types import Resolution
+
+STREAM = "stream:"  # how the name of a stream's heartbeat begins
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """Markets of one exchange by symbol (with their keys), and the candle lengths that strategies read there."""
+
+    markets: Mapping[str, int] = field(default_factory=dict)
+    resolutions: frozenset[Resolution] = frozenset()
+
+
+def watched_markets(provider: str) -> Watched:
+    """What running strategies read or trade at `provider`, and what live deals stand in."""
+    markets: dict[str, int] = {}
+    resolutions = set()
+    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).select_related("market", "data_market")
+    for config in running:
+        if config.data_market.provider == provider:
+            resolutions.add(Resolution(config.resolution))
+        for market in (config.data_market, config.market):
+            if market.provider == provider:
+                markets[market.symbol] = market.pk
+    live = Deal.objects.exclude(status__in=FINISHED_DEALS).filter(market__provider=provider)
+    markets |= dict(live.values_list("market__symbol", "market_id"))
+    return Watched(markets, frozenset(resolutions))
+
+
+def accounts_to_listen_to(provider: str) -> QuerySet[Account]:
+    """Accounts of this environment whose key is believed in, with something live."""
+    live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
+    return Account.objects.filter(Exists(live), provider=provider, environment=settings.EXCHANGE_ENVIRONMENT).exclude(
+        state=AccountState.STOPPED
+    )
+
+
+def streamed_quotes(since: datetime) -> list[MarketQuote]:
+    """The quotes of every market that were proven at or after `since`, with their markets: one query."""
+    return list(MarketQuote.objects.filter(as_of__gte=since).select_related("market"))
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHealth:
+    """One exchange's stream. Ages are wall seconds; None where it has not heard anything yet."""
+
+    name: str
+    is_up: bool
+    message_age: float | None
+    reconnects: int
+
+
+def stream_health(now: datetime, *, speed: float = 1.0) -> list[StreamHealth]:
+    """What each stream process last said about itself."""
+    return [_health(beat, now, speed) for beat in Heartbeat.objects.filter(name__startswith=STREAM).order_by("name")]
+
+
+def _health(beat: Heartbeat, now: datetime, speed: float) -> StreamHealth:
+    told = beat.detail
+    alive_at = datetime.fromisoformat(told["alive_at"]) if told.get("alive_at") else None
+    age = max((now - alive_at).total_seconds() / speed, 0.0) if alive_at else None
+    return StreamHealth(beat.name.removeprefix(STREAM), bool(told.get("up")), age, int(told.get("reconnects", 0)))
