@@ -23,7 +23,7 @@ from providers.errors import (
 )
 from providers.nobitex import mapping
 from providers.nobitex.client import LIMITS, NobitexClient
-from providers.nobitex.results import BatchItem, CancelAnswer, PublicTrade, Usage, every_row
+from providers.nobitex.results import CancelAnswer, PublicTrade, Usage, every_row
 from providers.redaction import redact
 from providers.types import Balance, OrderRequest, OrderStatus, OrderType, Side
 from tests.providers.conftest import NOBITEX_TOKEN, NOW, Reply, ScriptedExchange

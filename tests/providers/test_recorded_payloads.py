@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -11,18 +12,27 @@ from typing import Any
 
 import pytest
 
-from providers.errors import OrderRejected, RejectReason
+from providers.errors import (
+    BadPayload,
+    OrderNotFound,
+    OrderRejected,
+    OutcomeUnknown,
+    ProviderError,
+    RejectReason,
+    Unavailable,
+)
 from providers.http import Answer, to_json_number
 from providers.nobitex import answers as nobitex_answers
 from providers.nobitex import mapping as nobitex
 from providers.nobitex import market_data as nobitex_market_data
 from providers.nobitex import schemas as nobitex_wire
 from providers.nobitex.mapping import Currencies, Pair
-from providers.types import OrderStatus, OrderType
+from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Resolution, Side
 from providers.wallex import answers as wallex_answers
 from providers.wallex import mapping as wallex
 from providers.wallex import schemas as wallex_wire
 from providers.wire import UdfHistory, parse, to_candles
+from tests.providers.test_fuzz import canned, client_of
 
 RECEIVED = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -280,3 +290,98 @@ def test_nobitex_refusals_of_live_captures(data: Path, name: str, reason: Reject
     with pytest.raises(OrderRejected) as caught:
         nobitex_answers.accepted(answer, is_stop=False)
     assert (caught.value.reason, caught.value.code) == (reason, name)
+
+
+def refused_with(error: type[ProviderError], code: str) -> Callable[[Callable[[Any], Any]], Callable[[Any], Any]]:
+    """A reader for an answer that must raise `error` naming `code`."""
+
+    def reader_of(call: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        def read(client: Any) -> Any:
+            with pytest.raises(error, match=code) as caught:
+                call(client)
+            return caught.value
+
+        return read
+
+    return reader_of
+
+
+SOLD = OrderRequest("ORDER1", "BTCIRT", Side.SELL, OrderType.LIMIT, Decimal(1), price=Decimal(1))
+SINCE = datetime(2019, 1, 1, tzinfo=UTC)
+ADDED = refused_with(OrderRejected, "nobitex refused the order")(lambda client: client.create_order(SOLD))
+# Our ids have no lower case, so that the samples of orders/add answer no order of ours: their rows are read alone.
+NOBITEX_READERS: dict[str, Callable[[Any], Any]] = {
+    "v3_orderbook_BTCIRT.json": lambda client: client.order_book("BTCIRT"),
+    "v3_orderbook_all.json": lambda client: client.order_books(),
+    "v2_depth_BTCIRT.json": lambda client: client.depth("BTCIRT"),
+    "v2_trades.json": lambda client: client.public_trades("BTCIRT"),
+    "v2_options.json": lambda client: client._options(),
+    "market_stats.json": lambda client: client.market_stats(),
+    "market_stats_btc-rls_trimmed.json": lambda client: client.market_stats("BTCIRT"),
+    "market_stats_btc-usdt_trimmed.json": lambda client: client.market_stats("BTCUSDT"),
+    "market_stats_usdt-irr_part.json": lambda client: client.market_stats("USDTIRT"),
+    "market_stats_usdt-rls_zero_latest_part.json": lambda client: client.market_stats("USDTIRT"),
+    "udf_history_BTCIRT_5_trimmed.json": lambda client: client._chart("BTCIRT", Resolution.M5, 0, 1),
+    "udf_history_BTCUSDT_5_trimmed.json": lambda client: client._chart("BTCUSDT", Resolution.M5, 0, 1),
+    "udf_history_BTCIRT_D.json": lambda client: client._chart("BTCIRT", Resolution.D1, 0, 1),
+    "udf_history_no_data.json": lambda client: client._chart("BTCIRT", Resolution.D1, 0, 1) == [],
+    "udf_history_error_resolution.json": refused_with(Unavailable, "Invalid resolution")(
+        lambda client: client._chart("BTCIRT", Resolution.D1, 0, 1)
+    ),
+    "users_wallets_list.json": lambda client: client.wallets(),
+    "v2_wallets.json": lambda client: client.balances() == {},
+    "users_wallets_balance.json": lambda client: client.wallet_balance("BTC"),
+    "orders_list.json": lambda client: client.orders_since("BTCUSDT", SINCE),
+    "orders_status.json": lambda client: client.fetch_order(OrderRef("LTCIRT", None, "5684")),
+    "orders_update_status_cancel.json": lambda client: client.cancel_order(OrderRef("USDTIRT", None, "5684")),
+    "orders_cancel_old.json": lambda client: client.cancel_old() is None,
+    "trades_list_own.json": lambda client: client.own_trades_from(1, "USDTIRT"),
+    "error_no_credentials.json": lambda client: refused_with(BadPayload, "احراز|اطلاعات")(type(client).balances)(
+        client
+    ),
+    "error_orders_add_BadPrice.json": ADDED,
+    "error_orders_add_OverValueOrder.json": ADDED,
+    "error_orders_add_ParseError.json": ADDED,
+    "error_v2_orderbook_InvalidSymbol.json": refused_with(BadPayload, "InvalidSymbol")(
+        lambda client: client.order_book("BTCIRT")
+    ),
+    "orders_add_error_shape.json": refused_with(OutcomeUnknown, "ErrorCode")(lambda client: client.create_order(SOLD)),
+    "orders_status_error_shape.json": refused_with(OrderNotFound, "does not show")(
+        lambda client: client.fetch_order(OrderRef("BTCIRT", None, "1"))
+    ),
+    "orders_update_status_error_shape.json": refused_with(OrderNotFound, "ErrorCode")(
+        lambda client: client.cancel_order(OrderRef("BTCIRT", None, "1"))
+    ),
+    "orders_cancel_old_error_shape.json": refused_with(OutcomeUnknown, "ErrorCode")(lambda client: client.cancel_old()),
+}
+NOT_READ_HERE = {
+    "orders_add_limit.json": "test_nobitex_orders",
+    "orders_add_stop_market.json": "test_nobitex_orders",
+    "orders_add_oco.json": "test_nobitex_list_and_oco",
+}
+
+
+def test_nobitex_every_file_is_read_by_the_whole_client(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file without a reader fails here. The samples of the streams (ws_) are read by the tests of the streams."""
+    files = [file for folder in ("captured", "documented") for file in sorted((data / folder / "nobitex").iterdir())]
+    assert len(files) > 40
+    for file in files:
+        if file.name.startswith("ws_") or file.name in NOT_READ_HERE:
+            continue
+        canned(monkeypatch, 401 if "credentials" in file.name else 200, file.read_bytes())
+        assert NOBITEX_READERS[file.name](client_of("nobitex")), file.name
+
+
+def test_nobitex_the_undocumented_order_of_a_depth_and_a_fault_in_the_stats(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    canned(monkeypatch, 200, (data / "documented/nobitex/v2_depth_BTCIRT.json").read_bytes())
+    depth = client_of("nobitex").depth("BTCIRT")
+    assert (depth.bids[0].price, depth.asks[0].price) == (Decimal("731002500"), Decimal("740989400"))
+    canned(
+        monkeypatch,
+        200,
+        (data / "captured/nobitex/market_stats_usdt-rls_zero_latest_part.json").read_bytes(),
+    )
+    day = client_of("nobitex").market_stats("USDTIRT")["USDTIRT"]
+    assert (day.last_price, day.close, day.change_rate, day.best_ask) == (None, None, None, 27150)
