@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import re
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -97,6 +96,7 @@ class Exchange:
                 f" clock ({self.clock.now():%Y-%m-%d %H:%M:%S}). Start with another --data-dir, or empty this one."
             )
         self._saved_cursor = self._cursor
+        self._jobs: list[tuple[datetime, Callable[[datetime], None]]] = []
         self._is_stale = False  # something beside orders and the cursor has to be kept
         self._price_until_cursor()
         self.advance()
@@ -119,9 +119,20 @@ class Exchange:
         self._play_until(to_ms(now))
         for venue in self.venues.values():
             venue.settle(now)
+        self._do_what_is_due(now)
         if has_moved:
             self._gap(to_ms(now))
         return now
+
+    def later(self, at: datetime, job: Callable[[datetime], None]) -> None:
+        """Do this once the exchange's clock has reached `at`. Forgotten when the process ends."""
+        self._jobs.append((at, job))
+
+    def _do_what_is_due(self, now: datetime) -> None:
+        due = [job for at, job in self._jobs if at <= now]
+        self._jobs = [(at, job) for at, job in self._jobs if at > now]
+        for job in due:
+            job(now)
 
     def _next_moment(self, now: datetime) -> datetime | None:
         moments = [at for venue in self.venues.values() if (at := venue.faults.next_due()) is not None and at <= now]
@@ -231,14 +242,6 @@ class Exchange:
     def log_out(self, account: Account) -> None:
         """The Nobitex token dies (nobitex 3.1)."""
         self._adopt(account, account.wallex_key, None)
-
-    def secret(self, name: str) -> str:
-        """A secret of this exchange, made once and kept with its data."""
-        kept = self._store.meta().get(f"secret:{name}")
-        if kept is None:
-            kept = secrets.token_hex(32)
-            self._store.save({}, {f"secret:{name}": kept})
-        return kept
 
     def entries(self, venue: str, account: str) -> list[Entry]:
         """What was booked for an account, oldest first."""

@@ -62,7 +62,7 @@ class KeyRing:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._keys = {(row[0], row[1]): ApiKey.from_row(*row) for row in store.keys()}
+        self._keys = {(row[0], row[1]): ApiKey.from_row(*row) for row in store.api_keys()}
 
     def get(self, kind: str, key_id: str) -> ApiKey | None:
         return self._keys.get((kind, key_id))

@@ -76,6 +76,13 @@ WALLEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "orders_per_10s": Extra(20, "1.4", "order POSTs of one account in ten seconds"),
         "requests_per_second": Extra(100, "1.4", "all other requests, per account or address"),
         "rate_limit_headers": Extra(True, "1.4", "X-RateLimit-* on order POSTs and 429 answers"),
+        "stream_ping_seconds": Extra(20.0, "9", "time between two pings of a stream, on the wall"),
+        "stream_pong_adds_seconds": Extra(30.0, "9", "how long a stream lives after a pong"),
+        "stream_most_pongs": Extra(100, "9", "pongs that lengthen a stream's life"),
+        "stream_life_seconds": Extra(1800.0, "9", "a stream is closed after this time, whatever it answers"),
+        "stream_messages_per_channel": Extra(50, "9", "client messages about one channel; one more closes the stream"),
+        "stream_json_pings": Extra(False, "9", 'pings are {"ping":x} to be answered {"pong":x}, not protocol pings'),
+        "stream_book_seconds": Extra(0.5, "9", "least time between two snapshots of one side, on the wall"),
     }
 )
 
@@ -89,6 +96,13 @@ NOBITEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "signature_window_seconds": Extra(30.0, "3.2", "how far Nobitex-Timestamp may be off"),
         "token_lifetime_seconds": Extra(0, "3.1", "life of the account's token since it was given; 0: for ever"),
         "stream_token_seconds": Extra(1200, "7", "life of a token of auth/ws/token"),
+        "stream_ping_seconds": Extra(25.0, "7", "time between two pings of a stream, on the wall"),
+        "stream_pong_seconds": Extra(25.0, "7", "a stream whose pong comes later is closed (3012)"),
+        "stream_expired_seconds": Extra(25.0, "7", "how long a stream outlives its token before it is closed (3005)"),
+        "stream_connections": Extra(100, "7", "streams open at a time from one address"),
+        "stream_channels": Extra(300, "7", "channels of one stream"),
+        "stream_book_seconds": Extra(0.5, "7", "least time between two books of one market, on the wall"),
+        "stream_candle_seconds": Extra(10.0, "7", "market time between two pushes of a running candle"),
         "extra_unknown_fields": Extra(True, "11", "objects carry a field no document names"),
         "rial_name_varies": Extra(True, "1.1", "dstCurrency of rial orders is ریال as often as ﷼"),
         "numeric_zeros": Extra(True, "6.2", "fee and matchedAmount of an untouched order are the number 0"),
@@ -101,7 +115,7 @@ NOBITEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "async_cancel_batch": Extra(False, "6.9", "cancel-batch only queues; see cancel_batch_delay_seconds"),
         "cancel_batch_delay_seconds": Extra(2.0, "6.9", "how long a queued cancel waits"),
         "missing_candles_percent": Extra(0, "4.5", "share of candles that history leaves out"),
-        "stats_of_closed": Extra("", "4.4", "symbols, comma separated, that are closed: isClosed and MarketClosed"),
+        "closed_symbols": Extra("", "4.4, 6.4", "symbols, comma separated, that are closed: isClosed, MarketClosed"),
     }
 )
 

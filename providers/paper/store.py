@@ -63,7 +63,7 @@ class Store:
         query = "SELECT name, number, wallex_key, nobitex_token, opened_at FROM accounts ORDER BY number"
         return list(self._db.execute(query))
 
-    def keys(self) -> list[tuple[str, str, str, str]]:
+    def api_keys(self) -> list[tuple[str, str, str, str]]:
         """(kind, id, account, facts) of every key."""
         return list(self._db.execute("SELECT kind, id, account, facts FROM keys"))
 

@@ -86,7 +86,11 @@ class JSON(Response):
 
 async def json_body(request: Request) -> dict[str, Any]:
     """The request's JSON object, fractions as Decimal. Raises `ValueError` for anything else."""
-    raw = await request.body()
+    return json_object(await request.body())
+
+
+def json_object(raw: bytes) -> dict[str, Any]:
+    """A JSON object, fractions as Decimal; nothing is an empty one. Raises `ValueError` for anything else."""
     try:
         body = json.loads(raw, parse_float=Decimal) if raw else {}
     except (ValueError, RecursionError) as exc:

@@ -13,8 +13,9 @@ from starlette.requests import Request
 from starlette.routing import Route
 
 from providers.paper.core import Venue
-from providers.paper.engine import Exchange
+from providers.paper.engine import Exchange, Rights
 from providers.paper.faces.common import JSON, Handler, amount, json_body
+from providers.paper.keys import addresses_of, new_pair, permissions_of, public_bytes, time_of
 from providers.paper.orders import Order, Trade
 from providers.paper.profiles import ASSETS
 
@@ -65,7 +66,7 @@ class Control:
         name = str(body.get("name", ""))
         if name in self._exchange.accounts:
             raise ValueError(f"the account {name} exists")
-        return open_account(self._exchange, body)
+        return open_account(self._exchange, body, with_new_pair=True)
 
     def move_price(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
         pair, price = str(body.get("pair", "")), amount(body.get("price"))
@@ -90,8 +91,11 @@ class Control:
         }
 
 
-def open_account(exchange: Exchange, row: dict[str, Any]) -> dict[str, Any]:
-    """Open one account as an accounts file or `POST /paper/accounts` describes it. Raises `ValueError`."""
+def open_account(exchange: Exchange, row: dict[str, Any], *, with_new_pair: bool = False) -> dict[str, Any]:
+    """Open one account as an accounts file or `POST /paper/accounts` describes it. Raises `ValueError`.
+
+    Keys that are not given are made and told in the answer, once; a Nobitex API key only `with_new_pair`.
+    """
     wallex_key = str(row.get("wallex_key") or f"{secrets.randbelow(90_000) + 10_000}|{secrets.token_hex(20)}")
     nobitex_token = str(row.get("nobitex_token") or secrets.token_hex(20))
     balances = row.get("balances") or {}
@@ -102,8 +106,31 @@ def open_account(exchange: Exchange, row: dict[str, Any]) -> dict[str, Any]:
         for venue, held in balances.items()
     }
     name = str(row.get("name", ""))
-    exchange.open_account(name, wallex_key=wallex_key, nobitex_token=nobitex_token, balances=parsed)
-    return {"name": name, "wallex_key": wallex_key, "nobitex_token": nobitex_token}
+    rights, told = _rights(row, with_new_pair=with_new_pair)
+    exchange.open_account(
+        name, wallex_key=wallex_key, nobitex_token=nobitex_token, balances=parsed, rights=rights
+    )  # fmt: skip
+    return {"name": name, "wallex_key": wallex_key, "nobitex_token": nobitex_token, **told}
+
+
+def _rights(row: dict[str, Any], *, with_new_pair: bool) -> tuple[Rights, dict[str, str]]:
+    """(what the keys may do, the API key to be told now and never again). Raises `ValueError`."""
+    public, told = row.get("nobitex_api_key"), {}
+    if public is not None:
+        public_bytes(str(public))
+    elif with_new_pair:
+        public, private = new_pair()
+        told = {"nobitex_api_key": public, "nobitex_private_key": private}
+    rights = Rights(
+        wallex_scopes=permissions_of(str(row.get("wallex_scopes") or "READ,TRADE")),
+        wallex_addresses=addresses_of(row.get("wallex_key_addresses") or []),
+        wallex_expires_at=time_of(row.get("wallex_key_expires_at")),
+        nobitex_api_key=None if public is None else str(public),
+        nobitex_permissions=permissions_of(str(row.get("nobitex_permissions") or "READ,TRADE")),
+        nobitex_addresses=addresses_of(row.get("nobitex_key_addresses") or []),
+        nobitex_expires_at=time_of(row.get("nobitex_key_expires_at")),
+    )
+    return rights, told
 
 
 def _asset(name: str) -> str:

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from decimal import Decimal
-from typing import Any
+from email.parser import BytesParser
+from email.policy import HTTP
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from starlette.requests import Request
 
+from providers.paper import keys
 from providers.paper.faces import nobitex_wire as wire
-from providers.paper.faces.common import JSON, amount, json_body, positive_int
+from providers.paper.faces.common import JSON, amount, json_object, positive_int
 from providers.paper.orders import Order, OrderRefused, Refusal
 from providers.types import ZERO, Side
+
+T = TypeVar("T")
 
 _CODES = {
     Refusal.UNKNOWN_PAIR: "InvalidMarketPair",
@@ -41,15 +47,27 @@ class Failure(Exception):
         self.code, self.status, self.more = code, status, more
 
 
-async def read_body(request: Request) -> dict[str, Any]:
+def read_body(request: Request, raw: bytes, *, forms: bool = False) -> dict[str, Any]:
+    """The parameters of a POST: JSON, and where `forms` are read too (only orders/add: nobitex 1) those of a form."""
     if request.method != "POST":
         return {}
+    kind = request.headers.get("content-type", "")
     try:
-        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            return dict(parse_qsl((await request.body()).decode(), keep_blank_values=True))
-        return await json_body(request)
+        if forms and kind.startswith("application/x-www-form-urlencoded"):
+            return dict(parse_qsl(raw.decode(), keep_blank_values=True))
+        if forms and kind.startswith("multipart/form-data"):
+            return _multipart(kind, raw)
+        return json_object(raw)
     except ValueError as exc:
         raise Failure("ParseError", str(exc), 400) from exc
+
+
+def _multipart(kind: str, raw: bytes) -> dict[str, Any]:
+    message = BytesParser(policy=HTTP).parsebytes(b"Content-Type: " + kind.encode() + b"\r\n\r\n" + raw)
+    if not message.is_multipart():
+        raise ValueError("the form is not multipart")
+    names = ((part.get_param("name", header="content-disposition"), part) for part in message.iter_parts())
+    return {str(name): str(part.get_payload(decode=True).decode()).strip("\r\n") for name, part in names if name}
 
 
 def asset_of(code: Any) -> str:
@@ -93,6 +111,14 @@ def int_of(text: str | None, field: str, default: int) -> int:
         raise Failure("ParseError", f"Invalid integer value: {field}", 400) from exc
 
 
+def time_of(text: str | None, field: str) -> datetime | None:
+    """An ISO time, UTC where no zone is named."""
+    try:
+        return keys.time_of(text)
+    except ValueError as exc:
+        raise Failure("ParseError", f"Invalid datetime value: {field}", 400) from exc
+
+
 _STATUSES: dict[str, Callable[[Order], bool]] = {
     "all": lambda order: True,
     "open": lambda order: order.state.is_working,
@@ -131,7 +157,8 @@ def sort_orders(orders: list[Order], query: Any) -> None:
     orders.sort(key=key, reverse=asked.startswith("-"))
 
 
-def page_of(rows: list[dict[str, Any]], query: Any, *, default: int) -> tuple[list[dict[str, Any]], bool]:
+def page_of(rows: list[T], query: Any, *, default: int) -> tuple[list[T], bool]:
+    """(the rows of the asked page, whether more follow). Raises `Failure` outside 1..100 (2.3)."""
     try:
         page = positive_int(query.get("page"), 1, 1_000_000)
         size = positive_int(query.get("pageSize"), default, 100)
@@ -146,8 +173,13 @@ def refusal(refused: OrderRefused) -> Failure:
 
 
 def failed(failure: Failure, body: dict[str, Any] | None = None) -> JSON:
+    return JSON(failed_row(failure, body), failure.status)
+
+
+def failed_row(failure: Failure, body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What is told of a refusal; orders add the client id they were sent with."""
     answer: dict[str, Any] = {"status": "failed", "code": failure.code, "message": str(failure), **failure.more}
     if body is not None:
         client_id = body.get("clientOrderId")
         answer["clientOrderId"] = client_id if isinstance(client_id, str) else None
-    return JSON(answer, failure.status)
+    return answer

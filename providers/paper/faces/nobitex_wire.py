@@ -9,6 +9,7 @@ from typing import Any
 
 from providers.paper.faces.charts import Chart, DayFigures
 from providers.paper.faces.common import plain
+from providers.paper.keys import ApiKey
 from providers.paper.orders import Book, Order, State, Trade
 from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.types import ZERO, Balance, BookLevel, OrderType
@@ -20,7 +21,7 @@ NAMES = {
     "BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼", "XRP": "Ripple",
     "SOL": "Solana", "ADA": "Cardano", "BNB": "Binance Coin", "TRX": "TRON", "LTC": "Litecoin", "TON": "Toncoin",
 }  # fmt: skip
-_STATUS = {
+STATUS = {
     State.NEW: "New",
     State.INACTIVE: "Inactive",
     State.OPEN: "Active",
@@ -33,7 +34,7 @@ EXECUTIONS = {
     "stop_limit": OrderType.STOP_LIMIT,
     "stop_market": OrderType.STOP_MARKET,
 }
-_LABELS = {
+LABELS = {
     OrderType.LIMIT: "Limit",
     OrderType.MARKET: "Market",
     OrderType.STOP_LIMIT: "StopLimit",
@@ -110,7 +111,7 @@ def order_row(order: Order, style: Style) -> dict[str, Any]:
     row: dict[str, Any] = {
         "id": order.id,
         "type": order.side.value.lower(),
-        "execution": _LABELS[order.type],
+        "execution": LABELS[order.type],
         "tradeType": "Spot",
         "market": market_of(order.pair),
         "srcCurrency": NAMES[base],
@@ -123,7 +124,7 @@ def order_row(order: Order, style: Style) -> dict[str, Any]:
         "totalPrice": money(order.filled_quote, quote),
         "averagePrice": "0" if average is None else plain(round(average * unit(quote), 10)),
         "fee": money(order.fee, order.fee_asset) if order.fee else style.zero(),
-        "status": _STATUS[order.state],
+        "status": STATUS[order.state],
         "partial": bool(order.filled) and bool(order.remaining),
         "created_at": iso(order.created_at),
         "clientOrderId": order.client_id,
@@ -160,6 +161,20 @@ def trade_row(trade: Trade, style: Style) -> dict[str, Any]:
         "fee": money(trade.fee, trade.fee_asset),
     }
     return style.dressed(row)
+
+
+def key_row(key: ApiKey) -> dict[str, Any]:
+    """An API key as `apikeys/*` shows it (3.2): never its private half."""
+    return {
+        "key": key.id,
+        "name": key.name,
+        "description": key.description,
+        "permissions": ",".join(sorted(key.permissions)),
+        "ipAddressesWhitelist": list(key.addresses),
+        "expirationDate": iso(key.expires_at) if key.expires_at else None,
+        "createdAt": iso(key.created_at),
+        "updatedAt": iso(key.updated_at),
+    }
 
 
 def wallet_number(account: int, asset: str) -> int:
