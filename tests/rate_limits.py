@@ -194,7 +194,7 @@ def calls_of(client: ExchangeProvider, name: str) -> Iterator[Callable[[], objec
     yield lambda: client.own_trades(symbol, began)
     if client.name == "nobitex":
         yield lambda: client.public_trades(symbol)  # type: ignore[attr-defined]
-        yield lambda: client.cancel_old(hours=1)  # type: ignore[attr-defined]
+        yield lambda: client.cancel_old(symbol, older_than=timedelta(hours=1))  # type: ignore[attr-defined]
         yield client.wallets  # type: ignore[attr-defined]
 
 
