@@ -173,7 +173,7 @@ class MarketFeed:
         self._reader = RestReader(timing)
 
     def watch(self, symbols: Collection[str], resolutions: Collection[Resolution]) -> None:
-        """These markets and no others. New ones are read by REST at once."""
+        """These markets and no others. New ones are read by REST soon, if no subscription asks for it before."""
         new = [symbol for symbol in symbols if symbol not in self._markets]
         self._markets = {symbol: self._markets.get(symbol) or _Market() for symbol in symbols}
         series = [(symbol, resolution) for symbol in symbols for resolution in resolutions]
@@ -181,9 +181,9 @@ class MarketFeed:
         self._series = {key: self._series.get(key) or _Series(*key) for key in series}
         self._reader.forget(lambda key: key in self._markets or key in self._series)
         for symbol in new:
-            self.doubt_book(symbol)
+            self.doubt_book(symbol, after=self._timing.rest_retry)
         for symbol, resolution in fresh:
-            self.doubt_candles(symbol, resolution)
+            self.doubt_candles(symbol, resolution, after=self._timing.rest_retry)
 
     async def run(self) -> None:
         """Read and look at the time, until cancelled."""
@@ -223,14 +223,14 @@ class MarketFeed:
 
     # --- reasons to ask REST ---
 
-    def doubt_book(self, symbol: str) -> None:
+    def doubt_book(self, symbol: str, *, after: float = 0.0) -> None:
         """Something may have been missed: a snapshot is read, and nothing older is believed to be current."""
         if (market := self._markets.get(symbol)) is not None:
             market.is_current = False
             market.spoken_of = time.monotonic()
-            self._reader.ask(symbol, lambda: self._read_book(symbol), self._book_read, order=0)
+            self._reader.ask(symbol, lambda: self._read_book(symbol), self._book_read, order=0, after=after)
 
-    def doubt_candles(self, symbol: str, resolution: Resolution) -> None:
+    def doubt_candles(self, symbol: str, resolution: Resolution, *, after: float = 0.0) -> None:
         """The closed candles since the last good moment, and at least three, are read again."""
         if (series := self._series.get((symbol, resolution))) is not None:
             length = resolution.duration
@@ -238,7 +238,7 @@ class MarketFeed:
             series.read_from = known - (REREAD_CANDLES - 1) * length - timedelta(seconds=1)
             if series.settled is None:
                 series.read_from -= length
-            self._ask_candles(series)
+            self._ask_candles(series, after)
 
     def doubt_every_candle(self, symbol: str) -> None:
         for market, resolution in list(self._series):
@@ -319,9 +319,9 @@ class MarketFeed:
         if series.due is None or moment < series.due:
             series.due = moment
 
-    def _ask_candles(self, series: _Series) -> None:
+    def _ask_candles(self, series: _Series, after: float = 0.0) -> None:
         series.due = None
-        self._reader.ask(series.key, lambda: self._read_candles(series), self._candles_read, order=1)
+        self._reader.ask(series.key, lambda: self._read_candles(series), self._candles_read, order=1, after=after)
 
     def _read_candles(self, series: _Series) -> tuple[_Series, datetime, datetime, Sequence[Candle]]:
         """In a thread: reads fields, changes none."""
