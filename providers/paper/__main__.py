@@ -19,6 +19,7 @@ from providers.clock import Clock, clock_from_env
 from providers.paper.app import build_app
 from providers.paper.engine import Exchange
 from providers.paper.faces.control import open_account
+from providers.paper.faces.stream_line import uvicorn_options
 from providers.paper.feeds.base import Feed, FeedError
 from providers.paper.feeds.replay import ReplayFeed
 from providers.paper.feeds.synthetic import SyntheticFeed
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     uvicorn.run(
         app, host=options.host, port=options.port, log_level="warning", access_log=False, workers=1,
-        timeout_graceful_shutdown=1, server_header=False,
+        timeout_graceful_shutdown=1, server_header=False, **uvicorn_options(),
     )  # fmt: skip
     return 0
 

@@ -18,7 +18,10 @@ from providers.paper.engine import Exchange
 from providers.paper.faces.common import JSON, RateLimiter, Seam
 from providers.paper.faces.control import Control
 from providers.paper.faces.nobitex import NobitexFace
+from providers.paper.faces.nobitex_stream import NobitexStream
+from providers.paper.faces.stream_hub import StreamHub
 from providers.paper.faces.wallex import WallexFace
+from providers.paper.faces.wallex_stream import WallexStream
 from providers.paper.ledger import LedgerError
 
 logger = logging.getLogger(__name__)
@@ -29,10 +32,16 @@ _BEAT = 0.1  # seconds of wall time between two looks at the market
 def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limits: bool = True) -> Starlette:
     """The application; `app.state.seam` is where faults can be injected. Closes the exchange at shutdown."""
     limiter = RateLimiter(enabled=rate_limits)
+    streams = StreamHub(exchange)
     venues = Starlette(
         routes=[
-            Mount("/wallex", routes=WallexFace(exchange, limiter).routes()),
-            Mount("/nobitex", routes=NobitexFace(exchange, limiter).routes()),
+            Mount(
+                "/wallex", routes=[*WallexStream(exchange, streams).routes(), *WallexFace(exchange, limiter).routes()]
+            ),
+            Mount(
+                "/nobitex",
+                routes=[*NobitexStream(exchange, streams).routes(), *NobitexFace(exchange, limiter).routes()],
+            ),
         ],
         exception_handlers={HTTPException: _gateway_error},
     )
@@ -41,11 +50,11 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        beat = asyncio.create_task(_beat(exchange))
+        running = [asyncio.create_task(_beat(exchange)), asyncio.create_task(streams.run())]
         yield
-        beat.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await beat
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
         exchange.close()
 
     app = Starlette(
@@ -53,6 +62,7 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
         lifespan=lifespan,
     )
     app.state.seam = seam
+    app.state.streams = streams
     app.state.exchange = exchange
     return app
 

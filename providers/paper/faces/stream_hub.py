@@ -8,24 +8,28 @@ connection has a queue of bounded size: who reads too slowly is dropped, nobody 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, NamedTuple, NoReturn, Protocol
 
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
-from providers.paper.engine import Exchange
+from providers.paper.engine import Exchange, to_ms
 from providers.paper.faces.stream_line import line_of
-from providers.paper.faults import Fault, FaultKind, FaultPlan
+from providers.paper.faults import Fault, FaultKind
 from providers.paper.ledger import LedgerError
 
 logger = logging.getLogger(__name__)
 
 QUEUE_BYTES = 1 << 20  # what may wait for one connection
+TRADES_LOOK = 0.5  # seconds of wall time between two looks for public trades
+MOST_TRADES = 10  # told at one look
 _BEAT = 0.1  # seconds of wall time between two looks for channels that are due
 _GOODBYE = 1.0  # seconds of wall time to get rid of what waits, and of the close frame
 PING = "ping"  # the name pings have where faults ask for a channel
@@ -55,6 +59,47 @@ class Changes:
         return [self._dress(value, now)]
 
 
+class PublicTrades:
+    """Every trade of a market, one by one; where the market is too fast for that, the newest few of each look."""
+
+    def __init__(self, exchange: Exchange, venue: str, pair: str, row: Callable[[PublicTrade], Any]) -> None:
+        self._exchange = exchange
+        self._venue = venue
+        self._pair = pair
+        self._row = row
+        self._until: int | None = None
+
+    def look(self, now: datetime) -> list[Any]:
+        after, self._until = self._until, to_ms(now)
+        if after is None:
+            return []
+        spec = self._exchange.feed.specs[self._pair]
+        ticks = self._exchange.feed.ticks(self._venue, self._pair, after, self._until)
+        newest = range(max(len(ticks) - MOST_TRADES, 0), len(ticks))
+        return [
+            self._row(
+                PublicTrade(
+                    int(ticks.times[i]), spec.price(ticks.prices[i]), spec.volume(ticks.volumes[i]), bool(ticks.buys[i])
+                )
+            )
+            for i in newest
+        ]
+
+
+class PublicTrade(NamedTuple):
+    """In platform units; the time in unix milliseconds."""
+
+    at_ms: int
+    price: Decimal
+    quantity: Decimal
+    is_buy: bool
+
+
+def dumped(value: Any) -> str:
+    """Compact JSON, Persian left readable."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
+
 class ChannelKey(NamedTuple):
     venue: str
     name: str
@@ -75,11 +120,9 @@ class Channel:
 class StreamHub:
     """All stream connections of the exchange. Lives in the event loop's thread."""
 
-    def __init__(
-        self, exchange: Exchange, faults: FaultPlan | None = None, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
+    def __init__(self, exchange: Exchange, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.exchange = exchange
-        self.faults = faults or FaultPlan()
+        self.faults = exchange.faults
         self.monotonic = monotonic
         self.connections: set[Connection] = set()
         self._channels: dict[ChannelKey, Channel] = {}
@@ -197,6 +240,7 @@ class Connection:
         self.address = socket.client.host if socket.client else ""
         self.account: str | None = None
         self.lanes: dict[str, Lane] = {}
+        self._ping_lane = Lane(self, PING)
         self.is_pinged = True
         self._queue: deque[str] = deque()
         self._queued_bytes = 0
@@ -235,8 +279,7 @@ class Connection:
         """How many pings to send at this moment: 1, or what faults make of it."""
         if not self.is_pinged:
             return 0
-        lane = self.lanes.setdefault(PING, Lane(self, PING))
-        frames = lane.through("")
+        frames = self._ping_lane.through("")
         return len(frames) if self.is_pinged else 0
 
     def end(self, code: int, reason: str) -> None:

@@ -6,6 +6,7 @@ a broken network does. `PaperWebSockets` puts a `Line` with these into `scope["e
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from starlette.websockets import WebSocket
@@ -28,16 +29,16 @@ class PaperWebSockets(WebSocketsSansIOProtocol):
             self.scope["extensions"][_EXTENSION] = {"line": self.line}  # type: ignore[index]
 
     def handle_pong(self, event: Frame) -> None:
-        self.line.pongs += 1
+        self.line.on_pong()
         super().handle_pong(event)
 
 
 class Line:
-    """The wire below one WebSocket. `pongs` counts what the peer answered to protocol pings."""
+    """The wire below one WebSocket. `on_pong` is called for every protocol pong of the peer."""
 
     def __init__(self, protocol: WebSocketsSansIOProtocol) -> None:
         self._protocol = protocol
-        self.pongs = 0
+        self.on_pong: Callable[[], None] = lambda: None
 
     def ping(self) -> None:
         """Send a protocol ping, unless the connection is closing."""
