@@ -83,6 +83,6 @@ def check_symbol(symbol: str) -> None:
 def has_next(answer: Answer, rows: int, page_size: int) -> bool:
     """`hasNext`, or, where it is not sent, whether the page is full."""
     more = said_ok(answer).get("hasNext", rows >= page_size)
-    if not isinstance(more, bool):
-        raise BadPayload("hasNext is neither true nor false")
-    return more and rows > 0
+    if not isinstance(more, bool) or (more and not rows):
+        raise BadPayload("a page that does not tell whether another one follows")
+    return more
