@@ -25,6 +25,7 @@ from launcher.supervisor import Service, answers_http, said
 
 WEB_PORT, FLOWER_PORT = 8000, 5555
 EXCHANGE_URLS = ("WALLEX_BASE_URL", "NOBITEX_BASE_URL")
+STREAM_URLS = ("WALLEX_WS_URL", "NOBITEX_WS_URL")
 PUBLIC_EXCHANGES = {"WALLEX_BASE_URL": "https://api.wallex.ir", "NOBITEX_BASE_URL": "https://apiv2.nobitex.ir"}
 # Passed on as the user set them; all the rest is decided here.
 FROM_THE_USER = ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DEBUG", "ALLOWED_HOSTS", "DATABASE_URL", "REDIS_URL")
@@ -231,13 +232,15 @@ def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int) ->
         plan.postgres.place()
         env["DATABASE_URL"] = plan.postgres.url
     if not plan.paper:
-        given = (*EXCHANGE_URLS, "WALLEX_API_KEY", "NOBITEX_API_KEY")
+        given = (*EXCHANGE_URLS, *STREAM_URLS, "WALLEX_API_KEY", "NOBITEX_API_KEY")
         live = {name: user[name] for name in given if name in user}
         return env | live | {"EXCHANGE_ENVIRONMENT": user.get("EXCHANGE_ENVIRONMENT", "live")}
     paper = f"http://127.0.0.1:{paper_port}"
     return env | {
         "WALLEX_BASE_URL": f"{paper}/wallex",
         "NOBITEX_BASE_URL": f"{paper}/nobitex",
+        "WALLEX_WS_URL": "",  # beside the paper exchange's REST, whatever `.env` says
+        "NOBITEX_WS_URL": "",
         "WALLEX_API_KEY": secrets.wallex_api_key,
         "NOBITEX_API_KEY": secrets.nobitex_api_key,
         "EXCHANGE_ENVIRONMENT": "paper",
@@ -339,6 +342,17 @@ def _platform_services(plan: Plan) -> list[Service]:
             [*celery, "beat", "--scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "--pidfile="],
             env,
             needs=seeded,
+        ),
+        # Nothing waits for them: without a stream, prices come by REST.
+        *(
+            Service(
+                f"stream_{name}",
+                [*manage, "stream_market_data", "--provider", name],
+                env,
+                needs=seeded,
+                stop_seconds=3,
+            )
+            for name in ("nobitex", "wallex")
         ),
         Service(
             "guardian", [*manage, "run_guardian"], env, needs=("seed_demo",), stop_stage=PROTECTION, stop_seconds=3

@@ -111,6 +111,8 @@ def test_environment() -> dict[str, str]:
         "EXCHANGE_ENVIRONMENT": "paper",
         "WALLEX_BASE_URL": "http://127.0.0.1:9/wallex",  # the discard port: nobody answers
         "NOBITEX_BASE_URL": "http://127.0.0.1:9/nobitex",
+        "WALLEX_WS_URL": "",
+        "NOBITEX_WS_URL": "",
         "WALLEX_API_KEY": "",
         "NOBITEX_API_KEY": "",
         "PAPER_URL": "",

@@ -93,6 +93,7 @@ class FeedWriter:
             self._write(changes)
         except _TROUBLE as exc:
             self._everything = True  # some of it is lost, perhaps the server's memory too
+            self._health_due = 0.0  # the next flush has something to ask Redis with
             self._note(exc)
             return False
         self._everything = False

@@ -31,7 +31,7 @@ OrderStreamOf = Callable[[Account], OrderStream | None]
 class Doors:
     """Where the streams come from and where their news goes."""
 
-    market_stream: Callable[[str], MarketStream]
+    market_stream: Callable[[str], MarketStream | None]
     order_stream: OrderStreamOf
     writer: Callable[[Board], FeedWriter]
 
@@ -40,18 +40,21 @@ class Streaming:
     """Listens to `providers` until `stopping` is set."""
 
     def __init__(self, providers: Collection[str], clock: Clock, doors: Doors) -> None:
-        self._boards: Mapping[str, Board] = {name: Board(name, clock) for name in providers}
+        streams = {name: doors.market_stream(name) for name in providers}
+        self._streams = {name: stream for name, stream in streams.items() if stream is not None}
+        self._boards: Mapping[str, Board] = {name: Board(name, clock) for name in self._streams}
         self._writers = [doors.writer(board) for board in self._boards.values()]
-        self._streams = {name: doors.market_stream(name) for name in providers}
         self._hints = Hints()
-        self._orders = {name: OrderStreams(doors.order_stream, self._hints) for name in providers}
+        self._orders = {name: OrderStreams(doors.order_stream, self._hints) for name in self._streams}
         self._recorder = Recorder(self._boards, clock, self._wanted)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Ends within about a second of `stopping`."""
         self._loop = asyncio.get_running_loop()
-        for part in (*self._writers, self._hints, self._recorder):
-            part.start()
+        for writer in self._writers:
+            writer.start()
+        self._hints.start()
+        self._recorder.start()
         streams = [
             asyncio.create_task(_kept(name, partial(stream.run, self._boards[name].apply), stopping))
             for name, stream in self._streams.items()

@@ -21,7 +21,10 @@ from algo_trade.env import Env
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO, PROD = "docker-compose.yml", "docker-compose.prod.yml"
-PROMISED = {"django_app", "celery_worker", "celery_beat", "flower", "postgres", "redis", "guardian", "migrate"}
+STREAMS = {"stream_nobitex", "stream_wallex"}
+PROMISED = STREAMS | {
+    "django_app", "celery_worker", "celery_beat", "flower", "postgres", "redis", "guardian", "migrate"
+}  # fmt: skip
 
 
 def compose(name: str) -> dict:
@@ -75,6 +78,16 @@ def test_everything_that_stays_up_is_watched_and_started_again(name):
 @pytest.mark.parametrize("name", [DEMO, PROD])
 def test_the_guardian_waits_for_no_broker(name):
     assert set(compose(name)["services"]["guardian"]["depends_on"]) == {"migrate"}
+
+
+@pytest.mark.parametrize("name", [DEMO, PROD])
+def test_each_exchange_has_a_stream_of_its_own_and_nothing_waits_for_it(name):
+    services = compose(name)["services"]
+    for service in STREAMS:
+        provider = service.removeprefix("stream_")
+        assert services[service]["command"] == ["python", "manage.py", "stream_market_data", "--provider", provider]
+        assert f"stream:{provider}" in services[service]["healthcheck"]["test"]
+    assert not any(STREAMS & set(row.get("depends_on", ())) for row in services.values())
 
 
 @pytest.mark.parametrize("name", [DEMO, PROD])

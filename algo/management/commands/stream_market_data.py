@@ -53,7 +53,7 @@ def _stop(stopping: asyncio.Event) -> None:
     last.start()
 
 
-def _market_stream(name: str) -> MarketStream:
+def _market_stream(name: str) -> MarketStream | None:
     return create_market_stream(
         name, base_url=exchanges.base_url(name), rest=public_provider(name), clock=CLOCK, ws_url=_ws_url(name)
     )

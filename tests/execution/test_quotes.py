@@ -1,0 +1,177 @@
+"""Stream or REST: whichever is fresher, one price per market and moment, and never a wrong one."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+import pytest
+from django.db import IntegrityError, connection, transaction
+from django.test.utils import CaptureQueriesContext
+
+from algo.execution.quotes import Quotes
+from algo.models import MarketQuote
+from algo.services.quotes import QuoteRow, quotes_record
+from providers.errors import Unavailable
+from providers.types import BookLevel, OrderBook
+from tests.execution.bench import HandClock
+from tests.factories import make_market
+
+pytestmark = pytest.mark.django_db
+
+
+class Rest:
+    """An exchange at 7 / 8, or down, or with a book as old as a test says. Counts what it is asked."""
+
+    name = "wallex"
+
+    def __init__(self, clock: HandClock) -> None:
+        self.clock = clock
+        self.asked = 0
+        self.is_down = False
+        self.bid, self.ask, self.age = Decimal(7), Decimal(8), 0.0
+
+    def order_book(self, symbol: str) -> OrderBook:
+        self.asked += 1
+        if self.is_down:
+            raise Unavailable("down")
+        bids, asks = ((BookLevel(price, Decimal(1)),) for price in (self.bid, self.ask))
+        return OrderBook(symbol, bids, asks, self.clock.now() - timedelta(seconds=self.age))
+
+
+@pytest.fixture
+def clock() -> HandClock:
+    return HandClock()
+
+
+@pytest.fixture
+def rest(clock) -> Rest:
+    return Rest(clock)
+
+
+def streamed(clock: HandClock, age: float = 0.0, heard: float | None = None, **more: object) -> MarketQuote:
+    """A quote of 100 / 101 that the stream proved `age` seconds ago."""
+    now = clock.now()
+    times = {"as_of": now - timedelta(seconds=age), "received_at": now - timedelta(seconds=heard or age)}
+    values = {"bid": Decimal(100), "ask": Decimal(101), "last": None, **times, **more}
+    return MarketQuote.objects.update_or_create(market=make_market("BTCUSDT"), defaults=values)[0]
+
+
+def bid(clock: HandClock, rest: Rest) -> int | None:
+    quote = Quotes(clock).quote(rest, "BTCUSDT")  # type: ignore[arg-type]
+    return None if quote is None else int(quote.bid)
+
+
+def test_a_fresh_stream_saves_the_call(clock, rest):
+    streamed(clock, 1.9, last=Decimal("100.5"))
+    quote = Quotes(clock).quote(rest, "BTCUSDT")
+    assert (quote.bid, quote.ask, quote.last, rest.asked) == (100, 101, Decimal("100.5"), 0)
+    assert quote.as_of == clock.now() - timedelta(seconds=1.9)
+
+
+def test_an_older_stream_gives_way_to_rest(clock, rest):
+    streamed(clock, 2.1)
+    assert bid(clock, rest) == 7
+
+
+def test_a_market_that_nobody_spoke_of_for_long_needs_a_second_witness(clock, rest):
+    streamed(clock, 0.5, heard=16)
+    assert bid(clock, rest) == 7
+
+
+@pytest.mark.parametrize(("age", "expected"), [(9.9, 100), (10.1, None)])
+def test_where_rest_fails_the_stream_stands_in_until_it_is_old(clock, rest, age, expected):
+    streamed(clock, age)
+    rest.is_down = True
+    assert bid(clock, rest) == expected
+
+
+def test_a_quiet_market_is_not_blind_while_its_stream_agrees(clock, rest):
+    """The exchange says: unchanged for a minute. The stream's connection lives and says the same."""
+    streamed(clock, 1, heard=40)
+    rest.bid, rest.ask, rest.age = Decimal(100), Decimal(101), 60
+    assert bid(clock, rest) == 100
+
+
+def test_two_that_disagree_are_no_price(clock, rest):
+    streamed(clock, 1, heard=40)
+    rest.age = 60
+    assert bid(clock, rest) is None
+
+
+def test_an_old_book_alone_is_no_price(clock, rest):
+    rest.age = 11
+    assert bid(clock, rest) is None
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"as_of": timedelta(hours=1)}, {"received_at": timedelta(hours=1)}, {"as_of": timedelta(seconds=1.5)}],
+)
+def test_a_clock_that_lies_does_no_harm(clock, rest, more):
+    streamed(clock, 0, **{name: clock.now() + ahead for name, ahead in more.items()})
+    assert bid(clock, rest) == 7
+    rest.is_down = True
+    assert bid(clock, rest) is None
+
+
+def test_without_a_stream_all_is_as_it_was(clock, rest):
+    assert bid(clock, rest) == 7
+
+
+def test_one_price_per_market_and_moment(clock, rest):
+    quotes = Quotes(clock)
+    streamed(clock)
+    assert quotes.quote(rest, "BTCUSDT").bid == 100
+    streamed(clock, bid=Decimal(50))
+    assert quotes.quote(rest, "BTCUSDT").bid == 100
+    clock.step(1)
+    assert quotes.quote(rest, "BTCUSDT").bid == 50
+
+
+def test_one_query_for_all_markets(clock, rest):
+    for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT"):
+        now = clock.now()
+        MarketQuote.objects.create(market=make_market(symbol), bid=1, ask=2, as_of=now, received_at=now)
+    quotes = Quotes(clock)
+    with CaptureQueriesContext(
+        connection,
+    ) as queries:
+        for symbol in ("BTCUSDT", "ETHUSDT", "XRPUSDT", "DOGEUSDT"):
+            assert quotes.quote(rest, symbol) is not None
+    assert len(queries) == 1
+    assert rest.asked == 1
+
+
+# --- writing -------------------------------------------------------------------------------------------------------
+
+
+def row(symbol: str, **more: object) -> QuoteRow:
+    now = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
+    values = {"bid": Decimal("99.5"), "ask": Decimal("100.25"), "last": None, "as_of": now, "received_at": now}
+    return QuoteRow(make_market(symbol).pk, **{**values, **more})  # type: ignore[arg-type]
+
+
+def test_quotes_are_kept_in_one_statement():
+    rows = [row(symbol) for symbol in ("BTCUSDT", "ETHUSDT")]
+    with CaptureQueriesContext(connection) as queries:
+        assert quotes_record(rows) == 2
+    assert len(queries) == 1
+    assert quotes_record([row("BTCUSDT", bid=Decimal("99.75"), last=Decimal("99.8"))]) == 1
+    kept = MarketQuote.objects.get(market=make_market("BTCUSDT"))
+    assert (kept.bid, kept.ask, kept.last) == (Decimal("99.75"), Decimal("100.25"), Decimal("99.8"))
+
+
+def test_an_impossible_quote_costs_the_others_nothing():
+    good = row("BTCUSDT")
+    gone = QuoteRow(10**9, *(getattr(good, name) for name in list(QuoteRow.__dataclass_fields__)[1:]))
+    bad = [row("ETHUSDT", bid=Decimal(200)), row("XRPUSDT", ask=Decimal("NaN")), row("SOLUSDT", ask=Decimal("1E30"))]
+    assert quotes_record([*bad, gone, good]) == 1
+    assert quotes_record([]) == 0
+
+
+def test_the_database_refuses_a_crossed_quote():
+    with pytest.raises(IntegrityError), transaction.atomic():
+        MarketQuote.objects.create(
+            market=make_market(), bid=2, ask=1, as_of=datetime.now(UTC), received_at=datetime.now(UTC)
+        )
