@@ -7,22 +7,22 @@ import json
 import logging
 import os
 import secrets
+import socket
 import sqlite3
 import sys
 from decimal import Decimal
 from ipaddress import ip_address
 from pathlib import Path
 
-import uvicorn
-
 from providers.clock import Clock, clock_from_env
-from providers.paper.app import build_app
+from providers.paper.app import build_app, build_control_app
 from providers.paper.engine import Exchange
+from providers.paper.faces.connections import Connections
 from providers.paper.faces.control import open_account
-from providers.paper.faces.stream_line import uvicorn_options
 from providers.paper.feeds.base import Feed, FeedError
 from providers.paper.feeds.replay import ReplayFeed
 from providers.paper.feeds.synthetic import SyntheticFeed
+from providers.paper.serving import ControlServer, listen_on_loopback, serve
 from providers.paper.store import Store
 
 
@@ -43,6 +43,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--mirror-wallex-url", help="base URL of the exchange whose prices are mirrored")
     parser.add_argument("--accounts", type=Path, help="JSON list of accounts to open")
     parser.add_argument("--allow-remote", action="store_true", help="listen on an address that is not loopback")
+    parser.add_argument(
+        "--control-port", type=int, help="where testers inject faults; 127.0.0.1 only; needs PAPER_CONTROL_TOKEN"
+    )
     parser.add_argument("--no-rate-limits", action="store_true", help="do not count requests")
     return parser
 
@@ -53,19 +56,30 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    token = os.environ.get("PAPER_CONTROL_TOKEN")
     try:
+        listening = _control_socket(options.control_port, token)
         exchange = prepare(options)
     except (UsageError, FeedError) as exc:
         sys.stderr.write(f"paper exchange: {exc}\n")
         return 2
-    app = build_app(
-        exchange, control_token=os.environ.get("PAPER_CONTROL_TOKEN"), rate_limits=not options.no_rate_limits
-    )
-    uvicorn.run(
-        app, host=options.host, port=options.port, log_level="warning", access_log=False, workers=1,
-        timeout_graceful_shutdown=1, server_header=False, **uvicorn_options(),
-    )  # fmt: skip
+    connections = Connections()
+    limits = not options.no_rate_limits
+    app = build_app(exchange, control_token=token, rate_limits=limits, connections=connections)
+    control = ControlServer(build_control_app(app, token), listening) if listening and token else None
+    serve(app, connections, options.host, options.port, control)
     return 0
+
+
+def _control_socket(port: int | None, token: str | None) -> socket.socket | None:
+    if port is None:
+        return None
+    if not token:
+        raise UsageError("--control-port needs PAPER_CONTROL_TOKEN in the environment: the secret its callers send.")
+    try:
+        return listen_on_loopback(port)
+    except (OSError, OverflowError) as exc:
+        raise UsageError(f"the control port {port} cannot be used: {exc}; choose another --control-port.") from exc
 
 
 def prepare(options: argparse.Namespace) -> Exchange:

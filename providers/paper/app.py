@@ -15,10 +15,13 @@ from starlette.responses import Response
 from starlette.routing import Mount
 
 from providers.paper.engine import Exchange
-from providers.paper.faces.common import JSON, RateLimiter, Seam
-from providers.paper.faces.control import Control
+from providers.paper.faces.common import JSON, RateLimiter
+from providers.paper.faces.connections import Connections
+from providers.paper.faces.control import Door
+from providers.paper.faces.control_api import ControlApi
 from providers.paper.faces.nobitex import NobitexFace
 from providers.paper.faces.nobitex_stream import NobitexStream
+from providers.paper.faces.seam import Seam
 from providers.paper.faces.stream_hub import StreamHub
 from providers.paper.faces.wallex import WallexFace
 from providers.paper.faces.wallex_stream import WallexStream
@@ -29,8 +32,18 @@ logger = logging.getLogger(__name__)
 _BEAT = 0.1  # seconds of wall time between two looks at the market
 
 
-def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limits: bool = True) -> Starlette:
-    """The application; `app.state.seam` is where faults can be injected. Closes the exchange at shutdown."""
+def build_app(
+    exchange: Exchange,
+    *,
+    control_token: str | None = None,
+    rate_limits: bool = True,
+    connections: Connections | None = None,
+) -> Starlette:
+    """The application; closes the exchange at shutdown.
+
+    `app.state` has the parts: `exchange`, `faults` (its plan), `seam` (with the request log), `streams`. Without
+    `connections` (in process) a dropped connection is a ConnectionAbortedError of the call.
+    """
     limiter = RateLimiter(enabled=rate_limits)
     streams = StreamHub(exchange)
     venues = Starlette(
@@ -46,7 +59,7 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
         exception_handlers={HTTPException: _gateway_error},
     )
     venues.router.redirect_slashes = False
-    seam = Seam(venues)
+    seam = Seam(venues, exchange, close=connections.close) if connections else Seam(venues, exchange)
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -58,13 +71,25 @@ def build_app(exchange: Exchange, *, control_token: str | None = None, rate_limi
         exchange.close()
 
     app = Starlette(
-        routes=[Mount("/paper", routes=Control(exchange, control_token).routes()), Mount("/", app=seam)],
+        routes=[Mount("/paper", routes=Door(exchange, control_token).routes()), Mount("/", app=seam)],
         lifespan=lifespan,
     )
     app.state.seam = seam
     app.state.streams = streams
     app.state.exchange = exchange
+    app.state.faults = exchange.faults
     return app
+
+
+def build_control_app(app: Starlette, token: str) -> Starlette:
+    """The tester's door to an application of `build_app`, for a loopback port of its own."""
+    api = ControlApi(app.state.exchange, token, app.state.seam.log, app.state.streams)
+    return Starlette(routes=[Mount("/paper", routes=api.routes())], exception_handlers={HTTPException: _no_such_page})
+
+
+async def _no_such_page(request: Request, exc: Exception) -> Response:
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    return JSON({"error": f"{request.method} {request.url.path} is not part of the control API"}, status)
 
 
 async def _gateway_error(request: Request, exc: Exception) -> Response:

@@ -248,6 +248,10 @@ class Exchange:
         owner = trader(account)
         return [each for each in self._store.entries(venue) if any(p.account == owner for p in each.postings)]
 
+    def all_entries(self, venue: str) -> list[Entry]:
+        """Everything that was ever booked at a venue, oldest first."""
+        return list(self._store.entries(venue))
+
     def account_for_wallex(self, key: str) -> Account | None:
         account = self._by_key.get(digest(key))
         return account if account is not None and account.wallex_key == digest(key) else None

@@ -99,10 +99,12 @@ class Server:
         self.start()
 
     def start(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        command = [sys.executable, "-m", "providers.paper", "--port", str(self.port), "--data-dir",
+        with socket.socket() as probe, socket.socket() as control:
+            for each in (probe, control):
+                each.bind(("127.0.0.1", 0))
+            self.port, self.control_port = probe.getsockname()[1], control.getsockname()[1]
+        command = [sys.executable, "-m", "providers.paper", "--port", str(self.port),
+                   "--control-port", str(self.control_port), "--data-dir",
                    str(self.folder / "data"), "--accounts", str(self.accounts), *self._extra]  # fmt: skip
         environment = os.environ | {"PAPER_CONTROL_TOKEN": CONTROL} | self._env
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
@@ -123,6 +125,10 @@ class Server:
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
+
+    @property
+    def control_url(self) -> str:
+        return f"http://127.0.0.1:{self.control_port}"
 
     def kill(self) -> None:
         self.process.kill()
@@ -145,7 +151,16 @@ class Server:
 
     def control(self, method: str, path: str, **more: Any) -> requests.Response:
         headers = {"x-paper-control": CONTROL}
-        return requests.request(method, f"{self.url}/paper{path}", headers=headers, timeout=10, **more)
+        return requests.request(method, f"{self.control_url}/paper{path}", headers=headers, timeout=10, **more)
+
+    def add_fault(self, kind: str, **rule: Any) -> int:
+        """The id of the new rule; parameters of the kind go into `params`."""
+        answer = self.control("POST", "/faults", json={"kind": kind, **rule})
+        assert answer.status_code == 200, answer.text
+        return int(answer.json()["id"])
+
+    def clear_faults(self) -> None:
+        assert self.control("DELETE", "/faults").status_code == 200
 
     def move_price(self, pair: str, price: str) -> None:
         assert self.control("POST", "/prices", json={"pair": pair, "price": price}).status_code == 200

@@ -1,4 +1,4 @@
-"""What both faces share: parsing, limits, and the one seam where faults can be put between wire and exchange."""
+"""What both faces share: parsing and limits."""
 
 from __future__ import annotations
 
@@ -12,29 +12,10 @@ from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 Handler = Callable[[Request], Awaitable[Response]]
-Interceptor = Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]]
 
 _PLAIN_DECIMAL = re.compile(r"\d{1,30}(\.\d{1,30})?")
-
-
-class Seam:
-    """Stands around both faces. An interceptor may answer itself, delay, or swallow what the exchange answered.
-
-    This is the door for injected faults: `app.state.seam.interceptor` is called with the real application.
-    """
-
-    def __init__(self, app: ASGIApp, interceptor: Interceptor | None = None) -> None:
-        self.app = app
-        self.interceptor = interceptor
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self.interceptor is None or scope["type"] != "http":
-            await self.app(scope, receive, send)
-        else:
-            await self.interceptor(self.app, scope, receive, send)
 
 
 @dataclass(frozen=True, slots=True)

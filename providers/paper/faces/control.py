@@ -1,4 +1,4 @@
-"""The auditor's and tester's door, `/paper`: the whole truth of an account, new accounts, and moving the market."""
+"""The auditor's door, `/paper`: the whole truth of an account, whatever faults make the exchange tell."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ from providers.paper.orders import Order, Trade
 from providers.paper.profiles import ASSETS
 
 
-class Control:
-    """Routes under `/paper`. Everything but health needs the header `x-paper-control`."""
+class Door:
+    """Routes under `/paper` of the exchange's own port: reads only. All but health need the header x-paper-control."""
 
     def __init__(self, exchange: Exchange, token: str | None) -> None:
         self._exchange = exchange
@@ -30,12 +30,10 @@ class Control:
     def routes(self) -> list[Route]:
         return [
             Route("/health", self.health, methods=["GET"]),
-            Route("/accounts", self._guarded(self.open_account), methods=["POST"]),
-            Route("/accounts/{name}", self._guarded(self.account), methods=["GET"]),
-            Route("/prices", self._guarded(self.move_price), methods=["POST"]),
+            Route("/accounts/{name}", self.guarded(self.account), methods=["GET"]),
         ]
 
-    def _guarded(self, handler: Callable[[Request, dict[str, Any]], Any]) -> Handler:
+    def guarded(self, handler: Callable[[Request, dict[str, Any]], Any]) -> Handler:
         async def endpoint(request: Request) -> JSON:
             given = request.headers.get("x-paper-control", "")
             if not self._token or not hmac.compare_digest(given.encode(), self._token.encode()):
@@ -44,7 +42,7 @@ class Control:
                 body = await json_body(request) if request.method == "POST" else {}
                 return JSON(handler(request, body))
             except LookupError as exc:
-                return JSON({"error": str(exc)}, 404)
+                return JSON({"error": str(exc.args[0]) if exc.args else "not found"}, 404)
             except ValueError as exc:  # FeedError is one
                 return JSON({"error": str(exc)}, 400)
 
@@ -61,27 +59,13 @@ class Control:
             }
         )
 
-    def open_account(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
-        """The keys are told once, here; the exchange keeps only digests."""
-        name = str(body.get("name", ""))
-        if name in self._exchange.accounts:
-            raise ValueError(f"the account {name} exists")
-        return open_account(self._exchange, body, with_new_pair=True)
-
-    def move_price(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
-        pair, price = str(body.get("pair", "")), amount(body.get("price"))
-        if price is None:
-            raise ValueError("price is needed")
-        self._exchange.nudge(pair, price)
-        return {"pair": pair, "price": str(price)}
-
     def account(self, request: Request, body: dict[str, Any]) -> dict[str, Any]:
         """Everything about one account, in platform units (toman), amounts as strings."""
         account = self._exchange.accounts.get(request.path_params["name"])
         if account is None:
             raise LookupError(f"there is no account {request.path_params['name']}")
         now = self._exchange.advance()
-        venues = {name: _venue_truth(venue, account.name) for name, venue in self._exchange.venues.items()}
+        venues = {name: venue_truth(venue, account.name) for name, venue in self._exchange.venues.items()}
         return {
             "name": account.name,
             "opened_at": account.opened_at.isoformat(),
@@ -140,19 +124,23 @@ def _asset(name: str) -> str:
     return "IRT" if upper == "TMN" else upper
 
 
-def _venue_truth(venue: Venue, account: str) -> dict[str, Any]:
-    return {
+def venue_truth(venue: Venue, account: str, *, with_orders: bool = True) -> dict[str, Any]:
+    money = {
         "deposits": {asset: str(value) for asset, value in venue.deposits(account).items()},
         "balances": {
             asset: {"total": str(balance.total), "locked": str(balance.locked)}
             for asset, balance in venue.balances(account).items()
         },
-        "orders": [_order_truth(venue, order) for order in venue.orders(account)],
-        "trades": [_trade_truth(venue, trade) for trade in venue.trades(account)],
+    }
+    if not with_orders:
+        return money
+    return money | {
+        "orders": [order_truth(venue, order) for order in venue.records.of(account)],
+        "trades": [trade_truth(venue, trade) for trade in venue.records.trades(account)],
     }
 
 
-def _order_truth(venue: Venue, order: Order) -> dict[str, Any]:
+def order_truth(venue: Venue, order: Order) -> dict[str, Any]:
     def text(value: Decimal | None) -> str | None:
         return None if value is None else str(value)
 
@@ -186,7 +174,7 @@ def _order_truth(venue: Venue, order: Order) -> dict[str, Any]:
     }
 
 
-def _trade_truth(venue: Venue, trade: Trade) -> dict[str, Any]:
+def trade_truth(venue: Venue, trade: Trade) -> dict[str, Any]:
     return {
         "id": trade.id,
         "order_id": trade.order_id,
