@@ -273,7 +273,7 @@ class Venue:
         order.lock_rate = ZERO if order.type is OrderType.STOP_MARKET else rules.lock_rate(order)
 
     def _fill_as_maker(self, order: Order, quantity: Decimal, at: datetime) -> None:
-        on_grid = rules.snap(quantity, self.profile.markets[order.pair].step_size, ROUND_DOWN)
+        on_grid = rules.snap(quantity, rules.fill_step(self.profile.markets[order.pair], self.profile), ROUND_DOWN)
         if on_grid > 0 and order.price is not None:
             self._fill(order, order.price, on_grid, at, is_maker=True)
 
@@ -322,7 +322,9 @@ class Venue:
 
     def _share(self, order: Order, share: Decimal) -> Decimal:
         """A share of what is left of the order, on the step grid."""
-        return rules.snap(order.remaining * share, self.profile.markets[order.pair].step_size, ROUND_DOWN)
+        return rules.snap(
+            order.remaining * share, rules.fill_step(self.profile.markets[order.pair], self.profile), ROUND_DOWN
+        )
 
     def _take(self, order: Order, bound: Decimal, now: datetime, at_most: Decimal | None = None) -> None:
         """Match against the depth as a taker, no further than `bound` and no more than the account can pay."""
@@ -331,7 +333,7 @@ class Venue:
         left = order.remaining if at_most is None else at_most
         for level in self._depth.levels(book, order.side, bound):
             most = min(left, level.quantity, self._affordable(order, level.price))
-            quantity = rules.snap(most, market.step_size, ROUND_DOWN)
+            quantity = rules.snap(most, rules.fill_step(market, self.profile), ROUND_DOWN)
             if quantity <= 0:
                 continue
             self._depth.take(order.pair, book.version, level.price, quantity)

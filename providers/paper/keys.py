@@ -52,9 +52,11 @@ class ApiKey:
     @classmethod
     def from_row(cls, kind: str, key_id: str, account: str, facts: str) -> ApiKey:
         row = json.loads(facts)
-        times = {name: _time(row.pop(name)) for name in ("created_at", "updated_at", "expires_at")}
-        permissions, addresses = frozenset(row.pop("permissions")), tuple(row.pop("addresses"))
-        return cls(kind, key_id, account, permissions=permissions, addresses=addresses, **row, **times)
+        return cls(
+            kind, key_id, account, frozenset(row["permissions"]), datetime.fromisoformat(row["created_at"]),
+            datetime.fromisoformat(row["updated_at"]), row["name"], row["description"], tuple(row["addresses"]),
+            time_of(row["expires_at"]), row["is_disabled"],
+        )  # fmt: skip
 
 
 class KeyRing:
@@ -125,7 +127,3 @@ def time_of(text: object) -> datetime | None:
         return None
     at = datetime.fromisoformat(str(text))
     return at.replace(tzinfo=UTC) if at.tzinfo is None else at.astimezone(UTC)
-
-
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

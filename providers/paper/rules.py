@@ -9,6 +9,8 @@ from providers.paper.orders import Instruction, OcoInstruction, Order, OrderRefu
 from providers.paper.profiles import MarketProfile, VenueProfile
 from providers.types import ZERO, OrderType, Side
 
+_FINEST = Decimal("1e-16")  # what Wallex' texts can show
+
 
 def on_grid(value: Decimal, grid: Decimal) -> bool:
     return value % grid == 0
@@ -40,6 +42,11 @@ def normalised_oco(oco: OcoInstruction, market: MarketProfile) -> OcoInstruction
     )
 
 
+def fill_step(market: MarketProfile, venue: VenueProfile) -> Decimal:
+    """The grid of executed quantities: the market's, unless the venue takes any digits (wallex 10, mode 3)."""
+    return _FINEST if venue.precision_mode == 3 else market.step_size
+
+
 def _half_even(price: Decimal | None, market: MarketProfile) -> Decimal | None:
     return None if price is None else snap(price, market.tick_size, ROUND_HALF_EVEN)
 
@@ -47,7 +54,8 @@ def _half_even(price: Decimal | None, market: MarketProfile) -> Decimal | None:
 def check(order: Instruction, market: MarketProfile, venue: VenueProfile, last: Decimal) -> None:
     """Raise `OrderRefused` for the first thing wrong with the order, before balances are looked at."""
     _check_fields(order)
-    _check_grids(order, market)
+    if venue.precision_mode != 3:
+        _check_grids(order, market)
     _check_minimums(order, market, venue, last)
     _check_stop(order, venue, last)
     _check_bands(order, venue, last)

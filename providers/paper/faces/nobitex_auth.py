@@ -10,7 +10,7 @@ import time
 from base64 import urlsafe_b64decode
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -120,7 +120,7 @@ class Doorman:
         Raises `NotAuthenticated`.
         """
         if "nobitex-key" in request.headers:
-            return self._by_key(request, raw_body, permission)
+            return self._by_key(request, raw_body, permission, now)
         header = request.headers.get("authorization")
         if not header:
             raise NotAuthenticated(_NO_CREDENTIALS)
@@ -136,9 +136,9 @@ class Doorman:
         given = self._exchange.keys.get(NOBITEX_TOKEN, digest(token))
         return not lifetime or given is None or now < given.created_at + timedelta(seconds=lifetime)
 
-    def _by_key(self, request: Request, raw_body: bytes, permission: str | None) -> Account:
+    def _by_key(self, request: Request, raw_body: bytes, permission: str | None, now: datetime) -> Account:
         key = self._exchange.keys.get(NOBITEX, request.headers["nobitex-key"])
-        if key is None or not key.is_live(datetime.fromtimestamp(self._wall(), UTC)):
+        if key is None or not key.is_live(now):
             self._note_failure(request)
             raise NotAuthenticated(_BAD_KEY)
         self._check_signature(request, raw_body, key)

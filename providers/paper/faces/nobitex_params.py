@@ -67,7 +67,7 @@ def _multipart(kind: str, raw: bytes) -> dict[str, Any]:
     if not message.is_multipart():
         raise ValueError("the form is not multipart")
     names = ((part.get_param("name", header="content-disposition"), part) for part in message.iter_parts())
-    return {str(name): str(part.get_payload(decode=True).decode()).strip("\r\n") for name, part in names if name}
+    return {str(name): str(part.get_content()).strip("\r\n") for name, part in names if name}
 
 
 def asset_of(code: Any) -> str:

@@ -1,75 +1,41 @@
-"""Wallex' HTTP face (contract: wallex 1, 3 to 6 and 10)."""
+"""Wallex' HTTP face (contract: wallex 1, 3 to 6, 8 and 10).
+
+Out, on purpose: instant trade (its markets can be read), margin, deposits, withdrawals, bank cards, the interactive
+login. The header `sub-account-client-id` is accepted and changes nothing: each key belongs to one account here.
+"""
 
 from __future__ import annotations
 
 import itertools
 import re
 from collections.abc import Callable
-from datetime import UTC, date, datetime
-from decimal import Decimal
+from dataclasses import replace
+from datetime import date, datetime
+from decimal import ROUND_DOWN, Decimal
 from typing import Any, TypeVar
 from uuid import uuid4
 
 from starlette.requests import Request
 from starlette.routing import Route
 
-from providers.paper.engine import Account, Exchange, to_ms
+from providers.paper import rules
+from providers.paper.engine import Account, Exchange, digest
 from providers.paper.faces import wallex_wire as wire
-from providers.paper.faces.charts import chart, day_figures
-from providers.paper.faces.common import (
-    JSON,
-    Handler,
-    Limit,
-    RateLimiter,
-    amount,
-    client_ip,
-    json_body,
-    places,
-    positive_int,
-)
-from providers.paper.orders import Instruction, NotCancelable, Order, OrderRefused, Refusal, UnknownOrder
+from providers.paper.faces.common import JSON, Handler, Limit, RateLimiter, Verdict, amount, client_ip, json_body
+from providers.paper.faces.wallex_answers import Failure, invalid, page_in, refusal_of
+from providers.paper.faces.wallex_public import PublicCalls, takes_market_orders
+from providers.paper.keys import WALLEX
+from providers.paper.orders import Instruction, NotCancelable, Order, OrderRefused, UnknownOrder
 from providers.types import OrderType, Side
 
 E = TypeVar("E", OrderType, Side)
+T = TypeVar("T")
 
-ORDER_LIMIT = Limit(20, 10.0)  # contract: wallex 1.4
-OTHER_LIMIT = Limit(100, 1.0)
 _KEY = re.compile(r"\d+\|[A-Za-z0-9]+")
 _CLIENT_ID = re.compile(r"[A-Za-z0-9_]{1,36}")
 _MESSAGES = ("The operation was successful", "عملیات با موفقیت انجام شد", "عملیات موفق")
-_RESOLUTIONS = {
-    "1": 60, "15": 900, "60": 3600, "180": 10800, "240": 14400, "360": 21600, "480": 28800, "720": 43200,
-    "D": 86400, "1D": 86400, "2D": 172800, "3D": 259200,
-}  # fmt: skip
-_FIELDS = {
-    Refusal.UNKNOWN_PAIR: "symbol",
-    Refusal.NO_PRICE_YET: "symbol",
-    Refusal.PRICE_PRECISION: "price",
-    Refusal.PRICE_MISSING: "price",
-    Refusal.STOP_PRECISION: "stop_Price",
-    Refusal.STOP_MISSING: "stop_Price",
-    Refusal.STOP_UNEXPECTED: "stop_Price",
-    Refusal.STOP_EQUALS_LAST: "stop_Price",
-    Refusal.DUPLICATE_CLIENT_ID: "client_id",
-}
-_CODES = {Refusal.BELOW_MIN_NOTIONAL: 1003, Refusal.INSUFFICIENT_BALANCE: 1006}
-
-
-class Failure(Exception):
-    """An answer other than success."""
-
-    def __init__(self, status: int, code: int, message: str, result: Any = None) -> None:
-        super().__init__(message)
-        self.status, self.code = status, code
-        self.result = {} if result is None else result
-
-
-def invalid(field: str, text: str, code: int | None = None) -> Failure:
-    """The validation envelope: the specific code, if any, is in `error_code` (1.3)."""
-    result: dict[str, Any] = {field: [text]}
-    if code is not None:
-        result["error_code"] = [code]
-    return Failure(422, 422, "The given data was invalid.", result)
+_ORDER_SECONDS = 10.0  # window of the order limit (1.4)
+READ, TRADE = "READ", "TRADE"
 
 
 class WallexFace:
@@ -78,76 +44,112 @@ class WallexFace:
     def __init__(self, exchange: Exchange, limiter: RateLimiter) -> None:
         self._exchange = exchange
         self._venue = exchange.venues["wallex"]
+        self._market = PublicCalls(exchange)
         self._limiter = limiter
         self._messages = itertools.cycle(_MESSAGES)
-        self._pairs = {wire.symbol_of(pair): pair for pair in self._venue.profile.markets}
-        self._created = datetime(2024, 1, 1, tzinfo=UTC)
 
     def routes(self) -> list[Route]:
-        orders = "/v1/account/orders"
+        orders, market = "/v1/account/orders", self._market
+        public, private = self._public, self._private
         table: list[tuple[str, str, Handler]] = [
-            ("GET", "/v1/markets", self._public(self.markets)),
-            ("GET", "/hector/web/v1/markets", self._public(self.hector)),
-            ("GET", "/v1/depth", self._public(self.depth)),
-            ("GET", "/v2/depth/all", self._public(self.depth_all)),
-            ("GET", "/v1/trades", self._public(self.public_trades)),
-            ("GET", "/v1/udf/history", self._public(self.history)),
-            ("GET", "/v1/account/profile", self._private(self.profile)),
-            ("GET", "/v1/account/fee", self._private(self.fee)),
-            ("GET", "/v1/account/balances", self._private(self.balances)),
-            ("GET", "/v1/account/openOrders", self._private(self.open_orders)),
-            ("GET", "/v1/account/trades", self._private(self.own_trades)),
-            ("GET", orders, self._private(self.order_history)),
-            ("POST", orders, self._private(self.create, ORDER_LIMIT)),
-            ("DELETE", orders, self._private(self.cancel)),
-            ("GET", orders + "/{client_order_id}", self._private(self.order)),
-            ("DELETE", orders + "/{client_order_id}", self._private(self.cancel)),
+            ("GET", "/v1/markets", public(market.markets)),
+            ("GET", "/hector/web/v1/markets", public(market.hector)),
+            ("GET", "/v1/depth", public(market.depth)),
+            ("GET", "/v2/depth/all", public(market.depth_all)),
+            ("GET", "/v1/trades", public(market.public_trades)),
+            ("GET", "/v1/udf/history", public(market.history)),
+            ("GET", "/v1/currencies", public(market.currencies)),
+            ("GET", "/v1/currencies/stats", public(market.currency_stats)),
+            ("GET", "/v1/all-fairPrice", public(market.fair_prices)),
+            ("GET", "/v1/otc/markets", public(market.otc_markets)),
+            ("GET", "/v1/account/profile", private(self.profile)),
+            ("GET", "/v1/account/fee", private(self.fee)),
+            ("GET", "/v1/account/balances", private(self.balances)),
+            ("GET", "/v1/account/openOrders", private(self.open_orders)),
+            ("GET", "/v1/account/trades", private(self.own_trades)),
+            ("GET", orders, private(self.order_history)),
+            ("POST", orders, private(self.create, TRADE)),
+            ("DELETE", orders, private(self.cancel, TRADE)),
+            ("GET", orders + "/{client_order_id}", private(self.order)),
+            ("DELETE", orders + "/{client_order_id}", private(self.cancel, TRADE)),
         ]
         return [Route(path, handler, methods=[method]) for method, path, handler in table]
+
+    def _switch(self, name: str) -> Any:
+        return self._venue.profile.switch(name)
 
     # -- around every call ---------------------------------------------------------------------------------------
 
     def _public(self, handler: Callable[[Request, datetime], Any]) -> Handler:
         async def endpoint(request: Request) -> JSON:
+            verdict: Verdict | None = None
             try:
-                self._count(request, OTHER_LIMIT, "ip", client_ip(request))
+                verdict = self._hit(self._other_limit(), "ip", client_ip(request))
+                _check(verdict)
                 with self._exchange.operation() as now:
                     answer = handler(request, now)
             except Failure as failure:
-                return _failed(failure)
+                return self._failed(failure, self._other_limit(), verdict)
             return answer if isinstance(answer, JSON) else self._ok(answer)
 
         return endpoint
 
-    def _private(self, handler: Callable[..., Any], limit: Limit = OTHER_LIMIT) -> Handler:
+    def _private(self, handler: Callable[..., Any], scope: str = READ) -> Handler:
         async def endpoint(request: Request) -> JSON:
+            is_order = request.method == "POST"
+            limit = Limit(int(self._switch("orders_per_10s")), _ORDER_SECONDS) if is_order else self._other_limit()
+            verdict: Verdict | None = None
             try:
-                account = self._authenticated(request)
-                self._count(request, limit, request.method if limit is ORDER_LIMIT else "any", account.name)
+                account = self._authenticated(request, scope)
+                verdict = self._hit(limit, "orders" if is_order else "any", account.name)
+                _check(verdict)
                 body = await self._body(request)
                 with self._exchange.operation() as now:
                     answer = handler(request, account, now, body)
             except Failure as failure:
-                return _failed(failure)
+                return self._failed(failure, limit, verdict, is_told=is_order)
             except OrderRefused as refused:
-                return _failed(_refusal(refused))
-            return answer if isinstance(answer, JSON) else self._ok(answer)
+                return self._failed(refusal_of(refused), limit, verdict, is_told=is_order)
+            response = answer if isinstance(answer, JSON) else self._ok(answer)
+            response.headers.update(self._limit_headers(limit, verdict) if is_order else {})
+            return response
 
         return endpoint
 
+    def _other_limit(self) -> Limit:
+        return Limit(int(self._switch("requests_per_second")), 1.0)
+
+    def _hit(self, limit: Limit, *key: str) -> Verdict:
+        return self._limiter.hit(limit, "wallex", *key)
+
     def _ok(self, result: Any, status: int = 200, **more: Any) -> JSON:
-        return JSON({"success": True, "message": next(self._messages), "result": result, **more}, status)
+        message = next(self._messages) if self._switch("rotate_messages") else _MESSAGES[0]
+        return JSON({"success": True, "message": message, "result": self._object(result), **more}, status)
 
-    def _count(self, request: Request, limit: Limit, *key: str) -> None:
-        verdict = self._limiter.hit(limit, "wallex", *key)
-        if not verdict.allowed:
-            raise Failure(429, 429, "Too Many Attempts.", {"limit": limit.count})
+    def _failed(self, failure: Failure, limit: Limit, verdict: Verdict | None, *, is_told: bool = False) -> JSON:
+        body = {"success": False, "code": failure.code, "message": str(failure), "result": self._object(failure.result)}
+        is_told = is_told or failure.status == 429
+        return JSON(body, failure.status, self._limit_headers(limit, verdict) if is_told else {})
 
-    def _authenticated(self, request: Request) -> Account:
-        key = request.headers.get("x-api-key", "")
-        account = self._exchange.account_for_wallex(key) if _KEY.fullmatch(key) else None
-        if account is None:
+    def _object(self, result: Any) -> Any:
+        """Where nothing is in it, an object may arrive as a list (2)."""
+        is_empty = isinstance(result, dict) and not any(result.values())
+        return [] if is_empty and self._switch("empty_results_as_list") else result
+
+    def _limit_headers(self, limit: Limit, verdict: Verdict | None) -> dict[str, str]:
+        if verdict is None or not self._switch("rate_limit_headers"):
+            return {}
+        return {"X-RateLimit-Limit": str(limit.count), "X-RateLimit-Remaining": str(verdict.remaining)}
+
+    def _authenticated(self, request: Request, scope: str) -> Account:
+        """An unknown or expired key is no key (401, 1201); one without the right is forbidden (403)."""
+        text = request.headers.get("x-api-key", "")
+        account = self._exchange.account_for_wallex(text) if _KEY.fullmatch(text) else None
+        key = self._exchange.keys.get(WALLEX, digest(text))
+        if account is None or (key is not None and not key.is_live(self._exchange.clock.now())):
             raise Failure(401, 1201, "کلید API نامعتبر است")
+        if key is not None and (scope not in key.permissions or not key.may_come_from(client_ip(request))):
+            raise Failure(403, 403, "شما به این بخش دسترسی ندارید")
         return account
 
     async def _body(self, request: Request) -> dict[str, Any]:
@@ -156,83 +158,28 @@ class WallexFace:
         except ValueError as exc:
             raise Failure(400, 400, str(exc)) from exc
 
-    def _pair(self, symbol: Any) -> str:
-        pair = self._pairs.get(str(symbol or "").upper())
-        if pair is None:
-            raise invalid("symbol", "The selected symbol is invalid.")
-        return pair
-
-    # -- public --------------------------------------------------------------------------------------------------
-
-    def markets(self, request: Request, now: datetime) -> Any:
-        name = self._venue.profile.name
-        rows = {}
-        for pair, market in self._venue.profile.markets.items():
-            day = day_figures(self._exchange, name, pair, now)
-            rows[wire.symbol_of(pair)] = wire.market_row(market, self._venue.depth(pair, now), day, self._created)
-        return {"symbols": rows}
-
-    def hector(self, request: Request, now: datetime) -> Any:
-        markets = self._venue.profile.markets.items()
-        days = {pair: day_figures(self._exchange, "wallex", pair, now) for pair, _ in markets}
-        return {"markets": [wire.hector_row(market, days[pair], self._created) for pair, market in markets]}
-
-    def depth(self, request: Request, now: datetime) -> Any:
-        symbol = request.query_params.get("symbol")
-        if str(symbol or "").upper() not in self._pairs:
-            raise Failure(422, 422, "The selected symbol is invalid.", {"symbol": symbol})
-        return self._depth_of(self._pair(symbol), now)
-
-    def depth_all(self, request: Request, now: datetime) -> Any:
-        return {symbol: self._depth_of(pair, now) for symbol, pair in self._pairs.items()}
-
-    def _depth_of(self, pair: str, now: datetime) -> dict[str, Any]:
-        book = self._venue.depth(pair, now)
-        as_number = self._venue.profile.switch("depth_price_as_number")
-        sides = {"ask": book.asks, "bid": book.bids}
-        return {name: wire.depth_rows(levels, price_as_number=as_number) for name, levels in sides.items()}
-
-    def public_trades(self, request: Request, now: datetime) -> Any:
-        symbol = str(request.query_params.get("symbol", "")).upper()
-        pair = self._pair(symbol)
-        spec = self._exchange.feed.specs[pair]
-        ticks = self._exchange.feed.ticks("wallex", pair, to_ms(now) - 120_000, to_ms(now))
-        rows = []
-        for index in range(len(ticks) - 1, max(len(ticks) - 51, -1), -1):
-            price, volume = spec.price(ticks.prices[index]), spec.volume(ticks.volumes[index])
-            at = datetime.fromtimestamp(int(ticks.times[index]) / 1000, UTC)
-            rows.append(
-                {
-                    "symbol": symbol, "quantity": places(volume), "price": places(price),
-                    "sum": places(price * volume), "isBuyOrder": bool(ticks.buys[index]), "timestamp": wire.iso(at),
-                }
-            )  # fmt: skip
-        return {"latestTrades": rows}
-
-    def history(self, request: Request, now: datetime) -> Any:
-        """Candles without envelope; `15` and `240` lie as they do on the exchange, if the switch is on (3.6)."""
-        query = request.query_params
-        try:
-            pair = self._pairs[query.get("symbol", "").upper()]
-            seconds = _RESOLUTIONS[query.get("resolution", "")]
-            start, end = int(query["from"]), int(query["to"])
-        except (KeyError, ValueError):
-            return JSON({"s": "error", "errmsg": "Invalid parameters"})
-        if self._venue.profile.switch("candle_quirks"):
-            if query["resolution"] == "15":
-                seconds, start = 60, max(start, min(end, int(now.timestamp())) - 86_400)
-            elif query["resolution"] == "240":
-                seconds = 3600
-        found = chart(self._exchange, "wallex", pair, seconds, start, end, now)
-        columns = {"o": found.open, "h": found.high, "l": found.low, "c": found.close, "v": found.volume}
-        texts = {name: [places(value) for value in column] for name, column in columns.items()}
-        return JSON({"s": "ok" if len(found) else "no_data", "t": found.times, **texts})
-
     # -- account -------------------------------------------------------------------------------------------------
 
     def profile(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
-        return {"tracking_id": account.number, "first_name": "Paper", "last_name": account.name, "commission": 0,
-                "verification": "FULLY", "settings": {}, "status": {}, "meta": {"disabled_features": []}}  # fmt: skip
+        """Nobody's data, masked as the exchange masks it (4)."""
+        masked = {"national_code": "00******00", "mobile_number": "0912*****00", "email": "p***@paper.invalid"}
+        accepted = ("first_name", "last_name", "national_code", "mobile_number", "email")
+        return {
+            "tracking_id": account.number,
+            "first_name": "Paper",
+            "last_name": account.name,
+            **masked,
+            "birthday": "1990-01-01T00:00:00.000000Z",
+            "verification": "FULLY",
+            "commission": 0,
+            "invite_code": "",
+            "address": {},
+            "phone_number": {},
+            "settings": {},
+            "status": dict.fromkeys(accepted, "ACCEPTED"),
+            "kyc_info": {"details": {"mobile_activation": True, "personal_info": True}, "level": 1},
+            "meta": {"disabled_features": []},
+        }
 
     def fee(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
         rows = {wire.symbol_of(pair): wire.fee_row(market) for pair, market in self._venue.profile.markets.items()}
@@ -247,11 +194,27 @@ class WallexFace:
     # -- orders --------------------------------------------------------------------------------------------------
 
     def create(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
-        order = self._venue.submit(account.name, self._instruction(body), now)
-        return self._ok(self._row(order), 201)
+        asked = self._instruction(body)
+        if asked.type in (OrderType.MARKET, OrderType.STOP_MARKET):
+            symbol = wire.symbol_of(asked.pair)
+            if not takes_market_orders(self._venue.profile, symbol):
+                raise invalid("type", "Market orders are not enabled for this symbol.")
+        if self._venue.profile.precision_mode == 2:
+            asked = self._cut(asked)
+        return self._ok(self._row(self._venue.submit(account.name, asked, now)), 201)
+
+    def _cut(self, asked: Instruction) -> Instruction:
+        """Excess digits cut off silently (10, mode 2)."""
+        market = self._venue.profile.markets[asked.pair]
+
+        def cut(price: Decimal | None) -> Decimal | None:
+            return None if price is None else rules.snap(price, market.tick_size, ROUND_DOWN)
+
+        quantity = rules.snap(asked.quantity, market.step_size, ROUND_DOWN)
+        return replace(asked, quantity=quantity, price=cut(asked.price), stop_price=cut(asked.stop_price))
 
     def _instruction(self, body: dict[str, Any]) -> Instruction:
-        pair = self._pair(body.get("symbol"))
+        pair = self._market.pair(body.get("symbol"))
         kind = _enum(OrderType, body, "type")
         side = _enum(Side, body, "side")
         client_id = body.get("client_id")
@@ -281,53 +244,74 @@ class WallexFace:
         client_id = str(named or body.get("clientOrderId") or "")
         try:
             order = self._venue.order_by_client_id(account.name, client_id)
-            return self._row(self._venue.cancel(account.name, order.id, now))
+            row = self._row(self._venue.cancel(account.name, order.id, now))
         except (UnknownOrder, NotCancelable):
+            if int(self._switch("delete_unknown_status")) == 404:
+                raise Failure(404, 404, "سفارش یافت نشد") from None
             raise invalid("clientOrderId", "The order does not exist or is not active.") from None
+        return row | {"status": "FILLED"} if self._switch("canceled_shows_filled") else row
 
     def open_orders(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
         orders = list(reversed(self._venue.working_orders(account.name)))
         if symbol := request.query_params.get("symbol"):
-            pair = self._pair(symbol)
+            pair = self._market.pair(symbol)
             orders = [order for order in orders if order.pair == pair]
-        return self._paged(request, [self._row(order) for order in orders], "orders")
+        return self._orders(request, orders, shows_fills=bool(self._switch("fills_in_lists")))
 
     def order_history(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
         """Newest first. `from` and `to` are days (UTC here), both included."""
         query = request.query_params
         orders = list(reversed(self._venue.orders(account.name)))
         if symbol := query.get("market"):
-            pair = self._pair(symbol)
+            pair = self._market.pair(symbol)
             orders = [order for order in orders if order.pair == pair]
         for name in ("type", "side"):
             if wanted := query.get(name):
                 orders = [order for order in orders if getattr(order, name).value == wanted.upper()]
         first, last = _day(query.get("from"), "from", date.min), _day(query.get("to"), "to", date.max)
         chosen = [order for order in orders if first <= order.created_at.date() <= last]
-        return self._paged(request, [self._row(order) for order in chosen], "orders")
+        return self._orders(request, chosen, shows_fills=True)
 
     def own_trades(self, request: Request, account: Account, now: datetime, body: dict[str, Any]) -> Any:
         query = request.query_params
         trades = list(reversed(self._venue.trades(account.name)))
         if symbol := query.get("symbol"):
-            pair = self._pair(symbol)
+            pair = self._market.pair(symbol)
             trades = [trade for trade in trades if trade.pair == pair]
         if side := query.get("side"):
             trades = [trade for trade in trades if trade.side.value == side.upper()]
-        return self._paged(request, [wire.trade_row(trade) for trade in trades], "AccountLatestTrades")
+        chosen, info = _page(request, trades)
+        return self._ok({"AccountLatestTrades": [wire.trade_row(trade) for trade in chosen]}, result_info=info)
 
-    def _paged(self, request: Request, rows: list[dict[str, Any]], name: str) -> JSON:
-        try:
-            page = positive_int(request.query_params.get("page"), 1, 1_000_000)
-            size = positive_int(request.query_params.get("per_page"), 50, 100)
-        except ValueError as exc:
-            raise invalid("page", str(exc)) from exc
-        chosen = rows[(page - 1) * size : page * size]
-        info = {"page": page, "per_page": size, "count": len(chosen), "total_count": len(rows)}
-        return self._ok({name: chosen}, result_info=info)
+    def _orders(self, request: Request, orders: list[Order], *, shows_fills: bool) -> JSON:
+        """`orders`, or a map of symbols as one generation of the documents draws it (5.4)."""
+        chosen, info = _page(request, orders)
+        rows = [self._row(order) for order in chosen]
+        if not shows_fills:
+            rows = [{name: value for name, value in row.items() if name != "fills"} for row in rows]
+        if not self._switch("order_lists_as_map"):
+            return self._ok({"orders": rows}, result_info=info)
+        by_symbol: dict[str, list[dict[str, Any]]] = {}
+        for row in rows:
+            by_symbol.setdefault(row["symbol"], []).append(row)
+        return self._ok(by_symbol, result_info=info)
 
     def _row(self, order: Order) -> dict[str, Any]:
-        return wire.order_row(order, self._venue.profile.markets[order.pair])
+        profile = self._venue.profile
+        return wire.order_row(order, profile.markets[order.pair], wire.Style.of(profile))
+
+
+def _page(request: Request, rows: list[T]) -> tuple[list[T], dict[str, int]]:
+    """The asked page, and `result_info` (1.1)."""
+    first, size = page_in(request, default=50)
+    chosen = rows[first : first + size]
+    info = {"page": first // size + 1, "per_page": size, "count": len(chosen), "total_count": len(rows)}
+    return chosen, info
+
+
+def _check(verdict: Verdict) -> None:
+    if not verdict.allowed:
+        raise Failure(429, 429, "Too Many Attempts.")
 
 
 def _enum(kind: type[E], body: dict[str, Any], field: str) -> E:
@@ -349,15 +333,3 @@ def _day(text: str | None, field: str, default: date) -> date:
         return date.fromisoformat(text) if text else default
     except ValueError:
         raise invalid(field, "The date must be YYYY-MM-DD.") from None
-
-
-def _refusal(refused: OrderRefused) -> Failure:
-    return invalid(_FIELDS.get(refused.refusal, "quantity"), str(refused), _CODES.get(refused.refusal))
-
-
-def _failed(failure: Failure) -> JSON:
-    body = {"success": False, "code": failure.code, "message": str(failure), "result": failure.result}
-    headers = {}
-    if failure.status == 429:
-        headers = {"X-RateLimit-Limit": str(failure.result["limit"]), "X-RateLimit-Remaining": "0"}
-    return JSON(body, failure.status, headers)
