@@ -65,8 +65,8 @@ class Trading(OrderReads):
             return []
         bodies = [_body_of(request) for request in requests]
         _check_batch(requests)
-        ends_risk = any(isinstance(request, OcoRequest) or request.type.is_stop for request in requests)
-        endpoint = replace(ADD_BATCH, priority=Priority.EXITS) if ends_risk else ADD_BATCH
+        protects = any(_has_stop(request) for request in requests)
+        endpoint = replace(ADD_BATCH, priority=Priority.EXITS) if protects else ADD_BATCH
         return self._http.call(
             endpoint, lambda answer: self._batch(answer, requests), body={"data": bodies}, calls=len(requests)
         )
@@ -143,9 +143,8 @@ class Trading(OrderReads):
         """One result, judged as if its order had been sent alone. One that names another order spoils the whole answer:
         then the results are not in the order of the requests."""
         _check_names(result, request)
-        is_oco = isinstance(request, OcoRequest)
         try:
-            payload = accepted(Answer(200, result), is_stop=is_oco or request.type.is_stop)
+            payload = accepted(Answer(200, result), is_stop=_has_stop(request))
             if isinstance(request, OcoRequest):
                 return BatchItem(request, self._two_legs(payload, request))
             return BatchItem(request, (self._one_order(payload, request),))
@@ -202,6 +201,10 @@ def _check_names(result: Any, request: OrderRequest | OcoRequest) -> None:
 
 
 # --- before anything is sent -----------------------------------------------------------------------------------------
+
+
+def _has_stop(request: OrderRequest | OcoRequest) -> bool:
+    return isinstance(request, OcoRequest) or request.type.is_stop
 
 
 def _body_of(request: OrderRequest | OcoRequest) -> dict[str, str]:
