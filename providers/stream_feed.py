@@ -180,10 +180,11 @@ class MarketFeed:
         fresh = [key for key in series if key not in self._series]
         self._series = {key: self._series.get(key) or _Series(*key) for key in series}
         self._reader.forget(lambda key: key in self._markets or key in self._series)
+        patience = self._timing.open_timeout / 2
         for symbol in new:
-            self.doubt_book(symbol, after=self._timing.rest_retry)
+            self.doubt_book(symbol, after=patience)
         for symbol, resolution in fresh:
-            self.doubt_candles(symbol, resolution, after=self._timing.rest_retry)
+            self.doubt_candles(symbol, resolution, after=patience)
 
     async def run(self) -> None:
         """Read and look at the time, until cancelled."""
