@@ -18,9 +18,10 @@ from providers.types import Resolution
 
 _TABLE = Candle._meta.db_table
 _PRICES = ("open", "high", "low", "close", "volume")
-_ARRAYS = ", ".join(["extract(epoch FROM open_time)::bigint", *(f'"{name}"::float8' for name in _PRICES)])
+_ARRAYS = ", ".join(["open_time", *(f'"{name}_float"' for name in _PRICES)])
 _SERIES = f"FROM {_TABLE} WHERE market_id = %s AND resolution = %s"
 _HOUR = 3600
+_POSTGRES_EPOCH = 946_684_800  # 2000-01-01: PostgreSQL's own zero, from which it counts microseconds
 
 Times = NDArray[np.int64]
 
@@ -62,10 +63,11 @@ def candles_range(market: Market, resolution: Resolution, start: datetime, end: 
 def candles_coverage(market: Market, resolution: Resolution, start: datetime, end: datetime) -> Coverage:
     """How much of [start, end) is stored, and what is missing. A candle still running at `end` is not missing."""
     query = (
-        f"SELECT extract(epoch FROM open_time)::bigint {_SERIES} "  # noqa: S608 - fixed text, bound values
+        f"SELECT open_time {_SERIES} "  # noqa: S608 - fixed text, bound values
         "AND open_time >= %s AND open_time < %s ORDER BY open_time"
     )
-    (times,) = _copy(query, [market.pk, resolution.value, start, end], ["i8"])
+    (moments,) = _copy(query, [market.pk, resolution.value, start, end], ["i8"])
+    times = _from_postgres(moments)
     gaps = tuple(find_gaps(times, resolution, start, end))
     if not len(times):
         return Coverage(0, None, None, gaps)
@@ -93,8 +95,8 @@ def shortest_spacing_slack(resolution: Resolution) -> int:
 
 def _load(clause: str, parameters: list[Any]) -> Candles:
     query = f"SELECT * FROM (SELECT {_ARRAYS} {clause}) series ORDER BY 1"  # noqa: S608 - fixed text, bound values
-    columns = _copy(query, parameters, ["i8"] + ["f8"] * len(_PRICES))
-    return Candles(*columns)
+    moments, *amounts = _copy(query, parameters, ["i8"] + ["f8"] * len(_PRICES))
+    return Candles(_from_postgres(moments), *amounts)
 
 
 def _copy(query: str, parameters: list[Any], kinds: Sequence[str]) -> list[NDArray[Any]]:
@@ -110,6 +112,11 @@ def _copy(query: str, parameters: list[Any], kinds: Sequence[str]) -> list[NDArr
         cursor.copy_expert(f"COPY ({bound}) TO STDOUT (FORMAT BINARY)", sink)
     rows = np.frombuffer(sink.getvalue()[19:-2], dtype=np.dtype([("count", ">i2"), *fields]))
     return [rows[f"value{i}"].astype(kind) for i, kind in enumerate(kinds)]
+
+
+def _from_postgres(moments: Times) -> Times:
+    """Unix seconds of a timestamptz as PostgreSQL sends it."""
+    return moments // 1_000_000 + _POSTGRES_EPOCH
 
 
 def _to_unix(moment: datetime) -> int:
