@@ -13,6 +13,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from algo.execution.identity import is_ours
 from algo.execution.ledger import Ledger
+from algo.execution.probe import probe_close, probe_of, probe_remove, probe_sweep
 from algo.execution.submit import order_ask, order_take
 from algo.execution.views import DealView, OrderView
 from algo.models import (
@@ -24,6 +25,7 @@ from algo.models import (
     DealStatus,
     Market,
     Order,
+    ProbeOrder,
     Role,
     Ticket,
     TicketKind,
@@ -71,8 +73,24 @@ def reconcile(account: Account, ledger: Ledger, provider: ExchangeProvider, cloc
     _ask_missing(account, ledger, provider, clock, reports)
     for market in _recent_markets(account, clock.now()):
         _match_history(account, ledger, provider, clock, market)
+    _sweep_probes(account, provider, clock)
     _read_balances(account, provider, clock)
     Account.objects.filter(pk=account.pk).update(reconciled_at=clock.now())
+
+
+def _clear_probe(probe: ProbeOrder, provider: ExchangeProvider, clock: Clock) -> None:
+    """Whoever placed it is gone: a living prober would hold the account's lock."""
+    end = probe_remove(probe, provider)
+    if end is not None:
+        probe_close(probe, end, now=clock.now())
+
+
+def _sweep_probes(account: Account, provider: ExchangeProvider, clock: Clock) -> None:
+    try:
+        for sentence in probe_sweep(account, provider, clock):
+            logger.error("account=%s %s", account.name, sentence)
+    except (Unavailable, BadPayload) as exc:
+        logger.warning("probes not cleared away account=%s why=%s", account.name, exc)
 
 
 def _read_balances(account: Account, provider: ExchangeProvider, clock: Clock) -> None:
@@ -99,7 +117,9 @@ def _match_open(
 ) -> None:
     row = _find(account, report)
     if row is None:
-        if not _may_be_lost_leg(account, report):
+        if probe := probe_of(account, report):
+            _clear_probe(probe, provider, clock)
+        elif not _may_be_lost_leg(account, report):
             _ticket_unknown_order(account, provider, report, clock.now())
     elif _is_twin(row, report):
         # Sent twice under one name, because the first seemed lost; that one has turned up after all. Not wanted.
@@ -163,6 +183,10 @@ def _match_past(
     account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, report: OrderReport
 ) -> None:
     row = _find(account, report)
+    if row is None and (probe := probe_of(account, report)):
+        if report.filled_quantity > probe.filled_quantity:
+            probe_close(probe, report, now=clock.now())
+        return
     if row is None:
         known_or_filled = is_ours(report.client_order_id) or report.filled_quantity > 0
         if known_or_filled and not _may_be_lost_leg(account, report):

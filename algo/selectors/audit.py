@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from algo.models import Account, Fill, Order
+from algo.models import Account, Fill, Order, ProbeOrder
 from providers.types import ZERO, Side, canonical_asset
 
 
@@ -40,6 +40,8 @@ def _order_difference(account: Account, listed: list[Mapping[str, Any]]) -> Deci
         order.exchange_order_id: order.filled_quantity
         for order in Order.objects.filter(account=account, exchange_order_id__isnull=False)
     }
+    probes = ProbeOrder.objects.filter(account=account, exchange_order_id__isnull=False)
+    ours |= dict(probes.values_list("exchange_order_id", "filled_quantity"))
     theirs = {order["exchange_order_id"]: Decimal(order["filled_quantity"]) for order in listed}
     unknown = len(ours.keys() ^ theirs.keys())
     return sum((abs(ours[key] - theirs[key]) for key in ours.keys() & theirs.keys()), Decimal(unknown))

@@ -25,7 +25,7 @@ from algo.selectors.audit import ledger_difference
 from algo.services.markets import markets_refresh
 from providers.budgets import Priority
 from providers.nobitex.client import NobitexClient
-from providers.paper.app import build_app
+from providers.paper.app import build_app, build_control_app
 from providers.paper.engine import Exchange, to_ms
 from providers.paper.feeds.base import Bars, PairSpec, Ticks
 from providers.paper.orders import Book
@@ -96,8 +96,11 @@ class HandFeed:
         return self.ticks(venue, pair, self._trades[pair][-1][0] - 1, now_ms)
 
     def bars(self, venue: str, pair: str, start_s: int, end_s: int, now_ms: int) -> Bars:
-        none = np.zeros(0, np.int64)
-        return Bars(none, none, none, none, none, none)
+        """One candle, of the last trade: enough for a market to count as open."""
+        at, price = self._trades[pair][-1]
+        minute = at // 60_000 * 60
+        one = [(minute, price, price, price, price, 10**9)] if start_s <= minute < end_s else []
+        return Bars(*(np.array([row[i] for row in one], np.int64) for i in range(6)))
 
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         at, price = self._trades[pair][-1]
@@ -131,12 +134,19 @@ class World:
         self.clock = HandClock()
         self.feed = HandFeed(self.clock)
         exchange = Exchange(self.feed, self.clock, Store(folder / "paper.sqlite3"), profiles or venue_profiles(PAIRS))
-        self.app = build_app(exchange, control_token=CONTROL, rate_limits=False)
+        self.app = build_app(exchange, rate_limits=False)
+        control = build_control_app(self.app, CONTROL)
+
+        async def both(scope: Any, receive: Any, send: Any) -> None:
+            """The exchange, and beside it the tester's door."""
+            is_control = scope["type"] == "http" and scope["path"].startswith("/paper/")
+            await (control if is_control else self.app)(scope, receive, send)
+
         # asyncio turns Nagle's algorithm off only where the protocol is named: else every answer takes 40 ms.
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(self.app, log_level="error", access_log=False, timeout_graceful_shutdown=1)
+        config = uvicorn.Config(both, log_level="error", access_log=False, timeout_graceful_shutdown=1)
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
 

@@ -1,0 +1,144 @@
+"""A look at an account without touching it: what the key may do and until when, what is there, how far off the clocks
+are, and what the platform can therefore do for it. Nothing is ordered."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+from algo.models import Account
+from algo.services.accounts import account_stop, balances_note, key_note_expiry, key_warning_due
+from providers.clock import Clock
+from providers.errors import AuthFailed
+from providers.interface import ExchangeProvider
+from providers.types import Balance, Capabilities, KeyDetails, MarketRules, ProtectionMode
+
+CLOCK_WARNING = timedelta(seconds=5)
+CLOCK_ERROR = timedelta(seconds=25)  # Nobitex refuses API keys beyond 30 s (contract: nobitex 3.2)
+
+PROTECTION = {
+    ProtectionMode.NATIVE_OCO: "stop and target rest at the exchange as one pair (native OCO)",
+    ProtectionMode.FREE_STOPS: "stop and target both rest at the exchange; the fill of one cancels the other",
+    ProtectionMode.LOCKING_STOPS: "the stop rests at the exchange and makes way for the target when it is reached",
+    ProtectionMode.NO_STOPS: "NO STOPS: nothing rests at the exchange, only the running platform watches the price",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class FeeLine:
+    """One pair of rates (fractions) and how many markets of a quote currency have it."""
+
+    quote: str
+    maker: Decimal
+    taker: Decimal
+    markets: int
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What a probe without orders found. `clock_difference` is theirs minus ours; `latency_seconds` that of one read.
+
+    `errors` keep the account from working, `warnings` will one day, `unknown` nobody can say.
+    """
+
+    key: KeyDetails
+    expires_at: datetime | None
+    balances: Mapping[str, Balance]
+    fees: tuple[FeeLine, ...]
+    clock_difference: timedelta | None
+    latency_seconds: float
+    capabilities: Capabilities
+    probed_at: datetime | None
+    errors: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    @property
+    def protection(self) -> str:
+        mode = self.capabilities.protection_mode
+        return f"mode {mode.value}: {PROTECTION[mode]}"
+
+
+def account_probe(account: Account, provider: ExchangeProvider, *, clock: Clock) -> Findings:
+    """Ask the exchange everything that costs nothing. Keeps the key's expiry and the balances it was told.
+
+    Raises `ProviderError`; a refused key (`AuthFailed`) stops the account first, and nothing more is asked with it.
+    """
+    try:
+        key = provider.key_details()
+        read_at, started = clock.now(), time.perf_counter()
+        balances = provider.balances()
+        latency = time.perf_counter() - started
+        markets = provider.markets()
+    except AuthFailed as exc:
+        account_stop(account, str(exc), at=clock.now())
+        raise
+    key_note_expiry(account, key.expires_at)
+    balances_note(account, balances, read_at=read_at)
+    difference, now = provider.clock_difference, clock.now()
+    return Findings(
+        key=key,
+        expires_at=account.key_expires_at,
+        balances=balances,
+        fees=fee_lines(markets),
+        clock_difference=difference,
+        latency_seconds=latency,
+        capabilities=account.known_capabilities(provider.capabilities()),
+        probed_at=account.capabilities_probed_at,
+        errors=tuple(_errors(key, account.key_expires_at, difference, now)),
+        warnings=tuple(_warnings(account, key, difference, now)),
+        unknown=tuple(_unknown(account, key, difference)),
+    )
+
+
+def fee_lines(markets: Iterable[MarketRules]) -> tuple[FeeLine, ...]:
+    """The account's fees, gathered: most markets of one quote currency share theirs."""
+    counts: dict[tuple[str, Decimal, Decimal], int] = {}
+    for rules in markets:
+        key = (rules.quote, rules.maker_fee_rate, rules.taker_fee_rate)
+        counts[key] = counts.get(key, 0) + 1
+    ordered = sorted(counts.items(), key=lambda item: (item[0][0], -item[1]))
+    return tuple(FeeLine(*key, count) for key, count in ordered)
+
+
+def _errors(key: KeyDetails, expires_at: datetime | None, difference: timedelta | None, now: datetime) -> Iterable[str]:
+    if key.scopes is not None and "trade" not in key.scopes:
+        yield "The key may not trade: nothing can be ordered or cancelled with it. Make one with the trade permission."
+    if expires_at is not None and now >= expires_at:
+        yield f"The key expired on {expires_at:%Y-%m-%d %H:%M} UTC by what is stored here. Enter a new one."
+    if difference is not None and abs(difference) > CLOCK_ERROR:
+        yield (
+            f"The clock of this machine is {_off(difference)}. Nobitex refuses API keys beyond 30 s, and prices look "
+            "older or newer than they are. Set this machine's clock (NTP) before trading."
+        )
+
+
+def _warnings(account: Account, key: KeyDetails, difference: timedelta | None, now: datetime) -> Iterable[str]:
+    if key.scopes is not None and "withdraw" in key.scopes:
+        yield "The key may withdraw. The platform never does: make a key without that permission and delete this one."
+    due = key_warning_due(account.key_expires_at, now)
+    if due and account.key_expires_at is not None:
+        opens = "it opens no new positions any more" if due <= 1 else "no new positions in its last day"
+        yield f"The key expires on {account.key_expires_at:%Y-%m-%d %H:%M} UTC: {opens}. Make a new one in time."
+    if difference is not None and CLOCK_WARNING < abs(difference) <= CLOCK_ERROR:
+        yield f"The clock of this machine is {_off(difference)}. Set it (NTP) before it grows beyond what keys allow."
+
+
+def _off(difference: timedelta) -> str:
+    """`difference` is the exchange's clock minus ours."""
+    seconds = difference.total_seconds()
+    return f"{abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} the exchange's"
+
+
+def _unknown(account: Account, key: KeyDetails, difference: timedelta | None) -> Iterable[str]:
+    if key.scopes is None:
+        yield "what the key may do (the exchange does not tell): look at it in the exchange's panel"
+    if account.key_expires_at is None:
+        yield "when the key expires (the exchange does not tell): enter the date on the account's page"
+    if difference is None:
+        yield "how far the exchange's clock is from ours: it sends no time"
+    if account.capabilities_probed_at is None:
+        yield "whether stops work and lock the balance: only documented so far; --orders finds out"
