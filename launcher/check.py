@@ -30,6 +30,7 @@ REPORTED = (
     "fills",
     "unprotected_seconds",
     "ledger_difference",
+    "streams",
 )
 
 

@@ -55,11 +55,13 @@ def _card(title: str, value: str, model: str, query: str = "", *, alarm: bool = 
 
 
 def _heartbeats(state: Glance) -> list[str]:
-    """One label for each process, red where it has been silent for too long."""
-    return [
-        badge(f"{name} · {age:.0f} s ago", "success" if age < STALE_SECONDS else "danger")
-        for name, age in state.heartbeats.items()
-    ]
+    """One label for each process, red where it has been silent for too long, yellow for a stream without connection."""
+    return [_heartbeat(name, age, connected=name not in state.silent_streams) for name, age in state.heartbeats.items()]
+
+
+def _heartbeat(name: str, age: float, *, connected: bool) -> str:
+    colour = "danger" if age >= STALE_SECONDS else "success" if connected else "warning"
+    return badge(f"{name} · {age:.0f} s ago{'' if connected else ' · no connection, prices by REST'}", colour)
 
 
 def _deals_table() -> dict[str, Any]:

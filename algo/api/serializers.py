@@ -212,7 +212,15 @@ class HeartbeatSerializer(serializers.Serializer[Any]):
     age_seconds = serializers.FloatField(help_text="Wall seconds since its last sign of life.")
 
 
+class StreamSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(help_text="The exchange.")
+    is_up = serializers.BooleanField()
+    message_age_seconds = serializers.FloatField(allow_null=True, help_text="Wall seconds since its last message.")
+    reconnects = serializers.IntegerField(help_text="Since its process started.")
+
+
 class HealthSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["ok", "unavailable"])
     database = serializers.BooleanField()
     heartbeats = HeartbeatSerializer(many=True)
+    streams = StreamSerializer(many=True)

@@ -25,7 +25,7 @@ from algo.api import filters, serializers
 from algo.api.throttling import HealthThrottle, LoginThrottle
 from algo.models import Deal, Fill, Order, Signal, StrategyConfig
 from algo.selectors import visible
-from algo.selectors.health import heartbeat_ages
+from algo.selectors.health import heartbeat_ages, stream_health
 from providers.clock import clock_from_env
 
 logger = logging.getLogger(__name__)
@@ -141,11 +141,21 @@ class HealthView(APIView):
         clock = clock_from_env()
         try:
             ages = heartbeat_ages(clock.now(), speed=clock.speed)
+            streams = stream_health(clock.now(), speed=clock.speed)
         except (OperationalError, InterfaceError):
             logger.exception("health: the database does not answer")
-            return Response({"status": "unavailable", "database": False, "heartbeats": []}, status=503)
+            return Response({"status": "unavailable", "database": False, "heartbeats": [], "streams": []}, status=503)
         beats = [{"name": name, "age_seconds": round(age, 1)} for name, age in ages.items()]
-        return Response({"status": "ok", "database": True, "heartbeats": beats})
+        told = [
+            {
+                "name": stream.name,
+                "is_up": stream.is_up,
+                "message_age_seconds": None if stream.message_age is None else round(stream.message_age, 1),
+                "reconnects": stream.reconnects,
+            }
+            for stream in streams
+        ]
+        return Response({"status": "ok", "database": True, "heartbeats": beats, "streams": told})
 
 
 @extend_schema(exclude=True)

@@ -13,7 +13,8 @@ from django.db.backends.signals import connection_created
 
 from algo.live.board import Board
 from algo.models import Account, Heartbeat
-from algo.selectors.streams import STREAM, Watched, accounts_to_listen_to, watched_markets
+from algo.selectors.health import STREAM
+from algo.selectors.streams import Watched, accounts_to_listen_to, watched_markets
 from algo.services.quotes import QuoteRow, quotes_record
 from providers.clock import Clock
 

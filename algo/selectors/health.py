@@ -2,12 +2,37 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from algo.models import Heartbeat
+
+STREAM = "stream:"  # how the name of a stream's heartbeat begins
 
 
 def heartbeat_ages(now: datetime, *, speed: float = 1.0) -> dict[str, float]:
     """Wall seconds since the last sign of life of each process; `speed` is platform seconds per wall second."""
     rows = Heartbeat.objects.order_by("name").values_list("name", "at")
     return {name: max((now - at).total_seconds() / speed, 0.0) for name, at in rows}
+
+
+@dataclass(frozen=True, slots=True)
+class StreamHealth:
+    """One exchange's stream. Ages are wall seconds; None where it has not heard anything yet."""
+
+    name: str
+    is_up: bool
+    message_age: float | None
+    reconnects: int
+
+
+def stream_health(now: datetime, *, speed: float = 1.0) -> list[StreamHealth]:
+    """What each stream process last said about itself."""
+    return [_health(beat, now, speed) for beat in Heartbeat.objects.filter(name__startswith=STREAM).order_by("name")]
+
+
+def _health(beat: Heartbeat, now: datetime, speed: float) -> StreamHealth:
+    told = beat.detail
+    alive_at = datetime.fromisoformat(told["alive_at"]) if told.get("alive_at") else None
+    age = max((now - alive_at).total_seconds() / speed, 0.0) if alive_at else None
+    return StreamHealth(beat.name.removeprefix(STREAM), bool(told.get("up")), age, int(told.get("reconnects", 0)))

@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import Count, Q, QuerySet
 
 from algo.models import FINISHED_DEALS, Deal, StrategyConfig, StrategyStatus, SystemControl, Ticket
-from algo.selectors.health import heartbeat_ages
+from algo.selectors.health import STREAM, heartbeat_ages, stream_health
 
 RECENT = 10
 
@@ -23,6 +23,7 @@ class Glance:
     open_tickets: int
     kill_switch: str
     heartbeats: dict[str, float]  # wall seconds since the last sign of life
+    silent_streams: frozenset[str]  # heartbeats of streams whose connection is down
 
 
 def glance(now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
@@ -42,6 +43,7 @@ def glance(now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
         open_tickets=Ticket.objects.filter(resolved_at=None).count(),
         kill_switch=str(SystemControl.load()),
         heartbeats=heartbeat_ages(now, speed=speed),
+        silent_streams=frozenset(STREAM + each.name for each in stream_health(now, speed=speed) if not each.is_up),
     )
 
 

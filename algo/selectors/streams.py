@@ -1,4 +1,4 @@
-"""What the streams are to listen to, and what they told."""
+"""What the streams are to listen to, and the prices they told."""
 
 from __future__ import annotations
 
@@ -14,14 +14,11 @@ from algo.models import (
     Account,
     AccountState,
     Deal,
-    Heartbeat,
     MarketQuote,
     StrategyConfig,
     StrategyStatus,
 )
 from providers.types import Resolution
-
-STREAM = "stream:"  # how the name of a stream's heartbeat begins
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +56,3 @@ def accounts_to_listen_to(provider: str) -> QuerySet[Account]:
 def streamed_quotes(since: datetime) -> list[MarketQuote]:
     """The quotes of every market that were proven at or after `since`, with their markets: one query."""
     return list(MarketQuote.objects.filter(as_of__gte=since).select_related("market"))
-
-
-@dataclass(frozen=True, slots=True)
-class StreamHealth:
-    """One exchange's stream. Ages are wall seconds; None where it has not heard anything yet."""
-
-    name: str
-    is_up: bool
-    message_age: float | None
-    reconnects: int
-
-
-def stream_health(now: datetime, *, speed: float = 1.0) -> list[StreamHealth]:
-    """What each stream process last said about itself."""
-    return [_health(beat, now, speed) for beat in Heartbeat.objects.filter(name__startswith=STREAM).order_by("name")]
-
-
-def _health(beat: Heartbeat, now: datetime, speed: float) -> StreamHealth:
-    told = beat.detail
-    alive_at = datetime.fromisoformat(told["alive_at"]) if told.get("alive_at") else None
-    age = max((now - alive_at).total_seconds() / speed, 0.0) if alive_at else None
-    return StreamHealth(beat.name.removeprefix(STREAM), bool(told.get("up")), age, int(told.get("reconnects", 0)))

@@ -43,6 +43,9 @@ def test_silent_process_is_red(browser):
     assert "guardian · 60" in shown(page)
     [silent] = page.context["heartbeats"]
     assert "bg-red-100" in silent
+    Heartbeat.objects.create(name="stream:wallex", at=now, detail={"up": False})
+    assert "no connection, prices by REST" in browser.get("/admin/").context["heartbeats"][1]
+    Heartbeat.objects.filter(name="stream:wallex").delete()
     Heartbeat.objects.update(at=now)
     [alive] = browser.get("/admin/").context["heartbeats"]
     assert "bg-green-100" in alive

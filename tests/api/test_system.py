@@ -24,6 +24,17 @@ def test_health_tells_how_old_each_heartbeat_is():
     assert 29 < beat["age_seconds"] < 40
 
 
+def test_health_tells_of_the_streams():
+    now = datetime.now(UTC)
+    detail = {"up": True, "alive_at": (now - timedelta(seconds=3)).isoformat(), "reconnects": 2}
+    Heartbeat.objects.create(name="stream:wallex", at=now, detail=detail)
+    Heartbeat.objects.create(name="stream:nobitex", at=now)
+    nobitex, wallex = APIClient().get("/api/v1/system/health").json()["streams"]
+    assert nobitex == {"name": "nobitex", "is_up": False, "message_age_seconds": None, "reconnects": 0}
+    assert (wallex["name"], wallex["is_up"], wallex["reconnects"]) == ("wallex", True, 2)
+    assert 3 <= wallex["message_age_seconds"] < 13
+
+
 def test_ages_are_wall_seconds_in_a_fast_replay():
     Heartbeat.objects.create(name="guardian", at=NOW - timedelta(seconds=120))
     assert heartbeat_ages(NOW, speed=60) == {"guardian": 2.0}
@@ -36,7 +47,7 @@ def test_health_is_503_without_a_database(monkeypatch):
     monkeypatch.setattr(views, "heartbeat_ages", fail)
     answer = APIClient().get("/api/v1/system/health")
     assert answer.status_code == 503
-    assert answer.json() == {"status": "unavailable", "database": False, "heartbeats": []}
+    assert answer.json() == {"status": "unavailable", "database": False, "heartbeats": [], "streams": []}
 
 
 def test_schema_is_complete_without_warnings(tmp_path):

@@ -18,7 +18,8 @@ from algo.live.hints import Hints
 from algo.live.recorder import Recorder, Wanted
 from algo.live.streaming import OrderStreams, _kept
 from algo.models import Heartbeat, MarketQuote
-from algo.selectors.streams import accounts_to_listen_to, stream_health, watched_markets
+from algo.selectors.health import stream_health
+from algo.selectors.streams import accounts_to_listen_to, watched_markets
 from providers.errors import AuthFailed
 from providers.streams import OrderHint, Sink, StreamState
 from providers.types import Resolution

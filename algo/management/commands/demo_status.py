@@ -12,9 +12,11 @@ from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.db.models import Q, Sum
 
+from algo.exchanges import CLOCK
 from algo.management.commands.seed_demo import demo_account
 from algo.models import Account, CloseReason, Deal, DealStatus, Fill, Order
 from algo.selectors.audit import ledger_difference
+from algo.selectors.health import stream_health
 from providers.types import ZERO
 
 BY_PROTECTION = (CloseReason.STOP_LOSS, CloseReason.TAKE_PROFIT, CloseReason.TRAILING_STOP)
@@ -49,6 +51,7 @@ class Command(BaseCommand):
             "fills": Fill.objects.count(),
             "unprotected_seconds": format(opened.aggregate(total=Sum("unprotected_seconds"))["total"] or ZERO, "f"),
             "ledger_difference": format(self._difference(), "f"),
+            "streams": {each.name: each.is_up for each in stream_health(CLOCK.now(), speed=CLOCK.speed)},
         }
 
     def _difference(self) -> Decimal:
