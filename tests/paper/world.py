@@ -176,3 +176,20 @@ def running(folder: Path, *extra: str, env: dict[str, str] | None = None) -> Ite
         server.process.wait(10)
         if server.process.stderr is not None:
             server.process.stderr.close()
+
+
+@contextmanager
+def switched(server: Server, venue: str, name: str, value: Any) -> Iterator[None]:
+    """One habit of a venue, changed for a while."""
+    before = server.control("GET", "/switches").json()[venue][name]["value"]
+
+    def choose(chosen: Any) -> None:
+        asked = {"venue": venue, "name": name, "value": chosen}
+        answer = server.control("POST", "/switches", json=asked)
+        assert answer.status_code == 200, answer.text
+
+    choose(value)
+    try:
+        yield
+    finally:
+        choose(before)
