@@ -50,6 +50,7 @@ class Env(BaseSettings):
     NOBITEX_API_KEY: SecretStr = SecretStr("")
     EXCHANGE_ENVIRONMENT: Literal["paper", "live"] = "live"
     PAPER_URL: str = ""
+    PAPER_CONTROL_URL: str = ""
     PAPER_CONTROL_TOKEN: SecretStr = SecretStr("")
 
     TRADING_DAY_TIME_ZONE: str = "Asia/Tehran"

@@ -138,6 +138,7 @@ WALLEX_API_KEY = env.WALLEX_API_KEY.get_secret_value()
 NOBITEX_API_KEY = env.NOBITEX_API_KEY.get_secret_value()
 EXCHANGE_ENVIRONMENT = env.EXCHANGE_ENVIRONMENT
 PAPER_URL = env.PAPER_URL.rstrip("/")
+PAPER_CONTROL_URL = env.PAPER_CONTROL_URL.rstrip("/")
 PAPER_CONTROL_TOKEN = env.PAPER_CONTROL_TOKEN.get_secret_value()
 FIELD_ENCRYPTION_KEYS = [key for key in env.FIELD_ENCRYPTION_KEYS.get_secret_value().split(",") if key]
 DEFAULT_STOP_LOSS_PERCENT = Decimal("0.3")
@@ -162,6 +163,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep accounts": _every("sweep_accounts", 20 * _speed),
     "deliver events": _every("deliver_outbox", 10 * _speed),
     "refresh markets": _every("refresh_markets", 3600),
+    "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
 }
 FLOWER_URL = env.FLOWER_URL

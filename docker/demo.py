@@ -76,6 +76,7 @@ def environment(secrets: Secrets, password: str, redis_password: str) -> dict[st
         "WALLEX_API_KEY": secrets.wallex_api_key,
         "NOBITEX_API_KEY": secrets.nobitex_api_key,
         "PAPER_URL": "http://paper:8100",
+        "PAPER_CONTROL_URL": "http://127.0.0.1:8101",  # inside the container of the paper exchange, and only there
         "PAPER_CONTROL_TOKEN": secrets.paper_control_token,
     }
 

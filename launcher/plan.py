@@ -18,7 +18,7 @@ from launcher import RUN_DIR
 from launcher.bootstrap import PYTHON
 from launcher.console import LauncherError, say
 from launcher.embedded import PostgreSQL, Valkey
-from launcher.processes import child_environment, free_port, remove_tree, write_private
+from launcher.processes import child_environment, free_port, free_ports, remove_tree, write_private
 from launcher.replay import Recording
 from launcher.session import Secrets, user_environment
 from launcher.supervisor import Service, answers_http, said
@@ -145,8 +145,8 @@ def make_plan(mode: Mode, *, recording: Recording | None = None, speed: float = 
     plan.flower_port = _port("Flower", FLOWER_PORT)
     valkey = None if "REDIS_URL" in user else Valkey(state_dir / "valkey", secrets.valkey_password)
     plan.postgres = None if "DATABASE_URL" in user else PostgreSQL(state_dir / "pg")
-    paper_port = free_port() if paper else 0
-    plan.env = _shared_environment(plan, user, paper_port)
+    paper_port, control_port = free_ports(2) if paper else (0, 0)
+    plan.env = _shared_environment(plan, user, paper_port, control_port)
     if valkey is not None:
         valkey.prepare()
         plan.env["REDIS_URL"] = valkey.url
@@ -159,7 +159,7 @@ def make_plan(mode: Mode, *, recording: Recording | None = None, speed: float = 
     if valkey is not None:
         plan.services.append(_valkey_service(valkey))
     if paper:
-        plan.services.append(_paper_service(plan, user, paper_port, recording))
+        plan.services.append(_paper_service(plan, user, (paper_port, control_port), recording))
     plan.services += _platform_services(plan)
     return plan
 
@@ -215,7 +215,7 @@ def _port(who: str, wanted: int) -> int:
     return port
 
 
-def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int) -> dict[str, str]:
+def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int, control_port: int) -> dict[str, str]:
     """The variables of every child, and of session.env."""
     secrets = plan.secrets
     env = {
@@ -245,6 +245,7 @@ def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int) ->
         "NOBITEX_API_KEY": secrets.nobitex_api_key,
         "EXCHANGE_ENVIRONMENT": "paper",
         "PAPER_URL": paper,
+        "PAPER_CONTROL_URL": f"http://127.0.0.1:{control_port}",
         "PAPER_CONTROL_TOKEN": secrets.paper_control_token,
     }
 
@@ -270,11 +271,14 @@ def _valkey_service(valkey: Valkey) -> Service:
     return Service("valkey", valkey.command(), env, ready=lambda _: valkey.ready(), stop_stage=SERVERS)
 
 
-def _paper_service(plan: Plan, user: Mapping[str, str], port: int, recording: Recording | None) -> Service:
+def _paper_service(plan: Plan, user: Mapping[str, str], ports: tuple[int, int], recording: Recording | None) -> Service:
+    """`ports`: the exchange's own, and that of its control port."""
+    port, control_port = map(str, ports)
     folder = plan.state_dir / "paper"
     accounts = folder / "accounts.json"
     write_private(accounts, json.dumps(paper_accounts(plan.secrets), indent=1) + "\n")
-    words = ["--host", "127.0.0.1", "--port", str(port), "--data-dir", str(folder), "--accounts", str(accounts)]
+    words = ["--host", "127.0.0.1", "--port", port, "--control-port", control_port]
+    words += ["--data-dir", str(folder), "--accounts", str(accounts)]
     if recording is not None:
         words += ["--feed", "replay", "--replay-file", str(recording.path), "--pair", recording.pair]
     if plan.mode is Mode.LIVE_DATA:

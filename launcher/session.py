@@ -116,6 +116,7 @@ def test_environment() -> dict[str, str]:
         "WALLEX_API_KEY": "",
         "NOBITEX_API_KEY": "",
         "PAPER_URL": "",
+        "PAPER_CONTROL_URL": "",
         "PAPER_CONTROL_TOKEN": "",
         "LOG_LEVEL": "INFO",
     }

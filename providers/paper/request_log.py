@@ -53,6 +53,12 @@ class RequestLog:
         chosen = (entry for entry in later if all(getattr(entry, name) == value for name, value in wanted.items()))
         return list(islice(chosen, limit))
 
+    def newest(self, limit: int, **wanted: str) -> list[LoggedRequest]:
+        """The last `limit` entries whose fields equal `wanted`, oldest first."""
+        entries = reversed(self._entries)
+        chosen = (entry for entry in entries if all(getattr(entry, name) == value for name, value in wanted.items()))
+        return list(islice(chosen, limit))[::-1]
+
     def __len__(self) -> int:
         return len(self._entries)
 

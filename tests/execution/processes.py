@@ -30,6 +30,7 @@ def environment(server: Server, **more: str) -> dict[str, str]:
         "WALLEX_BASE_URL": f"{server.url}/wallex",
         "NOBITEX_BASE_URL": f"{server.url}/nobitex",
         "PAPER_URL": server.url,
+        "PAPER_CONTROL_URL": server.control_url,
         "PAPER_CONTROL_TOKEN": CONTROL,
         "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
         **more,

@@ -133,9 +133,13 @@ class ControlApi(Door):
         since = query.get("since", "0")
         if not (since.isascii() and since.isdigit() and len(since) < 19):
             raise ValueError("since is the id of the last entry that is known")
-        limit = positive_int(query.get("limit"), 1000, MOST_REQUESTS)
-        wanted = {name: query[name] for name in ("venue", "account", "method") if name in query}
-        rows = [as_json(entry) for entry in self._log.since(int(since), limit, **wanted)]
+        wanted = {name: query[name] for name in ("venue", "account", "method", "path") if name in query}
+        if "newest" in query:
+            found = self._log.newest(positive_int(query["newest"], 1, MOST_REQUESTS), **wanted)
+        else:
+            limit = positive_int(query.get("limit"), 1000, MOST_REQUESTS)
+            found = self._log.since(int(since), limit, **wanted)
+        rows = [as_json(entry) for entry in found]
         return {"requests": rows, "next_since": rows[-1]["id"] if rows else int(since), "kept": len(self._log)}
 
     def clear_requests(self, request: Request, body: dict[str, Any]) -> Any:
