@@ -17,6 +17,18 @@ from tests.paper.world import D
 
 MIDNIGHT = int(datetime(2026, 11, 20, tzinfo=UTC).timestamp())
 NOON_MS = (MIDNIGHT + DAY // 2 + 30) * 1000
+FIRST_SIX = {
+    "BTC/USDT": 9611960,
+    "ETH/USDT": 429483,
+    "DOGE/USDT": 19900,
+    "USDT/IRT": 110541,
+    "BTC/IRT": 10625156704,
+    "ETH/IRT": 474754803,
+}  # in ticks, seed 4
+USDT_PRICES = {
+    "BTC/USDT": "100000", "ETH/USDT": "4000", "DOGE/USDT": "0.2", "XRP/USDT": "2.2", "SOL/USDT": "150",
+    "ADA/USDT": "0.6", "BNB/USDT": "800", "TRX/USDT": "0.28", "LTC/USDT": "90", "TON/USDT": "2.5",
+}  # fmt: skip
 SMALL = """time,open,high,low,close,volume
 1747699200,100.00,101.50,99.25,101.00,1.20000001
 1747699260,101.00,101.00,98.10,99.00,0.5
@@ -209,3 +221,34 @@ class TestReplay:
             assert int(t) == bars.times[index]
             assert [D(text) for text in row] == [spec.price(column[index]) for column in columns]
             assert D(volume) == spec.volume(bars.volume[index])
+
+
+class TestTwentyOnePairs:
+    def test_the_first_six_paths_of_a_seed_are_what_they_always_were(self):
+        feed = SyntheticFeed(4)
+        prices = {pair: int(feed.last_tick("x", pair, NOON_MS).prices[0]) for pair in FIRST_SIX}
+        assert prices == FIRST_SIX
+
+    def test_every_pair_is_priced_within_a_factor_of_two_of_its_coin(self):
+        feed = SyntheticFeed(5)
+        for pair, worth in USDT_PRICES.items():
+            price = SPECS[pair].price(int(feed.last_tick("x", pair, NOON_MS).prices[0]))
+            assert D(worth) / 2 < price < D(worth) * 2
+        for coin in (pair.split("/")[0] for pair in USDT_PRICES):
+            legs = [SPECS[pair].price(int(feed.last_tick("x", pair, NOON_MS).prices[0])) for pair in (
+                f"{coin}/USDT", "USDT/IRT", f"{coin}/IRT")]  # fmt: skip
+            assert abs(legs[0] * legs[1] - legs[2]) <= 1
+
+    def test_old_days_are_forgotten_and_the_running_ones_are_not(self):
+        feed = SyntheticFeed(5)
+        for pair in SPECS:
+            feed.last_tick("x", pair, NOON_MS)
+        feed.bars("x", "BTC/IRT", MIDNIGHT - 60 * DAY, MIDNIGHT, NOON_MS)
+        assert all((pair, MIDNIGHT // DAY) in feed._ticks for pair in SPECS)
+        assert len(feed._ticks) < 3 * len(SPECS)
+
+    def test_a_nudge_touches_only_its_coin(self):
+        feed = SyntheticFeed(5)
+        before = feed._day("ETH/IRT", MIDNIGHT // DAY)
+        feed.nudge("BTC/USDT", D("50000"), NOON_MS)
+        assert feed._day("ETH/IRT", MIDNIGHT // DAY) is before
