@@ -26,7 +26,7 @@ class PaperWebSockets(WebSocketsSansIOProtocol):
         self.line = Line(self)
         super().handle_connect(event)
         if hasattr(self, "scope"):  # not set when the handshake was refused
-            self.scope["extensions"][_EXTENSION] = {"line": self.line}  # type: ignore[index]
+            self.scope["extensions"][_EXTENSION] = {"line": self.line}
 
     def handle_pong(self, event: Frame) -> None:
         self.line.on_pong()
