@@ -35,6 +35,7 @@ from providers.wallex.schemas import (
     DepthLevelSchema,
     DepthSchema,
     FeeSchema,
+    FillSchema,
     MarketSchema,
     MarketStatsSchema,
     OrderSchema,
@@ -237,8 +238,11 @@ def _average_price(order: OrderSchema) -> Decimal | None:
 
 
 def to_fills(order: OrderSchema, client_order_id: str) -> tuple[Fill, ...]:
-    """The order's fills in time order. Wallex numbers nothing, so the nth fill of an order is `<its id>:<n>`."""
-    wire = list(order.fills or [])
+    """The order's fills in time order. Wallex numbers nothing, so the nth fill of an order is `<its id>:<n>`. Rows that
+    say more than the order executed are no fills of it: the order's own number counts (contract: wallex 6.1)."""
+    wire = _without_repeats(list(order.fills or []), order.executedQty)
+    if sum((fill.quantity for fill in wire), ZERO) > order.executedQty:
+        return ()
     if wire and wire[0].timestamp > wire[-1].timestamp:  # newest first: turn round, so that ties keep their order
         wire.reverse()
     wire.sort(key=lambda fill: fill.timestamp)
@@ -257,6 +261,18 @@ def to_fills(order: OrderSchema, client_order_id: str) -> tuple[Fill, ...]:
         )
         for n, fill in enumerate(wire, start=1)
     )
+
+
+def _without_repeats(rows: list[FillSchema], executed: Decimal) -> list[FillSchema]:
+    """Equal rows may be two equal fills, or one that is listed twice: repeats go only as far as there is too much."""
+    too_much = sum((row.quantity for row in rows), ZERO) - executed
+    kept: list[FillSchema] = []
+    for row in rows:
+        if row in kept and row.quantity <= too_much:
+            too_much -= row.quantity
+        else:
+            kept.append(row)
+    return kept
 
 
 def fee_asset(symbol: str, side: Side, named: object) -> str:

@@ -16,6 +16,10 @@ from tests.contract.conftest import SYMBOL, Wire
 TOMAN = {"wallex": "BTCTMN", "nobitex": "BTCIRT"}
 
 
+def noon_of_yesterday() -> datetime:
+    return datetime.now(UTC).replace(hour=12, minute=0, second=0, microsecond=0) - timedelta(days=1)
+
+
 def test_it_keeps_the_protocol(wire: Wire):
     assert isinstance(wire.client, ExchangeProvider)
 
@@ -53,7 +57,7 @@ def test_book_last_price_and_candles_are_in_one_unit(wire: Wire, quote: str):
 
 @pytest.mark.parametrize("resolution", [Resolution.M1, Resolution.M5, Resolution.M15, Resolution.H1, Resolution.H4])
 def test_candles_are_those_that_open_in_the_interval_oldest_first(wire: Wire, resolution: Resolution):
-    end = datetime(2026, 1, 20, 12, tzinfo=UTC)
+    end = noon_of_yesterday()
     start = end - 30 * resolution.duration
     candles = wire.client.candles(SYMBOL, resolution, start, end)
     assert [candle.open_time for candle in candles] == [start + n * resolution.duration for n in range(30)]
@@ -62,7 +66,7 @@ def test_candles_are_those_that_open_in_the_interval_oldest_first(wire: Wire, re
 
 
 def test_candles_of_more_than_one_page_have_no_seam(wire: Wire):
-    end = datetime(2026, 1, 20, 12, tzinfo=UTC)
+    end = noon_of_yesterday()
     start = end - timedelta(minutes=1700)
     whole = wire.client.candles(SYMBOL, Resolution.M1, start, end)
     assert [candle.open_time for candle in whole] == [start + timedelta(minutes=n) for n in range(1700)]

@@ -190,7 +190,7 @@ def test_a_valid_key_tells_what_the_exchange_tells(wire: Wire):
 
 
 def test_lists_hold_every_order_once_over_all_pages(wire: Wire):
-    placed = [wire.resting("0.0002", f"0.{800 - n}").exchange_order_id for n in range(120)]
+    placed = [wire.resting("0.0002", f"0.{900 - n}").exchange_order_id for n in range(120)]
     assert sorted(report.exchange_order_id for report in wire.client.open_orders(SYMBOL)) == sorted(placed)
     assert sorted(report.exchange_order_id for report in wire.client.orders_since(SYMBOL, wire.began)) == sorted(placed)
     assert wire.client.open_orders("ETHUSDT") == []

@@ -331,3 +331,21 @@ def test_only_truthful_resolutions_are_sources(resolution: Resolution, source: R
 )
 def test_the_specific_code_gives_the_reason(payload: dict[str, Any], reason: RejectReason) -> None:
     assert mapping.reject_reason(mapping.error_codes(payload)) is reason
+
+
+def test_a_fill_that_is_listed_twice_is_one_fill() -> None:
+    one, two = fill("228900", "1", 1), fill("228901", "2", 2)
+    found = report(executedQty="3", fills=[one, one, two, two])
+    assert [(f.trade_id, f.quantity) for f in found.fills] == [("T1ABC:1", 1), ("T1ABC:2", 2)]
+    assert found.fills_complete
+
+
+def test_two_equal_fills_are_two_where_the_order_executed_as_much() -> None:
+    same = fill("228900", "1", 1)
+    found = report(executedQty="2", fills=[same, same])
+    assert [f.trade_id for f in found.fills] == ["T1ABC:1", "T1ABC:2"]
+
+
+def test_fills_that_say_more_than_the_order_executed_are_none() -> None:
+    found = report(executedQty="1", fills=[fill("228900", "1", 1), fill("228901", "2", 2)])
+    assert (found.fills, found.fills_complete) == ((), False)
