@@ -277,7 +277,8 @@ class FaultRule:
     def as_json(self) -> dict[str, Any]:
         row = {name: getattr(self, name) for name in self.__dataclass_fields__}
         params = {name: str(value) if isinstance(value, Decimal) else value for name, value in self.params.items()}
-        return {**row, "kind": self.kind.value, "params": params}
+        probability = None if self.probability is None else float(self.probability)  # a Decimal when it came as JSON
+        return {**row, "kind": self.kind.value, "probability": probability, "params": params}
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,6 +87,16 @@ def test_nobitex_subscriptions_are_spelled_as_the_documents_spell_them(samples: 
         assert asked in channels
 
 
+@pytest.mark.parametrize(("stated", "renewed_after"), [(1200, 1080), (600, 540), (90000, 1080), (None, 1080)])
+def test_a_token_is_renewed_when_a_tenth_of_its_life_is_left(stated: int | None, renewed_after: float) -> None:
+    link = Link("x", None, StreamTiming(), on_up=lambda: None, on_down=lambda reason: None)  # type: ignore[arg-type]
+    codec = TolerantCodec(link, Drops("x"), StreamTiming().token_life)
+    body = {"client": "c"} if stated is None else {"client": "c", "expires": True, "ttl": stated}
+    for name in ("connect", "refresh"):
+        (reply,) = codec.decode_replies(json.dumps({"id": 1, name: body}))
+        assert (reply[name]["expires"], reply[name]["ttl"]) == (True, renewed_after)
+
+
 def test_wallex_old_shape_of_a_side(samples: Path) -> None:
     """Its prices are not in order in the sample; here the best is first."""
     levels = wallex._levels("USDTTMN", "@sellDepth", load(samples / "wallex/ws_sellDepth.json"))

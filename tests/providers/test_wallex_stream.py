@@ -152,7 +152,7 @@ async def test_damaged_frames_cost_themselves_only(caplog: pytest.LogCaptureFixt
 @in_loop
 async def test_pings_of_both_kinds_are_answered_and_are_life() -> None:
     async with FakeServer() as server:
-        stream = market(server, silent_after=0.3)
+        stream = market(server, silent_after=0.6)
         async with running(stream) as heard:
             await until(lambda: len(channels(server)) == 3)
             await server.say('{"ping": 1700000000}')
