@@ -17,6 +17,7 @@ from algo.execution.reconcile import accounts_due
 from algo.models import Account, Decision, Heartbeat, Market, Provider
 from algo.notifications.outbox import outbox_deliver
 from algo.notifications.webhook import event_send, send_webhook_notification
+from algo.services.accounts import keys_watch
 from algo.services.markets import markets_refresh
 from providers.errors import ProviderError
 from providers.types import Resolution
@@ -34,6 +35,7 @@ __all__ = [
     "run_strategies",
     "send_webhook_notification",
     "sweep_accounts",
+    "watch_keys",
 ]
 
 
@@ -113,6 +115,12 @@ def prune_journal() -> int:
     """Drop journal rows that said nothing and are older than a month. Signals and deals are kept for ever."""
     old = Decision.objects.filter(decided_at__lt=CLOCK.now() - JOURNAL_KEPT, outcome="no_signal")
     return old.delete()[0]
+
+
+@shared_task(queue="notifications")
+def watch_keys() -> int:
+    """Warn of keys that are about to expire. Returns how many warnings were given."""
+    return keys_watch(CLOCK.now())
 
 
 @shared_task(queue="notifications")

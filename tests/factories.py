@@ -20,6 +20,7 @@ from algo.models import (
     OrderEvent,
     OutboxEvent,
     Outcome,
+    ProbeOrder,
     Role,
     Signal,
     StrategyConfig,
@@ -219,6 +220,23 @@ def make_ticket(account: Account | None = None, **fields: Any) -> Ticket:
         "created_at": NOW,
     }
     return Ticket.objects.create(account=account, **(defaults | fields))
+
+
+def make_probe_order(account: Account | None = None, **fields: Any) -> ProbeOrder:
+    """A probe order that was taken down again."""
+    account = account or make_account()
+    defaults: dict[str, Any] = {
+        "symbol": "BTCUSDT",
+        "client_order_id": f"P1PROBE{next(_numbers)}",
+        "side": Side.SELL,
+        "type": OrderType.STOP_MARKET,
+        "quantity": Decimal("0.0001"),
+        "stop_price": Decimal(40_000),
+        "outcome": "removed",
+        "created_at": NOW,
+        "closed_at": NOW,
+    }
+    return ProbeOrder.objects.create(account=account, **(defaults | fields))
 
 
 def make_outbox_event(kind: str = "deal.closed", **fields: Any) -> OutboxEvent:

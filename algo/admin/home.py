@@ -34,6 +34,7 @@ def home(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cards(state: Glance) -> list[dict[str, Any]]:
+    stopped, ending = state.accounts.stopped, state.accounts.keys_ending
     trading = state.kill_switch == KillSwitch.OFF.label
     return [
         _card("Strategies running", f"{state.running_strategies} of {state.strategies}", "strategyconfig"),
@@ -41,6 +42,8 @@ def _cards(state: Glance) -> list[dict[str, Any]]:
         _card("Unprotected right now", str(state.unprotected_deals), "deal", alarm=state.unprotected_deals > 0),
         _card("Deals closed today", str(state.closed_today), "deal", "?status__exact=CLOSED"),
         _card("Open tickets", str(state.open_tickets), "ticket", alarm=state.open_tickets > 0),
+        _card("Accounts stopped", str(stopped), "account", "?state__exact=stopped", alarm=stopped > 0),
+        _card("Keys that expire soon", str(ending), "account", alarm=ending > 0),
         _card("Kill switch", "Off" if trading else state.kill_switch, "systemcontrol", alarm=not trading),
     ]
 

@@ -49,6 +49,7 @@ _JOURNAL = (
     ("Decisions", "menu_book", "algo.decision"),
     ("Backtests", "science", "algo.backtestrun"),
     ("Outbox", "outbox", "algo.outboxevent"),
+    ("Probe orders", "troubleshoot", "algo.probeorder"),
 )
 _PEOPLE = (
     ("Users", "person", "auth.user"),

@@ -219,8 +219,14 @@ class StreamSerializer(serializers.Serializer[Any]):
     reconnects = serializers.IntegerField(help_text="Since its process started.")
 
 
+class AccountsHealthSerializer(serializers.Serializer[Any]):
+    stopped = serializers.IntegerField(help_text="Accounts whose key the exchange refused: nothing is sent for them.")
+    keys_ending = serializers.IntegerField(help_text="Keys that have expired or will within 14 days.")
+
+
 class HealthSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["ok", "unavailable"])
     database = serializers.BooleanField()
     heartbeats = HeartbeatSerializer(many=True)
     streams = StreamSerializer(many=True)
+    accounts = AccountsHealthSerializer(required=False)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate
@@ -25,7 +26,7 @@ from algo.api import filters, serializers
 from algo.api.throttling import HealthThrottle, LoginThrottle
 from algo.models import Deal, Fill, Order, Signal, StrategyConfig
 from algo.selectors import visible
-from algo.selectors.health import heartbeat_ages, stream_health
+from algo.selectors.health import accounts_health, heartbeat_ages, stream_health
 from providers.clock import clock_from_env
 
 logger = logging.getLogger(__name__)
@@ -142,6 +143,7 @@ class HealthView(APIView):
         try:
             ages = heartbeat_ages(clock.now(), speed=clock.speed)
             streams = stream_health(clock.now(), speed=clock.speed)
+            accounts = asdict(accounts_health(clock.now()))
         except (OperationalError, InterfaceError):
             logger.exception("health: the database does not answer")
             return Response({"status": "unavailable", "database": False, "heartbeats": [], "streams": []}, status=503)
@@ -155,7 +157,7 @@ class HealthView(APIView):
             }
             for stream in streams
         ]
-        return Response({"status": "ok", "database": True, "heartbeats": beats, "streams": told})
+        return Response({"status": "ok", "database": True, "heartbeats": beats, "streams": told, "accounts": accounts})
 
 
 @extend_schema(exclude=True)

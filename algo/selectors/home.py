@@ -8,7 +8,7 @@ from datetime import datetime
 from django.db.models import Count, Q, QuerySet
 
 from algo.models import FINISHED_DEALS, Deal, StrategyConfig, StrategyStatus, SystemControl, Ticket
-from algo.selectors.health import STREAM, heartbeat_ages, stream_health
+from algo.selectors.health import STREAM, AccountsHealth, accounts_health, heartbeat_ages, stream_health
 
 RECENT = 10
 
@@ -21,6 +21,7 @@ class Glance:
     unprotected_deals: int
     closed_today: int
     open_tickets: int
+    accounts: AccountsHealth
     kill_switch: str
     heartbeats: dict[str, float]  # wall seconds since the last sign of life
     silent_streams: frozenset[str]  # heartbeats of streams whose connection is down
@@ -41,6 +42,7 @@ def glance(now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
         unprotected_deals=live["unprotected"],
         closed_today=Deal.objects.filter(closed_at__gte=day_start).count(),
         open_tickets=Ticket.objects.filter(resolved_at=None).count(),
+        accounts=accounts_health(now),
         kill_switch=str(SystemControl.load()),
         heartbeats=heartbeat_ages(now, speed=speed),
         silent_streams=frozenset(STREAM + each.name for each in stream_health(now, speed=speed) if not each.is_up),

@@ -56,11 +56,6 @@ class Findings:
     warnings: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
 
-    @property
-    def protection(self) -> str:
-        mode = self.capabilities.protection_mode
-        return f"mode {mode.value}: {PROTECTION[mode]}"
-
 
 def account_probe(account: Account, provider: ExchangeProvider, *, clock: Clock) -> Findings:
     """Ask the exchange everything that costs nothing. Keeps the key's expiry and the balances it was told.

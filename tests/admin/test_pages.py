@@ -24,6 +24,7 @@ READ_ONLY = [
     "market",
     "order",
     "outboxevent",
+    "probeorder",
     "signal",
     "ticket",
 ]
@@ -41,6 +42,7 @@ def house(config):
     make.make_decision(config, journal={"rsi": "61.2"})
     make.make_ticket(config.account)
     make.make_outbox_event()
+    make.make_probe_order(config.account)
     SystemControl.load()
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)
