@@ -69,8 +69,8 @@ def prove(folder: Path, minutes: float, symbols: int, disconnects: int) -> dict[
             began = until_fresh(markets, folder)
             ages, cut = watch(server, markets, minutes, disconnects)
             ended = datetime.now(UTC).replace(second=0, microsecond=0)
-            until_closed(markets, began, ended)
-            report = judge(server.url, markets, began, ended)
+            settled = until_closed(markets, began, ended)
+            report = judge(server.url, markets, began, ended) | {"settled_after_seconds": settled}
         report |= {"disconnects": disconnects, "connections_cut": cut, "minutes": minutes, "reconnects": reconnects()}
     report["book_age_seconds"] = summary(ages.redis)
     report["quote_age_seconds"] = summary(ages.quotes)
@@ -191,18 +191,23 @@ def reconnects() -> dict[str, int]:
 # --- the verdict ---------------------------------------------------------------------------------------------------
 
 
-def closed(feed: Any, market: Market, start: datetime, end: datetime) -> list[Any] | None:
+def closed(feed: Any, market: Market, start: datetime, end: datetime) -> list[Any]:
     from providers.types import Resolution
 
-    answer: list[Any] | None = feed.candles(*market, Resolution.M1, start, end)
-    return answer
+    return [each for each in feed.closed_run(*market, Resolution.M1) if start <= each.open_time < end]
 
 
-def until_closed(markets: list[Market], start: datetime, end: datetime) -> None:
-    """The exchange is asked a little after a minute's end, one market after the other."""
-    feed, deadline = reader(), time.monotonic() + SETTLE_SECONDS
-    while time.monotonic() < deadline and any(closed(feed, market, start, end) is None for market in markets):
+def until_closed(markets: list[Market], start: datetime, end: datetime) -> float:
+    """Wait for the last minute: the exchange is asked a little after its end, one market after the other. Returns how
+    long that took."""
+    feed, began = reader(), time.monotonic()
+    minutes = (end - start) // MINUTE
+    while time.monotonic() < began + SETTLE_SECONDS:
+        late = [market for market in markets if len(closed(feed, market, start, end)) < minutes]
+        if not late:
+            break
         time.sleep(0.5)
+    return round(time.monotonic() - began, 1)
 
 
 def judge(url: str, markets: list[Market], start: datetime, end: datetime) -> dict[str, Any]:
@@ -220,13 +225,14 @@ def verdict(feed: Any, rest: Any, market: Market, start: datetime, end: datetime
     told = closed(feed, market, start, end)
     truth = {each.open_time: each for each in patiently(lambda: rest.candles(market[1], Resolution.M1, start, end))}
     minutes = [start + number * MINUTE for number in range((end - start) // MINUTE)]
-    times = [each.open_time for each in told or []]
+    times = [each.open_time for each in told]
     return {
         "provider": market[0],
         "symbol": market[1],
         "gaps": len(set(minutes) - set(times)),
+        "first_gap": next((str(minute) for minute in minutes if minute not in times), None),
         "repeated": len(times) - len(set(times)),
-        "different": sum(truth.get(each.open_time) != each for each in told or []),
+        "different": sum(truth.get(each.open_time) != each for each in told),
     }
 
 

@@ -265,13 +265,15 @@ class FeedReader:
 
         No need to ask whether the stream is alive: an unbroken run that reaches the newest candle that can be closed
         now lacks nothing, and one that does not is not used."""
-        value = self._get(key(provider, "candles", symbol, resolution))
-        if value is None:
-            return None
-        run = [_candle(row) for row in value["candles"]]
+        run = self.closed_run(provider, symbol, resolution)
         if not run or not self._covers(run[0], run[-1], resolution, start, end):
             return None
         return [candle for candle in run if start <= candle.open_time < end]
+
+    def closed_run(self, provider: str, symbol: str, resolution: Resolution) -> list[Candle]:
+        """The closed candles that the feed vouches for: an unbroken run up to the newest it was told of."""
+        value = self._get(key(provider, "candles", symbol, resolution))
+        return [_candle(row) for row in value["candles"]] if value else []
 
     def _covers(self, first: Candle, last: Candle, resolution: Resolution, start: datetime, end: datetime) -> bool:
         step = resolution.duration

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -16,11 +18,11 @@ from algo.models import Heartbeat, Market, MarketQuote
 from algo.services.candles import candles_update
 from algo.services.markets import markets_refresh
 from providers.nobitex.client import NobitexClient
-from providers.types import Resolution
+from providers.types import OrderRequest, OrderType, Resolution, Side
 from tests.execution.processes import environment, restarted, said, seconds_to_stop, started, wait_for
-from tests.factories import make_account, make_config
+from tests.factories import make_account, make_config, make_open_deal
 from tests.live.streams import HandClock
-from tests.paper.world import running
+from tests.paper.world import TOKEN, running
 
 pytestmark = [pytest.mark.e2e, pytest.mark.django_db(transaction=True)]
 
@@ -105,6 +107,26 @@ def test_strategies_read_closed_candles_without_a_request_to_the_exchange(server
     assert told
     for each in truth:
         assert told[each.open_time] == (each.open, each.high, each.low, each.close, each.volume)
+
+
+def test_an_accounts_own_orders_become_hints_to_the_workers(server, market, tmp_path):
+    broker = connect(settings.REDIS_URL, 1.0)
+    broker.delete("orders")
+    account = make_account(provider="nobitex", api_key=TOKEN, environment="paper")
+    make_open_deal(make_config(account=account, market=market, data_market=market))
+    client = NobitexClient(f"{server.url}/nobitex", api_key=TOKEN)
+    with started(tmp_path, *COMMAND, "nobitex", env=environment(server)):
+        wait_for(lambda: f"account={account.name} up=True" in said(tmp_path), 20, "its order stream", folder=tmp_path)
+        wait_for(lambda: broker.llen("orders"), 5, "a look at what happened before", folder=tmp_path)
+        time.sleep(1)
+        broker.delete("orders")
+        request = OrderRequest("HINT0001", "BTCUSDT", Side.BUY, OrderType.MARKET, Decimal("0.001"))
+        client.create_order(request)
+        wait_for(lambda: broker.llen("orders"), 8, "a hint", folder=tmp_path)
+        tasks = {json.loads(message)["headers"]["task"] for message in broker.lrange("orders", 0, -1)}
+        assert tasks == {"algo.tasks.advance_account"}
+        assert TOKEN not in said(tmp_path)
+    broker.delete("orders")
 
 
 def test_it_outlives_a_dead_redis_and_a_restart_of_the_exchange(server, market, tmp_path):
