@@ -38,7 +38,7 @@ class MarketFaults:
 
     def __init__(self, venue: str, plan: FaultPlan) -> None:
         self._venue = venue
-        self._plan = plan
+        self.plan = plan
         self._put_off: dict[int, PutOff] = {}
         self._hidden: dict[int, tuple[int, datetime]] = {}  # order id: (rule, until)
         self._deaf: dict[int, int] = {}  # order id: rule
@@ -86,7 +86,7 @@ class MarketFaults:
     def is_deaf(self, order: Order) -> bool:
         """Whether this stop, now reached, stays asleep. Asked of each stop once, then as long as the rule is there."""
         rule = self._deaf.get(order.id)
-        if rule is not None and self._plan.has(rule):
+        if rule is not None and self.plan.has(rule):
             return True
         faults = self._decide("TRIGGER", order)
         if faults:
@@ -103,7 +103,7 @@ class MarketFaults:
     def is_hidden(self, order_id: int) -> bool:
         """Whether lists and look-ups do not know the order yet."""
         rule, _ = self._hidden.get(order_id, (0, None))
-        return self._plan.has(rule)
+        return self.plan.has(rule)
 
     def settle(self, now: datetime) -> None:
         """Forget what is over."""
@@ -116,7 +116,7 @@ class MarketFaults:
 
     def show(self, pair: str, book: Book, now: datetime) -> tuple[Book, datetime]:
         """(what the public sees of `book`, the time it says it is of)."""
-        new = self._plan.decide(self._venue, "BOOK", pair)
+        new = self.plan.decide(self._venue, "BOOK", pair)
         lasting = self._lasting(self._spells.get(pair, ()), now)
         self._begin_spells(pair, new, now)
         shown, at = book, now
@@ -145,10 +145,10 @@ class MarketFaults:
                 self._spells.setdefault(pair, []).append(spell)
 
     def _lasting(self, spells: Iterable[_Spell], now: datetime) -> list[_Spell]:
-        return [spell for spell in spells if spell.until > now and self._plan.has(spell.fault.rule_id)]
+        return [spell for spell in spells if spell.until > now and self.plan.has(spell.fault.rule_id)]
 
     def _decide(self, moment: str, order: Order) -> list[Fault]:
-        return self._plan.decide(self._venue, moment, f"{order.pair}/{order.side}/{order.type}", order.account)
+        return self.plan.decide(self._venue, moment, f"{order.pair}/{order.side}/{order.type}", order.account)
 
 
 def _fraction(faults: list[Fault]) -> Decimal | None:

@@ -101,7 +101,7 @@ class Conservation(RuleBasedStateMachine):
     def locks_are_what_working_orders_may_still_cost(self):
         for name in ("ann", "bob"):
             expected = dict.fromkeys(("BTC", "USDT"), Decimal(0))
-            for order in self.venue.working_orders(name):
+            for order in self.venue.records.working(account=name):
                 asset = "BTC" if order.side is Side.SELL else "USDT"
                 expected[asset] += self.cost_of(name, order)
             assert {asset: self.venue.locked(name, asset) for asset in expected} == expected
@@ -112,7 +112,7 @@ class Conservation(RuleBasedStateMachine):
         if order.pair_id is not None:
             if order.type is OrderType.STOP_LIMIT and order.state is State.INACTIVE:
                 return 0
-            prices += [self.venue.order(name, order.pair_id).price] if order.type is OrderType.LIMIT else []
+            prices += [self.venue.records.get(name, order.pair_id).price] if order.type is OrderType.LIMIT else []
         elif order.state is State.INACTIVE and not self.venue.profile.stops_lock:
             return 0
         return order.remaining * (1 if order.side is Side.SELL else max(prices))
@@ -121,7 +121,7 @@ class Conservation(RuleBasedStateMachine):
     def balances_are_deposits_and_trades_and_nothing_else(self):
         for name in ("ann", "bob"):
             expected = {"USDT": D(1000), "BTC": D(5)}
-            for trade in self.venue.trades(name):
+            for trade in self.venue.records.trades(name):
                 expected["BTC"] += trade.quantity * trade.side.sign
                 expected["USDT"] -= trade.price * trade.quantity * trade.side.sign
                 expected[trade.fee_asset] -= trade.fee
@@ -130,7 +130,7 @@ class Conservation(RuleBasedStateMachine):
     @invariant()
     def orders_add_up_from_their_trades(self):
         for name in ("ann", "bob"):
-            for order in self.venue.orders(name):
+            for order in self.venue.records.of(name):
                 assert order.filled == sum(trade.quantity for trade in order.trades) <= order.quantity
                 assert (order.filled == order.quantity) == (order.state is State.FILLED)
                 assert order.state.is_working == (order.closed_at is None)
@@ -138,9 +138,9 @@ class Conservation(RuleBasedStateMachine):
     @invariant()
     def no_oco_executes_both_ways(self):
         for name in ("ann", "bob"):
-            for order in self.venue.orders(name):
+            for order in self.venue.records.of(name):
                 if order.pair_id is not None:
-                    partner = self.venue.order(name, order.pair_id)
+                    partner = self.venue.records.get(name, order.pair_id)
                     assert not (order.filled and partner.filled)
                     assert not (order.filled and partner.state.is_working)
 

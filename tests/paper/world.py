@@ -19,6 +19,7 @@ from typing import Any
 import requests
 
 from providers.paper.core import Venue
+from providers.paper.faults import FaultPlan, FaultRule
 from providers.paper.orders import Book, Instruction
 from providers.paper.profiles import NOBITEX, WALLEX, VenueProfile
 from providers.types import BookLevel, OrderType, Side
@@ -52,7 +53,8 @@ class World:
     def __init__(self, profile: VenueProfile = WALLEX, book: Book = BOOK) -> None:
         self.book = book
         self.now = T0
-        self.venue = Venue(profile, lambda pair, at: self.book)
+        self.faults = FaultPlan()
+        self.venue = Venue(profile, lambda pair, at: self.book, self.faults)
         self.venue.on_tick(PAIR, D(100), D(1), T0)
         self.venue.deposit("ann", {"USDT": D(10_000), "BTC": D(10)}, T0)
 
@@ -64,6 +66,13 @@ class World:
 
     def tick(self, price: str, volume: str = "1000") -> None:
         self.venue.on_tick(PAIR, D(price), D(volume), self.later())
+
+    def fault(self, kind: str, **rule: Any) -> int:
+        return self.faults.add(FaultRule.from_json({"kind": kind, **rule}))
+
+    def settle(self, seconds: float) -> None:
+        """So much time passes without a trade."""
+        self.venue.settle(self.later(seconds))
 
     def later(self, seconds: float = 1) -> datetime:
         self.now += timedelta(seconds=seconds)
