@@ -235,8 +235,8 @@ def test_a_request_lost_before_the_effect_is_unknown_and_the_order_is_not_found(
 def test_a_stop_that_fails_in_a_gap(server, client, kind):
     placed = client.create_order(stop_request(client, "0.97"))
     server.add_fault(kind, venue=client.name)
-    server.add_fault("price_gap", path=PAIR, params={"factor": "0.9"})
     before = client.last_price("BTCUSDT")
+    server.add_fault("price_gap", path=PAIR, params={"factor": "0.9"})
     wait_for(lambda: client.last_price("BTCUSDT") < before * Decimal("0.95"))
     ref = OrderRef("BTCUSDT", placed.client_order_id, placed.exchange_order_id, placed.created_at)
     if kind == "stop_never_triggers":
