@@ -69,8 +69,11 @@ class RestReader:
         order: int,
         after: float = 0.0,
     ) -> None:
-        """Lower `order` first among the reads that are due. The newest request for a key replaces an earlier one."""
-        self._queue[key] = _Read(call, done, time.monotonic() + after, order)
+        """Lower `order` first among the reads that are due. The newest request for a key replaces an earlier one, in
+        its place of the line: else whoever stands at the end would be asked for again before he is ever read."""
+        due = time.monotonic() + after
+        waiting = self._queue.get(key)
+        self._queue[key] = _Read(call, done, min(due, waiting.due) if waiting else due, order)
         self._news.set()
 
     def forget(self, keep: Callable[[Hashable], bool]) -> None:
@@ -98,7 +101,7 @@ class RestReader:
         try:
             result = await asyncio.to_thread(read.call)
         except RateLimited as exc:
-            self._again(key, read, 0.0)
+            self._queue[key] = replace(self._queue.get(key, read), due=read.due)  # its turn is still to come
             return max(exc.retry_after, self._timing.rest_pause)
         except ProviderError as exc:  # the client logged it
             wait = min(self._timing.rest_retry * 2 ** min(read.failures, 10), _LONGEST_RETRY)
