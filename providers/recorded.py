@@ -49,6 +49,15 @@ class RecordedCandles:
         return len(self.open_time)
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedRows:
+    """The same candles twice: as arrays, for checks, and as they are written, digit for digit: `lines[i]` is candle i
+    as `time,open,high,low,close,volume` without its line end. An empty volume is written 0."""
+
+    candles: RecordedCandles
+    lines: list[str]
+
+
 def read_candles_csv(path: str | Path) -> RecordedCandles:
     """The candles of a file, oldest first.
 
@@ -56,10 +65,38 @@ def read_candles_csv(path: str | Path) -> RecordedCandles:
     of zero), are left out; an empty volume is zero. Raises RecordedDataError.
     """
     path = Path(path)
+    columns, body = _read(path)
+    return _clean(path, _parse(path, body, columns))[0]
+
+
+def read_candle_rows(path: str | Path) -> RecordedRows:
+    """As `read_candles_csv`, with the exact text of every candle. Raises RecordedDataError."""
+    path = Path(path)
+    columns, body = _read(path)
+    rows = _parse(path, body, columns)
+    lines = _lines(body, columns)
+    if len(lines) != len(rows):
+        raise RecordedDataError(f"{path} has fields that span lines. {FORM}")
+    no_volume = np.flatnonzero(~np.isfinite(rows[:, 5])).tolist()
+    candles, kept = _clean(path, rows)
+    for line in no_volume:
+        lines[line] = lines[line].rpartition(",")[0] + ",0"
+    return RecordedRows(candles, [lines[index] for index in kept.tolist()])
+
+
+def _read(path: Path) -> tuple[list[int], str]:
+    """Where each of COLUMNS stands, and what follows the header."""
     with _opened(path) as stream:
-        columns = _columns(path, stream.readline())
-        body = stream.read()
-    return _clean(path, _parse(path, body, columns))
+        return _columns(path, stream.readline()), stream.read()
+
+
+def _lines(body: str, columns: Sequence[int]) -> list[str]:
+    """The rows of a file in the order of COLUMNS, each with these fields only."""
+    lines = [line for line in body.split("\n") if line.strip()]
+    in_order = list(columns) == list(range(len(COLUMNS))) and '"' not in body
+    if in_order and all(line.count(",") == len(COLUMNS) - 1 for line in lines):
+        return lines
+    return [",".join([fields[column].strip() for column in columns]) for fields in csv.reader(lines) if fields]
 
 
 def resolution_of(open_time: NDArray[np.int64]) -> Resolution:
@@ -126,17 +163,20 @@ def _parse_slowly(path: Path, body: str, columns: Sequence[int]) -> Floats:
     return np.array(rows, dtype=np.float64)
 
 
-def _clean(path: Path, rows: Floats) -> RecordedCandles:
+def _clean(path: Path, rows: Floats) -> tuple[RecordedCandles, NDArray[np.int64]]:
+    """The usable candles, and which row each of them was."""
     notes: list[str] = []
     _check_times(path, rows[:, 0])
+    rows = np.column_stack((rows, np.arange(len(rows), dtype=np.float64)))
     rows = _without(rows, np.asarray(~np.isfinite(rows[:, :5]).all(axis=1)), notes, "without a price")
     rows[~np.isfinite(rows[:, 5]), 5] = 0.0
-    rows = _without(rows, impossible(*rows[:, 1:].T), notes, "that cannot be (high, low, or a price at or below zero)")
+    rows = _without(rows, impossible(*rows[:, 1:6].T), notes, "that cannot be (high, low, or a price at or below zero)")
     rows = _ordered(path, rows, notes)
     if not len(rows):
         raise RecordedDataError(f"{path} holds no usable candle ({'; '.join(notes)}). {FORM}")
-    time, open_, high, low, close, volume = (np.ascontiguousarray(column) for column in rows.T)
-    return RecordedCandles(time.astype(np.int64), open_, high, low, close, volume, tuple(notes))
+    time, open_, high, low, close, volume, row = (np.ascontiguousarray(column) for column in rows.T)
+    candles = RecordedCandles(time.astype(np.int64), open_, high, low, close, volume, tuple(notes))
+    return candles, row.astype(np.int64)
 
 
 def impossible(open_: Floats, high: Floats, low: Floats, close: Floats, volume: Floats) -> NDArray[np.bool_]:
@@ -169,7 +209,7 @@ def _ordered(path: Path, rows: Floats, notes: list[str]) -> Floats:
         notes.append("rows out of order were sorted")
         rows = rows[np.argsort(rows[:, 0], kind="stable")]
     repeated = np.concatenate(([False], np.diff(rows[:, 0]) == 0))
-    differing = repeated[1:] & (rows[1:] != rows[:-1]).any(axis=1)
+    differing = repeated[1:] & (rows[1:, :6] != rows[:-1, :6]).any(axis=1)
     if differing.any():
         time = int(rows[1:][differing][0, 0])
         raise RecordedDataError(f"{path} has two different candles at {time}. Remove the wrong one and try again.")

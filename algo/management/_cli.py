@@ -7,7 +7,7 @@ import io
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,9 @@ from algo import exchanges
 from algo.live.join import join_other_processes
 from algo.models import Market, Provider
 from algo.models.fields import SecretUnreadable
+from algo.selectors.candles import Gap
 from algo.selectors.markets import UnknownSymbol, market_get
+from algo.services.candle_checks import UnitJump
 from algo.services.markets import markets_refresh
 from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import AuthFailed, BadPayload, ProviderError, RateLimited, Unavailable
@@ -34,6 +36,7 @@ NOTHING_STORED = "Nothing was stored."
 DOWNLOADS_KEPT = "Candles downloaded so far are kept."
 LONGEST_DAYS = 3650
 DEFAULT_DAYS = 30
+GAPS_SHOWN = 10
 _OUR_SENTENCES = (UnknownSymbol, UnknownStrategy, InvalidParameters, RecordedDataError, SecretUnreadable)
 
 
@@ -99,6 +102,8 @@ def sentences(kept: str = NOTHING_STORED) -> Iterator[None]:
 
 
 _ADVICE: Mapping[type[ProviderError], str] = {
+    UnitJump: "Find out which of the two is in the wrong unit. If the market itself was redenominated, repeat with "
+    "fetch_ohlcv or import_ohlcv and --accept-unit-jump.",
     AuthFailed: "Make a new key at the exchange, or copy it again, and repeat the command.",
     RateLimited: "Wait a few minutes and run it again.",
     BadPayload: "Check the address of the exchange{address}, and try again later.",
@@ -132,6 +137,14 @@ def add_market_options(parser: argparse.ArgumentParser, *, symbol_required: bool
     parser.add_argument("--symbol", required=symbol_required, help="As the exchange spells it: BTCUSDT, BTCIRT.")
     lengths = ", ".join(Resolution)
     parser.add_argument("--resolution", default=None, help=f"Length of a candle (default 1): {lengths}.")
+
+
+def add_unit_jump_option(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--accept-unit-jump",
+        action="store_true",
+        help="Store candles whose prices change by a factor near 10 for good: for a market that was redenominated.",
+    )
 
 
 def add_period_options(parser: argparse.ArgumentParser) -> None:
@@ -223,10 +236,34 @@ def rendered(*what: RenderableType, colour: bool = False) -> str:
 
 
 @contextmanager
-def download_progress(stderr: OutputWrapper, text: str) -> Iterator[Callable[[timedelta, timedelta], None]]:
-    """A bar on stderr while a download runs, where that is a terminal; stdout stays clean for `--json`."""
+def progress_bar(stderr: OutputWrapper, text: str) -> Iterator[Callable[[float, float], None]]:
+    """A bar on stderr while work runs, where that is a terminal; stdout stays clean for `--json`."""
     columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:>3.0f} %"))
     bar = Progress(*columns, TimeRemainingColumn(), console=Console(file=sys.stderr), disable=not stderr.isatty())
     with bar:
         task = bar.add_task(text, total=None)
-        yield lambda done, total: bar.update(task, completed=done.total_seconds(), total=total.total_seconds())
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def download_progress(stderr: OutputWrapper, text: str) -> Iterator[Callable[[timedelta, timedelta], None]]:
+    with progress_bar(stderr, text) as update:
+        yield lambda done, total: update(done.total_seconds(), total.total_seconds())
+
+
+@contextmanager
+def row_progress(stderr: OutputWrapper, text: str) -> Iterator[Callable[[int, int], None]]:
+    with progress_bar(stderr, text) as update:
+        yield update
+
+
+def say_gaps(stdout: OutputWrapper, gaps: Sequence[Gap], whose: str) -> None:
+    """The longest gaps, as lines; `whose` says why they remain."""
+    if not gaps:
+        stdout.write("No gaps.")
+        return
+    stdout.write(f"{sum(gap.bars for gap in gaps)} candles are missing in {len(gaps)} gaps: {whose}.")
+    for gap in sorted(gaps, key=lambda gap: -gap.bars)[:GAPS_SHOWN]:
+        stdout.write(f"  {gap.start:%Y-%m-%d %H:%M} to {gap.end:%Y-%m-%d %H:%M}  {gap.bars}")
+    if len(gaps) > GAPS_SHOWN:
+        stdout.write(f"  and {len(gaps) - GAPS_SHOWN} shorter ones")

@@ -11,16 +11,16 @@ from algo.management._cli import (
     CliCommand,
     add_market_options,
     add_period_options,
+    add_unit_jump_option,
     download_progress,
     known_market,
+    say_gaps,
     to_period,
     to_resolution,
 )
-from algo.selectors.candles import Gap
-from algo.services.candles import Fetched, candles_fetch_range
+from algo.services.candles import candles_fetch_range
 
 DEFAULT_PROVIDER = "nobitex"
-GAPS_SHOWN = 10
 
 
 class Command(CliCommand):
@@ -33,6 +33,7 @@ class Command(CliCommand):
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_market_options(parser, symbol_required=True)
         add_period_options(parser)
+        add_unit_jump_option(parser)
 
     def handle(self, *args: Any, **options: Any) -> None:
         now = exchanges.CLOCK.now()
@@ -47,21 +48,8 @@ class Command(CliCommand):
                 start=period.start,
                 end=period.end,
                 now=now,
+                accept_unit_jump=options["accept_unit_jump"],
                 progress=progress,
             )
         self.stdout.write(f"{market.symbol} at {provider}, resolution {resolution}: {fetched.new} new candles")
-        self._say_gaps(fetched)
-
-    def _say_gaps(self, fetched: Fetched) -> None:
-        if not fetched.gaps:
-            self.stdout.write("No gaps.")
-            return
-        self.stdout.write(f"{fetched.missing} candles are missing in {len(fetched.gaps)} gaps: the exchange has none.")
-        for gap in sorted(fetched.gaps, key=lambda gap: -gap.bars)[:GAPS_SHOWN]:
-            self.stdout.write(f"  {_span(gap)}  {gap.bars}")
-        if len(fetched.gaps) > GAPS_SHOWN:
-            self.stdout.write(f"  and {len(fetched.gaps) - GAPS_SHOWN} shorter ones")
-
-
-def _span(gap: Gap) -> str:
-    return f"{gap.start:%Y-%m-%d %H:%M} to {gap.end:%Y-%m-%d %H:%M}"
+        say_gaps(self.stdout, fetched.gaps, "the exchange has none")
