@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed
 
 from providers.errors import AuthFailed, RateLimited, Unavailable
 from providers.nobitex.stream import NobitexMarketStream, NobitexOrderStream, stream_url
-from providers.streams import StreamEvent, TradeUpdate
+from providers.streams import StreamEvent, StreamState, TradeUpdate
 from providers.types import Resolution, Side
 from tests.providers.stream_servers import (
     NOW,
@@ -247,9 +247,8 @@ async def test_silence_is_noticed_and_pings_are_life() -> None:
                 await asyncio.sleep(0.1)
             assert len(server.connections) == 1
             assert {} in server.said()  # the answer to a ping
-            await until(lambda: len(server.connections) == 2)
-            assert "silent" in heard.last_reason or heard.states[-1]
-    assert heard.states[:3] == [True, False, True]
+            await until(lambda: heard.states == [True, False, True])
+    assert any("silent" in state.reason for state in heard.of(StreamState))
 
 
 @in_loop
@@ -344,11 +343,10 @@ async def test_watch_changes_the_difference_on_the_same_connection() -> None:
             await until(lambda: server.subscribed() == wanted)
             await server.push(BOOK, rial_book("100", "200", NOW_MS + 1))
             await server.push("public:orderbook-ETHIRT", rial_book("100", "200", NOW_MS + 1))
-            await until(lambda: heard.pushed)
+            await until(lambda: heard.pushed and "USDTIRT" in rest.asked_books)
     assert len(server.connections) == 1
     assert [b.symbol for b in heard.pushed] == ["ETHIRT"]
     assert len([m for m in server.said() if "subscribe" in m and "ETHIRT" in m["subscribe"]["channel"]]) == 3
-    assert "USDTIRT" in rest.asked_books
 
 
 @in_loop
@@ -367,6 +365,20 @@ async def test_more_channels_than_one_connection_takes_are_spread() -> None:
             stream.watch(["C0IRT"], [])
             await until(lambda: sum(c.state.name == "OPEN" for c in server.connections) == 1)
             assert heard.states == [True, False, True]
+
+
+@in_loop
+async def test_markets_move_to_new_connections_when_more_channels_each_leave_no_room() -> None:
+    async with FakeCentrifugo() as server:
+        stream = market(server, FakeRest())
+        stream.most_channels = 8
+        stream.watch([f"C{n}IRT" for n in range(4)], [])
+        async with running(stream):
+            await until(lambda: server.connections and len(server.subscribed()) == 8)
+            stream.watch([f"C{n}IRT" for n in range(4)], [Resolution.M1, Resolution.H1])
+            await until(lambda: len(server.connections) == 2)
+            await until(lambda: [len(server.subscribed(n)) for n in (0, 1)] == [8, 8])
+            assert server.subscribed(0).isdisjoint(server.subscribed(1))
 
 
 # --- an account's hints ---
