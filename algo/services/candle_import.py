@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from algo.models import Candle as StoredCandle
 from algo.models import Market
-from algo.selectors.candles import Gap, candles_coverage, candles_range
+from algo.selectors.candles import Gap, candles_coverage, candles_range, shortest_spacing_slack
 from algo.services.candle_checks import (
     ALIGNED_UP_TO,
     SMALLEST,
@@ -33,6 +33,7 @@ from providers.types import Resolution
 logger = logging.getLogger(__name__)
 
 CHUNK = 50_000  # candles per step of the progress bar
+ENOUGH_TO_TELL = 10  # candles; fewer may be far apart because nothing was traded
 _AMOUNTS = ("open", "high", "low", "close", "volume")
 _COLUMNS = ", ".join(f'"{name}"' for name in _AMOUNTS)
 _TABLE = StoredCandle._meta.db_table
@@ -101,8 +102,10 @@ def candles_import(
 
 def _refuse_other_length(path: str, candles: RecordedCandles, resolution: Resolution) -> None:
     times = candles.open_time
-    wider = len(times) > 1 and int(np.diff(times).min()) > resolution.seconds + 3600 * (resolution.seconds > 3600)
-    if not wider and not is_finer(times, resolution):
+    longer = len(times) >= ENOUGH_TO_TELL and int(np.diff(times).min()) > resolution.seconds + shortest_spacing_slack(
+        resolution
+    )
+    if not longer and not is_finer(times, resolution):
         return
     raise RecordedDataError(
         f"{path} holds candles of another length than {resolution.value}. Leave --resolution out to take the file's "
