@@ -477,3 +477,11 @@ def _request() -> Any:
     from starlette.requests import Request
 
     return Request({"type": "http", "client": ("10.1.1.1", 1), "headers": []})
+
+
+def test_placing_orders_does_not_use_up_the_limit_of_listing_them(tmp_path):
+    with running(tmp_path, "--seed", "4") as counting:
+        for _ in range(40):
+            counting.nobitex("POST", "/market/orders/add", json={})
+        codes = [counting.nobitex("GET", "/market/orders/list").status_code for _ in range(31)]
+    assert codes == [200] * 30 + [429]

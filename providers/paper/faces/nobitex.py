@@ -26,7 +26,7 @@ from providers.paper.orders import OrderRefused
 
 _MINUTE = 60.0
 _ORDER_LIMIT = Limit(300, 10 * _MINUTE)
-_ORDERS = "orders"  # the counter that every way of placing an order shares (2.1)
+_ORDERS = "placed orders"  # the counter that every way of placing an order shares (2.1)
 _CACHED_ANSWERS = 512
 PublicHandler = Callable[[Request, datetime], Any]
 PrivateHandler = Callable[[Call], Any]
