@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import re
 import subprocess
@@ -115,12 +116,12 @@ def judged(log: list[dict[str, object]], workers: int, seconds: float) -> dict[s
     rows = {}
     for limit in LIMITS:
         mine = [row for row in log if row["venue"] == limit.venue and matches(limit, row)]
-        most = busiest_window([float(str(row["at"])) for row in mine], limit.seconds)
+        most = busiest_window([float(str(row["monotonic"])) for row in mine], limit.seconds)
         rows[f"{limit.venue} {limit.name}"] = {
             "requests": len(mine), "most_in_a_window": most, "allowed": limit.calls, "window_seconds": limit.seconds,
         }  # fmt: skip
-    refused = sum(row["status"] == 429 for row in log)
-    fine = refused == 0 and all(row["most_in_a_window"] <= row["allowed"] for row in rows.values())
+    refused = [f"{row['venue']} {row['method']} {row['path']}" for row in log if row["status"] == 429]
+    fine = not refused and all(row["most_in_a_window"] <= row["allowed"] for row in rows.values())
     return {
         "workers": workers, "seconds": seconds, "requests": len(log), "refused_429": refused, "limits": rows,
         "within_every_limit": fine and all(row["requests"] for row in rows.values()),
@@ -146,6 +147,7 @@ def busiest_window(times: Sequence[float], seconds: float) -> int:
 
 def work(name: str, url: str, until: float) -> None:
     """Call everything in turn, for the whole time, as fast as the budgets allow."""
+    logging.disable(logging.CRITICAL)  # being refused by the budget is what this is about
     calls = [call for venue in ("wallex", "nobitex") for call in calls_of(client_of(venue, url, name), name)]
     while time.monotonic() < until:
         for call in calls:
@@ -164,8 +166,10 @@ def client_of(venue: str, url: str, name: str) -> ExchangeProvider:
 
 
 def calls_of(client: ExchangeProvider, name: str) -> Iterator[Callable[[], object]]:
-    symbol, began = "BTCUSDT", datetime.now(UTC)
-    last = client.last_price(symbol)
+    symbol, began, last = "BTCUSDT", datetime.now(UTC), Decimal(0)
+    while not last:
+        with suppress(ProviderError):
+            last = client.last_price(symbol)
 
     def place(kind: OrderType, priority: Priority) -> Callable[[], object]:
         def call() -> object:
@@ -175,6 +179,7 @@ def calls_of(client: ExchangeProvider, name: str) -> Iterator[Callable[[], objec
             asked = OrderRequest(uuid4().hex[:24].upper(), symbol, side, kind, Decimal("0.0002"), **price)
             with budget_priority(priority):
                 placed = client.create_order(asked)
+                client.fetch_order(ref_of(placed))
             return client.cancel_order(ref_of(placed))
 
         return call
