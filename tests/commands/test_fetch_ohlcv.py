@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from itertools import pairwise
+
 import pytest
 from django.core.management.base import CommandError
 
@@ -114,6 +117,38 @@ def test_everything_over_real_sockets(run, paper_exchange):
     text = run("fetch_ohlcv", "--provider", "wallex", "--symbol", "BTCUSDT", "--days", "1")
     assert StoredCandle.objects.count() > 1000
     assert f"{StoredCandle.objects.count()} new candles" in text
+
+
+@pytest.mark.parametrize("provider", ["nobitex", "wallex"])
+def test_every_resolution_over_real_sockets_gathered_where_the_exchange_has_none(run, paper_exchange, provider):
+    """Nobitex has all of ours; Wallex' 15 answers minutes and its 240 hours, as the real one was seen to do."""
+    for resolution, length in [("1", 60), ("15", 900), ("240", 14400)]:
+        args = ["--provider", provider, "--symbol", "BTCUSDT", "--resolution", resolution, "--days", "2"]
+        text = run("fetch_ohlcv", *args)
+        rows = StoredCandle.objects.filter(market__provider=provider, resolution=resolution).order_by("open_time")
+        times = [int(row.open_time.timestamp()) for row in rows]
+        assert f"{len(times)} new candles" in text
+        assert len(times) >= 2 * 86400 // length - 2, "no page is missing"
+        assert {later - earlier for earlier, later in pairwise(times)} == {length}
+        assert "0 new candles" in run("fetch_ohlcv", *args) or resolution == "1"  # a minute may have ended meanwhile
+
+
+def test_gathered_candles_are_those_of_the_minutes(run, paper_exchange):
+    common = ["--provider", "wallex", "--symbol", "BTCUSDT", "--days", "1"]
+    run("fetch_ohlcv", *common, "--resolution", "1")
+    run("fetch_ohlcv", *common, "--resolution", "15")
+    quarter = StoredCandle.objects.filter(resolution="15").order_by("-open_time")[3]
+    end = quarter.open_time + timedelta(minutes=15)
+    minutes = list(
+        StoredCandle.objects.filter(resolution="1", open_time__gte=quarter.open_time, open_time__lt=end).order_by(
+            "open_time"
+        )
+    )
+    assert len(minutes) == 15
+    assert (quarter.open, quarter.close) == (minutes[0].open, minutes[-1].close)
+    assert quarter.high == max(minute.high for minute in minutes)
+    assert quarter.low == min(minute.low for minute in minutes)
+    assert quarter.volume == sum(minute.volume for minute in minutes)
 
 
 def test_an_address_where_nobody_listens(run, db):
