@@ -20,7 +20,7 @@ class Connections:
 
     def close(self, scope: Scope, *, reset: bool) -> None:
         """End the connection a request came by: FIN, or RST. The rest of the request is still answered into nothing."""
-        transport = self._open.get(tuple(scope["client"] or ()))  # type: ignore[arg-type]
+        transport = self._open.get(tuple(scope["client"] or ()))
         if transport is None:
             raise ConnectionAbortedError("the connection of this request is not known here")
         if reset:

@@ -124,12 +124,14 @@ class Seam:
         for fault in call.faults:
             if fault.kind is FaultKind.MAINTENANCE:
                 self._maintenance[call.venue] = fault, now + timedelta(seconds=fault.params["seconds"])
-        fault, until = self._maintenance.get(call.venue, (None, now))
-        if fault is None or now >= until or not self._exchange.faults.has(fault.rule_id):
-            self._maintenance.pop(call.venue, None)
+        if call.venue not in self._maintenance:
             return False
-        if fault not in call.faults:
-            call.hit_by.append(fault.rule_id)
+        running, until = self._maintenance[call.venue]
+        if now >= until or not self._exchange.faults.has(running.rule_id):
+            del self._maintenance[call.venue]
+            return False
+        if running not in call.faults:
+            call.hit_by.append(running.rule_id)
         return True
 
     async def _before(self, call: _Call) -> Answer:
