@@ -11,7 +11,7 @@ from django.db import transaction
 from kombu.exceptions import OperationalError as BrokerError
 
 from algo.exchanges import CLOCK, account_provider, public_provider
-from algo.execution.advance import advance
+from algo.execution.advance import look_after
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
 from algo.models import Account, Decision, Heartbeat, Market, Provider
@@ -88,7 +88,7 @@ def _hint(account_id: int) -> None:
 def advance_account(account_id: int) -> str:
     """The hint: do what is due for one account now."""
     account = Account.objects.get(pk=account_id)
-    return advance(account, account_provider(account), CLOCK)
+    return look_after(account, account_provider, CLOCK)
 
 
 @shared_task(queue="orders")

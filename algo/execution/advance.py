@@ -8,10 +8,11 @@ guardian all call it, and losing any two of them costs time, not safety.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -57,6 +58,16 @@ class Worker:
     quotes: Quotes
     clock: Clock
     budgets: Budgets
+
+
+def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
+    """`advance` with the client that `provider_of` gives; a key that cannot even be one stops the account."""
+    try:
+        provider = provider_of(account)
+    except AuthFailed as exc:
+        account_stop(account, str(exc), at=clock.now())
+        return Advanced.STOPPED
+    return advance(account, provider, clock, **more)
 
 
 def advance(

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from typing import cast
 
 from django.db import transaction
 
@@ -23,6 +24,7 @@ from algo.models import FINISHED_DEALS, Account, AccountState, Deal, ProbeOrder,
 from algo.models.market import Market
 from algo.services.accounts import account_stop
 from algo.services.outbox import event_record
+from algo.services.probe import Patient
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
@@ -133,7 +135,7 @@ def account_probe_orders(
     with account_lock(account.pk) as held:
         if not held:
             raise ProbeRefused("The account is being worked on at this moment. Nothing was sent. Try again.")
-        prober = _Prober(account, provider, clock, sleep)
+        prober = _Prober(account, cast(ExchangeProvider, Patient(provider, sleep)), clock, sleep)
         try:
             return prober.run(symbol)
         except AuthFailed as exc:

@@ -4,18 +4,20 @@ are, and what the platform can therefore do for it. Nothing is ordered."""
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from typing import Any, cast
 
 from algo.models import Account
 from algo.services.accounts import account_stop, balances_note, key_note_expiry, key_warning_due
 from providers.clock import Clock
-from providers.errors import AuthFailed
+from providers.errors import AuthFailed, RateLimited
 from providers.interface import ExchangeProvider
 from providers.types import Balance, Capabilities, KeyDetails, MarketRules, ProtectionMode
 
+MOST_WAITS, LONGEST_WAIT = 5, 60.0  # wall seconds that one call of a probe may wait for its turn, and how often
 CLOCK_WARNING = timedelta(seconds=5)
 CLOCK_ERROR = timedelta(seconds=25)  # Nobitex refuses API keys beyond 30 s (contract: nobitex 3.2)
 
@@ -57,11 +59,39 @@ class Findings:
     unknown: tuple[str, ...] = ()
 
 
-def account_probe(account: Account, provider: ExchangeProvider, *, clock: Clock) -> Findings:
+class Patient:
+    """A client whose calls wait for their turn instead of giving up: a probe makes many, and is in no hurry. Safe for
+    writes too, because what was limited was not accepted."""
+
+    def __init__(self, inside: ExchangeProvider, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._inside, self._sleep = inside, sleep
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inside, name)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            for _ in range(MOST_WAITS):
+                try:
+                    return value(*args, **kwargs)
+                except RateLimited as exc:
+                    if exc.retry_after > LONGEST_WAIT:
+                        raise
+                    self._sleep(exc.retry_after)
+            return value(*args, **kwargs)
+
+        return call
+
+
+def account_probe(
+    account: Account, provider: ExchangeProvider, *, clock: Clock, sleep: Callable[[float], None] = time.sleep
+) -> Findings:
     """Ask the exchange everything that costs nothing. Keeps the key's expiry and the balances it was told.
 
     Raises `ProviderError`; a refused key (`AuthFailed`) stops the account first, and nothing more is asked with it.
     """
+    provider = cast(ExchangeProvider, Patient(provider, sleep))
     try:
         key = provider.key_details()
         read_at, started = clock.now(), time.perf_counter()

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from algo.models import Account, OutboxEvent
-from algo.services.probe import account_probe
-from providers.errors import AuthFailed, Unavailable
+from algo.services.probe import Patient, account_probe
+from providers.errors import AuthFailed, RateLimited, Unavailable
 from providers.types import Balance, Capabilities, KeyDetails, ProtectionMode
 from tests.factories import NOW, make_account
 from tests.risk.worlds import rules_of
@@ -127,6 +127,26 @@ def test_a_refused_key_stops_the_account_and_ends_the_look(call):
     assert venue.asked[-1] == call
     assert Account.objects.get().state == "stopped"
     assert OutboxEvent.objects.get().kind == "account.stopped"
+
+
+def test_a_probe_waits_for_its_turn_and_not_for_ever():
+    busy: list[RateLimited] = [RateLimited("later", retry_after=7), RateLimited("later", retry_after=8)]
+    waits: list[float] = []
+
+    def ask() -> str:
+        if busy:
+            raise busy.pop(0)
+        return "answer"
+
+    patient = Patient(SimpleNamespace(ask=ask, name="wallex"), waits.append)  # type: ignore[arg-type]
+    assert (patient.name, patient.ask(), waits) == ("wallex", "answer", [7, 8])
+    busy[:] = [RateLimited("blocked", retry_after=600)]
+    with pytest.raises(RateLimited):
+        patient.ask()
+    busy[:] = [RateLimited("later", retry_after=1) for _ in range(9)]
+    with pytest.raises(RateLimited):
+        patient.ask()
+    assert len(waits) == 2 + 5
 
 
 def test_an_exchange_that_is_away_stops_nothing():

@@ -17,7 +17,10 @@ from algo.execution.probe import OrdersProbed, ProbeRefused, account_probe_order
 from algo.management._cli import CliCommand
 from algo.models import Account, Environment
 from algo.models.fields import plain
+from algo.services.accounts import account_stop
 from algo.services.probe import PROTECTION, Findings, account_probe
+from providers.errors import AuthFailed
+from providers.interface import ExchangeProvider
 from providers.types import Capabilities
 
 
@@ -33,15 +36,13 @@ class Command(CliCommand):
         parser.add_argument("name", help="The account's name.")
         parser.add_argument("--orders", action="store_true", help="Also try stop orders, and store what that showed.")
         parser.add_argument("--symbol", help="With --orders: the market to try them on; default: one that is paid for.")
-        parser.add_argument(
-            "--yes-real-money", action="store_true", help="With --orders, on a live account."
-        )
+        parser.add_argument("--yes-real-money", action="store_true", help="With --orders, on a live account.")
         parser.add_argument("--json", action="store_true", help="Print one JSON object.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         account = _account(options["name"])
         _check(account, options)
-        provider = exchanges.account_provider(account)
+        provider = _client(account)
         findings = account_probe(account, provider, clock=exchanges.CLOCK)
         probed: OrdersProbed | None = None
         if options["orders"] and not findings.errors:
@@ -77,6 +78,14 @@ def _account(name: str) -> Account:
     except Account.DoesNotExist:
         known = ", ".join(Account.objects.values_list("name", flat=True)[:10]) or "none yet"
         raise CommandError(f"There is no account {name!r}. Known are: {known}.") from None
+
+
+def _client(account: Account) -> ExchangeProvider:
+    try:
+        return exchanges.account_provider(account)
+    except AuthFailed as exc:  # what is stored cannot be a key
+        account_stop(account, str(exc), at=exchanges.CLOCK.now())
+        raise
 
 
 def _check(account: Account, options: dict[str, Any]) -> None:

@@ -12,7 +12,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider
-from algo.execution.advance import advance
+from algo.execution.advance import look_after
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import accounts_due
 from algo.models import Account, AccountState, Heartbeat
@@ -68,7 +68,7 @@ class Guardian:
 
     def _look_after(self, account: Account) -> None:
         try:
-            advance(account, account_provider(account), CLOCK, quotes=self._quotes, reconcile_now=self._first)
+            look_after(account, account_provider, CLOCK, quotes=self._quotes, reconcile_now=self._first)
         except (OperationalError, InterfaceError):  # the database is not there; a refused row is one account's trouble
             raise
         except Exception:  # outlives one account: the others are still to be looked after
