@@ -1,8 +1,15 @@
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Any
+
 import pytest
 
-from algo.models import Account
+from algo import exchanges
+from algo.models import Account, OutboxEvent
+from providers.clock import clock_from_env
+from providers.errors import AuthFailed, Unavailable
+from providers.types import KeyDetails
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import errors, form_data, said, shown
@@ -110,3 +117,119 @@ def test_account_with_orders_is_not_deleted(browser, account):
     make.make_deal(make.make_config(account=account))
     browser.post(f"/admin/algo/account/{account.pk}/delete/", {"post": "yes"})
     assert Account.objects.filter(pk=account.pk).exists()
+
+
+# --- keys that end ----------------------------------------------------------------------------------------------------
+
+
+def test_a_new_key_forgets_the_end_of_the_old_one(browser, account):
+    Account.objects.filter(pk=account.pk).update(key_expires_at=NOW, key_warned_days=0)
+    data = form_data(browser.get(change(account)))
+    browser.post(change(account), data | {"api_key": "another-key-ABCD"})
+    account.refresh_from_db()
+    assert (account.key_expires_at, account.key_warned_days) == (None, None)
+
+
+def test_a_new_key_may_come_with_its_end(browser, account):
+    Account.objects.filter(pk=account.pk).update(key_expires_at=NOW, key_warned_days=0)
+    data = form_data(browser.get(change(account)))
+    end = {"key_expires_at_0": "2027-01-31", "key_expires_at_1": "00:00:00"}
+    browser.post(change(account), data | {"api_key": "another-key-ABCD"} | end)
+    account.refresh_from_db()
+    assert (f"{account.key_expires_at:%Y-%m-%d}", account.key_warned_days) == ("2027-01-31", None)
+
+
+@pytest.mark.parametrize(
+    ("left", "colour", "says"),
+    [(20, "green", ""), (10, "orange", ""), (0.5, "red", ""), (-1, "red", "EXPIRED")],
+)
+def test_the_end_of_a_key_is_coloured(browser, account, left, colour, says):
+    end = clock_from_env().now() + timedelta(days=left)
+    Account.objects.filter(pk=account.pk).update(key_expires_at=end)
+    page = browser.get("/admin/algo/account/")
+    assert f"{end:%Y-%m-%d %H:%M}" in shown(page)
+    assert says in shown(page)
+    [row] = page.context["cl"].result_list
+    assert f"bg-{colour}-100" in page.context["cl"].model_admin.key_badge(row)
+
+
+# --- pausing, and waking up -------------------------------------------------------------------------------------------
+
+
+class Gate:
+    """An exchange at the seam: what it says about a key."""
+
+    name = "wallex"
+    clock_difference = timedelta(0)
+
+    def __init__(self, error: Exception | None = None, scopes: frozenset[str] = frozenset({"read", "trade"})) -> None:
+        self.error, self.scopes = error, scopes
+        self.asked = 0
+
+    def key_details(self) -> KeyDetails:
+        self.asked += 1
+        if self.error:
+            raise self.error
+        return KeyDetails(scopes=self.scopes)
+
+    def balances(self) -> dict[str, Any]:
+        return {}
+
+    def markets(self) -> list[Any]:
+        return []
+
+    def capabilities(self) -> Any:
+        return make.WALLEX_LIKE
+
+
+def act(browser, account, action, monkeypatch=None, gate=None):
+    if gate:
+        monkeypatch.setattr(exchanges, "account_provider", lambda row: gate)
+    data = {"action": action, "_selected_action": [account.pk]}
+    page = browser.post("/admin/algo/account/", data, follow=True)
+    account.refresh_from_db()
+    return " ".join(said(page))
+
+
+def test_pause_and_activate(browser, account, monkeypatch):
+    assert "Paused: main" in act(browser, account, "pause")
+    assert (account.state, account.state_reason) == ("paused", "paused by admin")
+    assert "main is active" in act(browser, account, "activate", monkeypatch, Gate())
+    assert account.state == "active"
+
+
+def test_a_stopped_account_wakes_up_only_with_a_key_that_works(browser, account, monkeypatch):
+    Account.objects.filter(pk=account.pk).update(state="stopped", state_reason="The exchange refused the key.")
+    gate = Gate(AuthFailed("wallex key_details: HTTP 401."))
+    assert "stays stopped: wallex key_details: HTTP 401. Enter a key" in act(
+        browser, account, "activate", monkeypatch, gate
+    )
+    assert (account.state, gate.asked) == ("stopped", 1)
+    assert "stays stopped" in act(browser, account, "activate", monkeypatch, Gate(Unavailable("no answer.")))
+    assert account.state == "stopped"
+    assert "is active" in act(browser, account, "activate", monkeypatch, Gate())
+    assert (account.state, account.state_reason, account.last_error) == ("active", "", "")
+    assert OutboxEvent.objects.filter(kind="account.activated").count() == 1
+
+
+def test_a_key_that_may_not_trade_wakes_nothing_up(browser, account, monkeypatch):
+    Account.objects.filter(pk=account.pk).update(state="stopped")
+    text = act(browser, account, "activate", monkeypatch, Gate(scopes=frozenset({"read"})))
+    assert "may not trade" in text
+    assert account.state == "stopped"
+
+
+def test_an_account_of_the_other_environment_is_not_asked_about(browser, account, monkeypatch):
+    Account.objects.filter(pk=account.pk).update(state="stopped", environment="live")
+    gate = Gate()
+    act(browser, account, "activate", monkeypatch, gate)
+    assert (account.state, gate.asked) == ("stopped", 0)
+
+
+def test_the_state_is_no_form_field_so_an_old_page_wakes_nothing_up(browser, account):
+    data = form_data(browser.get(change(account)))
+    assert "state" not in data
+    Account.objects.filter(pk=account.pk).update(state="stopped")
+    browser.post(change(account), data | {"name": "renamed", "state": "active"})
+    account.refresh_from_db()
+    assert (account.name, account.state) == ("renamed", "stopped")

@@ -51,6 +51,17 @@ def test_silent_process_is_red(browser):
     assert "bg-green-100" in alive
 
 
+def test_accounts_in_trouble_are_counted(browser, config):
+    now = clock_from_env().now()
+    type(config.account).objects.filter(pk=config.account.pk).update(
+        state="stopped", key_expires_at=now + timedelta(days=13)
+    )
+    make.make_account(key_expires_at=now + timedelta(days=15))
+    text = shown(browser.get("/admin/"))
+    assert "Accounts stopped 1" in text
+    assert "Keys that expire soon 1" in text
+
+
 def test_today_begins_with_the_trading_day(config):
     make.make_closed_deal(config, closed_at=NOW)
     make.make_closed_deal(config, closed_at=NOW - timedelta(seconds=1))

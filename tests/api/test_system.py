@@ -10,7 +10,7 @@ from rest_framework.test import APIClient
 from algo.api import views
 from algo.models import Heartbeat
 from algo.selectors.health import heartbeat_ages
-from tests.factories import NOW
+from tests.factories import NOW, make_account
 
 pytestmark = pytest.mark.django_db
 
@@ -33,6 +33,13 @@ def test_health_tells_of_the_streams():
     assert nobitex == {"name": "nobitex", "is_up": False, "message_age_seconds": None, "reconnects": 0}
     assert (wallex["name"], wallex["is_up"], wallex["reconnects"]) == ("wallex", True, 2)
     assert 3 <= wallex["message_age_seconds"] < 13
+
+
+def test_health_counts_accounts_that_need_a_person_and_names_none():
+    make_account(name="secretive", state="stopped", key_expires_at=NOW - timedelta(days=1))
+    answer = APIClient().get("/api/v1/system/health")
+    assert answer.json()["accounts"] == {"stopped": 1, "keys_ending": 1}
+    assert "secretive" not in answer.content.decode()
 
 
 def test_ages_are_wall_seconds_in_a_fast_replay():

@@ -19,6 +19,7 @@ from algo.models import (
     Decision,
     KillSwitch,
     Order,
+    OutboxEvent,
     Outcome,
     Role,
     Signal,
@@ -31,7 +32,7 @@ from algo.strategies.interface import StrategyInterface
 from algo.strategies.schemas import StrategySchema
 from algo.strategies.strategy_factory import STRATEGIES
 from providers.clock import AnchoredClock
-from providers.errors import BadPayload, Unavailable
+from providers.errors import AuthFailed, BadPayload, Unavailable
 from providers.types import Balance, BookLevel, Capabilities, OrderBook, Resolution
 from tests.factories import (
     WALLEX_LIKE,
@@ -96,7 +97,7 @@ class Venue:
 
     def __init__(self, clock: Any) -> None:
         self.clock = clock
-        self.books = 0
+        self.books = self.asked = 0
         self.wallet = {"USDT": Decimal(10_000), "BTC": Decimal(1)}
         self.fails: Exception | None = None
 
@@ -112,6 +113,7 @@ class Venue:
         )
 
     def balances(self) -> dict[str, Balance]:
+        self.asked += 1
         if self.fails:
             raise self.fails
         return {asset: Balance(asset, amount, Decimal(0)) for asset, amount in self.wallet.items()}
@@ -306,6 +308,44 @@ def arrange(code: str, row: StrategyConfig, desk: Desk) -> None:
         desk.venue.wallet = {"USDT": Decimal(3)}
     elif code == "stale_data":
         desk.venue.fails = Unavailable("connection refused")
+
+
+@pytest.mark.parametrize(
+    ("fields", "code", "says", "asks"),
+    [
+        ({"key_expires_at": at(10) + timedelta(hours=20)}, "key_expiring", "expires in less than a day", 1),
+        ({"key_expires_at": at(10)}, "key_expiring", "has expired", 0),
+        ({"state": "stopped"}, "account_paused", "stopped", 0),
+    ],
+    ids=["last day", "expired", "stopped"],
+)
+def test_a_dead_key_is_not_used_and_a_dying_one_opens_nothing(clock, fields, code, says, asks):
+    row = config()
+    type(row.account).objects.filter(pk=row.account.pk).update(**fields)
+    desk = Desk(clock, row)
+    assert desk.run() == [Outcome.DENIED]
+    assert told(row) == ("denied", code)
+    assert says in Signal.objects.get().denial_message
+    assert desk.venue.asked == asks
+
+
+def test_a_key_refused_while_deciding_stops_the_account(clock):
+    row = config()
+    desk = Desk(clock, row)
+    desk.venue.fails = AuthFailed("HTTP 401")
+    assert desk.run() == [Outcome.DENIED]
+    assert told(row) == ("denied", "account_paused")
+    row.account.refresh_from_db()
+    assert row.account.state == "stopped"
+    assert OutboxEvent.objects.filter(kind="account.stopped").count() == 1
+
+
+def test_the_balances_of_a_decision_are_the_baseline_of_its_entry(clock):
+    row = config()
+    Desk(clock, row).run()
+    row.account.refresh_from_db()
+    assert row.account.balances == {"USDT": ["10000", "0"], "BTC": ["1", "0"]}
+    assert row.account.balances_read_at == clock.now()
 
 
 @pytest.mark.parametrize(
