@@ -39,6 +39,7 @@ from providers.budgets import Priority, RateBudget, current_priority
 from providers.errors import (
     AuthFailed,
     BadPayload,
+    CircuitOpen,
     OrderNotFound,
     OutcomeUnknown,
     ProviderError,
@@ -258,6 +259,15 @@ class HttpSession:
 
         if endpoint.write:
             return once()
+        failures: list[Unavailable] = []
+
+        def noting() -> T:
+            try:
+                return once()
+            except Unavailable as exc:
+                failures.append(exc)
+                raise
+
         retrying = Retrying(
             stop=stop_after_attempt(READ_ATTEMPTS) | stop_after_delay(READ_GIVES_UP_AFTER),
             wait=wait_random_exponential(multiplier=0.1, max=0.5),
@@ -265,7 +275,13 @@ class HttpSession:
             sleep=self._sleep,
             reraise=True,
         )
-        return retrying(once)
+        try:
+            return retrying(noting)
+        except RateLimited as exc:
+            if len(failures) > 1 and not isinstance(exc, CircuitOpen):
+                # The attempts were too many for the budget, which waits by itself: why the first failed is the news.
+                raise failures[0] from None
+            raise
 
     def _once(
         self,

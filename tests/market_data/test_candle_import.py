@@ -208,3 +208,23 @@ def test_arrays_hold_what_was_imported(load, market):
     assert arrays.close.tolist() == [100.5 + n for n in range(9)]
     assert arrays.volume.tolist() == [float(f"0.{n + 1}") for n in range(9)]
     assert arrays.open_time.dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("name", "stored_of", "resolution"),
+    [
+        ("wallex_USDTTMN_1m_20220907_20220909", 997, "1"),
+        ("binance_XRPETH_1m_20191011_20191013", 2469, "1"),
+        ("tgju_USDIRR_1d_20111126_20221231", 2902, "D"),  # of 2906, four that cannot be; no volume at all
+        ("freqtrade_ETHBTC_5m_20180110_20180130", 5760, "5"),
+    ],
+)
+def test_recorded_files_of_real_markets(shared, market, name, stored_of, resolution):
+    path = shared / "data" / "ohlcv" / f"{name}.csv.gz"
+    done = candles_import(market, None, str(path), now=at(0))
+    assert (done.new, done.resolution.value) == (stored_of, resolution)
+    first = stored()[0]
+    header, row_, *_ = gzip.decompress(path.read_bytes()).decode().splitlines()
+    written = dict(zip(header.split(","), row_.split(","), strict=True))
+    assert first.close == Decimal(written["close"])
+    assert first.volume == Decimal(written["volume"] or 0)

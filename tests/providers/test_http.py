@@ -330,6 +330,16 @@ def test_the_exchange_knows_better_how_much_is_left(exchange: ScriptedExchange) 
     assert outcome(http, READ) is RateLimited
 
 
+def test_a_budget_that_ends_the_attempts_does_not_hide_why_they_failed() -> None:
+    scarce = InProcessBudget({"default": Limit(6, 600.0)})  # one call, no second
+    http = session(f"http://127.0.0.1:{closed_port()}", budget=scarce)
+    with pytest.raises(Unavailable, match="could not connect") as caught:
+        http.call(READ, payload_of)
+    assert not isinstance(caught.value, RateLimited)
+    with pytest.raises(RateLimited):  # nothing failed this time: the budget is the news
+        http.call(READ, payload_of)
+
+
 def test_a_call_can_be_declared_an_exit() -> None:
     seen: list[Priority] = []
 
