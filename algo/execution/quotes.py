@@ -15,6 +15,7 @@ from decimal import Decimal
 from algo.execution.views import Quote
 from algo.models import MarketQuote
 from algo.selectors.streams import streamed_quotes
+from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import ProviderError
 from providers.interface import ExchangeProvider
@@ -64,7 +65,8 @@ class Quotes:
         if quote.last is not None:
             return quote
         try:
-            last = provider.last_price(symbol)
+            with budget_priority(Priority.EXITS):
+                last = provider.last_price(symbol)
         except ProviderError as exc:
             logger.warning("no last price market=%s:%s why=%s", provider.name, symbol, exc)
             return quote
@@ -74,7 +76,8 @@ class Quotes:
 
     def _read(self, provider: ExchangeProvider, symbol: str, now: datetime, streamed: Quote | None) -> Quote | None:
         try:
-            book = provider.order_book(symbol)
+            with budget_priority(Priority.EXITS):  # whether to exit hangs on it
+                book = provider.order_book(symbol)
         except ProviderError as exc:
             stands_in = "none" if streamed is None else "the stream's"
             logger.warning("no price market=%s:%s why=%s price=%s", provider.name, symbol, exc, stands_in)

@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from algo.execution.quotes import Quotes
 from algo.models import MarketQuote
 from algo.services.quotes import QuoteRow, quotes_record
+from providers.budgets import Priority, current_priority
 from providers.errors import Unavailable
 from providers.types import BookLevel, OrderBook
 from tests.execution.bench import HandClock
@@ -33,6 +34,7 @@ class Rest:
 
     def order_book(self, symbol: str) -> OrderBook:
         self.asked += 1
+        self.priority = current_priority(Priority.NORMAL)
         if self.is_down:
             raise Unavailable("down")
         bids, asks = ((BookLevel(price, Decimal(1)),) for price in (self.bid, self.ask))
@@ -117,6 +119,11 @@ def test_a_clock_that_lies_does_no_harm(clock, rest, more):
 
 def test_without_a_stream_all_is_as_it_was(clock, rest):
     assert bid(clock, rest) == 7
+
+
+def test_the_price_of_an_open_position_may_use_the_reserve_of_the_budget(clock, rest):
+    bid(clock, rest)
+    assert rest.priority is Priority.EXITS
 
 
 def test_one_price_per_market_and_moment(clock, rest):
