@@ -2,8 +2,9 @@
 
 CLOSED, everything passes. After five failures in a row, or half of at least ten calls within 30 s, it is OPEN: calls
 that begin or merely watch risk are refused at once, before anything is sent; after a pause one read at a time may try
-whether the exchange is back. Exits, cancels and reconciliation are held back only for `probe_seconds` after the last
-failed call, never longer: then each of them may try for itself. Any success closes it.
+whether the exchange is back. Exits, cancels and reconciliation are held back only for `PROBE_SECONDS` after a failed
+call *of the same caller*, never longer, whatever happens to the others: one account whose orders cannot be read must
+not keep another from its exit. Any success closes it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Protocol
 
 from providers.budgets import Priority
@@ -27,9 +28,10 @@ PROBE_SECONDS = 3.0
 
 
 class Breaker(Protocol):
-    """What a session asks before, and tells after, every request."""
+    """What a session asks before, and tells after, every request. `caller` is whoever waits for his own failures only:
+    a session's reads, and its writes, so that an order that cannot be read does not delay the exit beside it."""
 
-    def admit(self, priority: Priority, *, is_read: bool) -> None:
+    def admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> None:
         """Raises `CircuitOpen` before anything is sent."""
         ...
 
@@ -37,7 +39,7 @@ class Breaker(Protocol):
         """The exchange answered, whatever it said."""
         ...
 
-    def failed(self) -> None:
+    def failed(self, caller: Hashable = None) -> None:
         """No usable answer: no connection, a timeout, 5xx, a page of the edge."""
         ...
 
@@ -58,6 +60,7 @@ class CircuitBreaker:
         self._outcomes: deque[tuple[float, bool]] = deque()  # (when, whether it failed)
         self._in_a_row = 0
         self._failed_at = float("-inf")
+        self._callers_failed_at: dict[Hashable, float] = {}
         self._probing_until = float("-inf")
         self._is_open = False
 
@@ -65,12 +68,12 @@ class CircuitBreaker:
     def is_open(self) -> bool:
         return self._is_open
 
-    def admit(self, priority: Priority, *, is_read: bool) -> None:
+    def admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> None:
         with self._lock:
             if not self._is_open:
                 return
             now = self._monotonic()
-            wait = self._wait(now, priority, is_read)
+            wait = self._wait(now, priority, is_read, caller)
             if wait > 0:
                 raise CircuitOpen(
                     f"{self._name} has not been answering: nothing was sent, safe to try again in {wait:.1f} s",
@@ -79,9 +82,9 @@ class CircuitBreaker:
             if priority is Priority.NORMAL:
                 self._probing_until = now + self._pause
 
-    def _wait(self, now: float, priority: Priority, is_read: bool) -> float:
+    def _wait(self, now: float, priority: Priority, is_read: bool, caller: Hashable) -> float:
         if priority is Priority.EXITS:
-            return self._failed_at + self._probe - now
+            return self._callers_failed_at.get(caller, float("-inf")) + self._probe - now
         until = max(self._failed_at + self._pause, self._probing_until)
         return until - now if is_read else max(until - now, self._probe)
 
@@ -89,16 +92,17 @@ class CircuitBreaker:
         with self._lock:
             self._note(failed=False)
             self._in_a_row = 0
+            self._callers_failed_at.clear()
             if self._is_open:
                 self._is_open = False
                 self._outcomes.clear()
                 logger.warning("circuit closed exchange=%s: it answers again", self._name)
 
-    def failed(self) -> None:
+    def failed(self, caller: Hashable = None) -> None:
         with self._lock:
             self._note(failed=True)
             self._in_a_row += 1
-            self._failed_at = self._monotonic()
+            self._failed_at = self._callers_failed_at[caller] = self._monotonic()
             self._probing_until = float("-inf")
             if not self._is_open and self._is_too_much():
                 self._is_open = True

@@ -129,6 +129,14 @@ class _Exchange:
     done: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
+    def begin(self, sock: Any) -> None:
+        """A byte is about to leave. Raises TimeoutError instead when the time is up: a name that took long to resolve
+        must not put an order on the wire that nobody waits for any more."""
+        with self.lock:
+            if self.expired:
+                raise TimeoutError("the time was up before anything was sent")
+            self.sock, self.sent = sock, True
+
     def expire(self) -> None:
         """End the request from outside: a peer that trickles bytes never runs into a read timeout."""
         with self.lock:
@@ -166,7 +174,7 @@ class _Watched:
         if self.sock is None:
             self.connect()
         if _current.exchange:
-            _current.exchange.sock, _current.exchange.sent = self.sock, True
+            _current.exchange.begin(self.sock)
         super().send(data)  # type: ignore[misc]
 
 
@@ -298,15 +306,28 @@ class HttpSession:
             if endpoint.private and not self.has_key:
                 raise AuthFailed(f"{self.provider} {endpoint.name} needs an API key and none is set")
             priority = current_priority(endpoint.priority)
-            self._breaker.admit(priority, is_read=not endpoint.write)
+            self._breaker.admit(priority, is_read=not endpoint.write, caller=self._caller(endpoint))
             self._budget.acquire(endpoint.budget, priority, calls)
-            return interpret(self._exchange(endpoint, path, params, body))
+            return self._understood(endpoint, interpret, self._exchange(endpoint, path, params, body))
         except ProviderError as exc:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
         except (ValueError, ArithmeticError, RecursionError) as exc:  # what got past the schema, an absurd date say
             error = self._unusable(endpoint, exc)
         self._log(endpoint, path, error, time.monotonic() - started)
         raise error  # outside the except: the library's exception, which may hold headers, is not chained
+
+    def _understood(self, endpoint: Endpoint, interpret: Callable[[Answer], T], answer: Answer) -> T:
+        """What `interpret` makes of it. "Too often" may stand in a body with any status (contract: nobitex 2.1): then
+        the budget must know as well."""
+        try:
+            return interpret(answer)
+        except RateLimited as exc:
+            self._budget.refused(endpoint.budget, exc.retry_after)
+            raise
+
+    def _caller(self, endpoint: Endpoint) -> tuple[object, bool]:
+        """Who waits for whose failures at the breaker: of this session, writes for writes and reads for reads."""
+        return self._session, endpoint.write
 
     def _exchange(
         self, endpoint: Endpoint, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
@@ -329,7 +350,7 @@ class HttpSession:
         if exchange.expired:
             failure = f"no complete answer within {self._total_timeout:g} s"
         if failure:
-            self._breaker.failed()
+            self._breaker.failed(self._caller(endpoint))
             raise self._broken(endpoint, exchange, failure)
         return self._judge(endpoint, response, content)
 
@@ -359,8 +380,10 @@ class HttpSession:
         """What the status alone says; business answers, good or bad, are the client's to read."""
         status = response.status_code
         payload, problem = _decode(response, content)
-        no_answer = status == 408 or status >= 500 or (200 <= status < 300 and bool(problem))
-        (self._breaker.failed if no_answer else self._breaker.succeeded)()
+        if status == 408 or status >= 500 or (problem and (status == 403 or 200 <= status < 300)):
+            self._breaker.failed(self._caller(endpoint))
+        else:
+            self._breaker.succeeded()
         self._observe(endpoint, response)
         if status == 429:
             raise self._refused(endpoint, response, payload)
@@ -390,11 +413,15 @@ class HttpSession:
         return RateLimited(text, retry_after=seconds)
 
     def _denied(self, endpoint: Endpoint, status: int, problem: str) -> ProviderError:
-        page = " with a page instead of JSON (is this address blocked there?)" if problem else ""
+        """A 403 that is a page comes from what stands in front of the exchange, and says nothing about the key
+        (contract: wallex 1.5, nobitex 1)."""
+        if problem and status == 403:
+            text = "HTTP 403 with a page instead of JSON (is this address blocked there?); nothing was done"
+            return Unavailable(f"{self._subject(endpoint)}: {text}")
         if not endpoint.private:
-            return Unavailable(f"{self._subject(endpoint)}: HTTP {status}{page} on a public address; nothing was done")
+            return Unavailable(f"{self._subject(endpoint)}: HTTP {status} on a public address; nothing was done")
         return AuthFailed(
-            f"{self._subject(endpoint)}: HTTP {status}{page}; the key is wrong, expired, lacks the permission or "
+            f"{self._subject(endpoint)}: HTTP {status}; the key is wrong, expired, lacks the permission or "
             "may not be used from this address; nothing was done; stop using it and check the account"
         )
 

@@ -33,9 +33,11 @@ def fail(breaker: CircuitBreaker, times: int) -> None:
         breaker.failed()
 
 
-def may(breaker: CircuitBreaker, priority: Priority = Priority.NORMAL, *, is_read: bool = True) -> bool:
+def may(
+    breaker: CircuitBreaker, priority: Priority = Priority.NORMAL, *, is_read: bool = True, caller: object = None
+) -> bool:
     try:
-        breaker.admit(priority, is_read=is_read)
+        breaker.admit(priority, is_read=is_read, caller=caller)
     except CircuitOpen:
         return False
     return True
@@ -87,6 +89,18 @@ def test_an_exit_waits_for_the_probe_interval_and_no_longer_however_many_there_a
     assert not may(breaker, Priority.EXITS, is_read=False)
     time_.now = 3.0
     assert all(may(breaker, Priority.EXITS, is_read=False) for _ in range(20))
+
+
+def test_an_exit_is_not_held_back_by_the_failures_of_others_however_they_follow_each_other(breaker, time_):
+    """One account whose orders cannot be read fails again and again; the exits of another one pass."""
+    fail(breaker, 4)
+    breaker.failed("one")
+    for _ in range(20):
+        time_.now += 3.0
+        assert may(breaker, Priority.EXITS, caller="one")
+        breaker.failed("one")
+        assert not may(breaker, Priority.EXITS, caller="one")
+        assert may(breaker, Priority.EXITS, is_read=False, caller="two")
 
 
 def test_after_the_pause_one_read_at_a_time_may_try_and_no_entry(breaker, time_):
@@ -145,6 +159,22 @@ def test_an_entry_is_refused_where_an_exit_passes(breaker, time_):
         http.call(WRITE, lambda answer: answer)
     with budget_priority(Priority.EXITS), pytest.raises(Unavailable, match="could not connect"):
         http.call(WRITE, lambda answer: answer)
+
+
+def test_an_order_that_cannot_be_read_does_not_delay_the_exit_beside_it(breaker, time_):
+    """The deal goes on without the unreadable order: its exit is the next call of the same pass."""
+    exchange = ScriptedExchange()
+    try:
+        exchange.answer = lambda request: Reply({}, 500) if request.path.endswith("/read") else Reply({"ok": 1})
+        http = session(exchange.url, breaker)
+        fail(breaker, 5)
+        with budget_priority(Priority.EXITS):
+            with pytest.raises(Unavailable):
+                http.call(READ, lambda answer: answer)
+            assert breaker.is_open
+            assert http.call(WRITE, lambda answer: answer).payload == {"ok": 1}
+    finally:
+        exchange.stop()
 
 
 def test_refusals_of_the_exchange_are_answers(breaker):

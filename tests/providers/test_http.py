@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -69,7 +70,8 @@ CLASSES = [
     ("429", Reply({}, 429), RateLimited, RateLimited, 1),
     ("429 with a page", Reply(b"<html>", 429, kind="text/html"), RateLimited, RateLimited, 1),
     ("401", Reply({"detail": "x"}, 401), AuthFailed, AuthFailed, 1),
-    ("403 with a page", Reply(b"<html>", 403, kind="text/html"), AuthFailed, AuthFailed, 1),
+    ("403", Reply({"detail": "x"}, 403), AuthFailed, AuthFailed, 1),
+    ("403 with a page: not the exchange's word", Reply(b"<html>", 403, kind="text/html"), Unavailable, Unavailable, 3),
     ("a good answer", Reply({"ok": True}), None, None, 1),
 ]
 
@@ -156,6 +158,23 @@ def test_a_trickling_peer_is_cut_off_at_the_deadline(exchange: ScriptedExchange)
     started = time.monotonic()
     assert outcome(session(exchange.url, total_timeout=0.3), WRITE) is OutcomeUnknown
     assert time.monotonic() - started < 1.0
+
+
+def test_what_could_not_be_sent_before_the_deadline_is_never_sent_later(
+    exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name that takes long to resolve: nobody waits for the order any more when the connection stands."""
+    exchange.replies(Reply({"ok": 1}))
+    resolve = socket.getaddrinfo
+
+    def slow(*args: object, **more: object) -> object:
+        time.sleep(0.4)
+        return resolve(*args, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    assert outcome(session(exchange.url, total_timeout=0.2), WRITE) is Unavailable
+    time.sleep(0.2)
+    assert exchange.requests == []
 
 
 def test_a_proxy_of_the_environment_is_not_used_for_loopback(
@@ -250,6 +269,19 @@ def test_after_a_429_nothing_is_sent_until_the_wait_is_over(
     with pytest.raises(RateLimited) as second:
         http.call(WRITE, payload_of)
     assert 0 < second.value.retry_after <= seconds
+    assert len(exchange.requests) == 1
+
+
+def test_too_often_said_in_the_body_silences_the_address_as_a_429_does(exchange: ScriptedExchange) -> None:
+    exchange.replies(Reply({"status": "failed", "code": "TooManyRequests"}))
+    http = session(exchange.url)
+
+    def read(answer: Answer) -> object:
+        raise RateLimited("too often", retry_after=12.0)
+
+    for _ in range(2):
+        with pytest.raises(RateLimited):
+            http.call(WRITE, read)
     assert len(exchange.requests) == 1
 
 
