@@ -122,6 +122,7 @@ def test_everything_over_real_sockets(run, paper_exchange):
 @pytest.mark.parametrize("provider", ["nobitex", "wallex"])
 def test_every_resolution_over_real_sockets_gathered_where_the_exchange_has_none(run, paper_exchange, provider):
     """Nobitex has all of ours; Wallex' 15 answers minutes and its 240 hours, as the real one was seen to do."""
+    make_market(provider=provider)
     for resolution, length in [("1", 60), ("15", 900), ("240", 14400)]:
         args = ["--provider", provider, "--symbol", "BTCUSDT", "--resolution", resolution, "--days", "2"]
         text = run("fetch_ohlcv", *args)
@@ -134,6 +135,7 @@ def test_every_resolution_over_real_sockets_gathered_where_the_exchange_has_none
 
 
 def test_gathered_candles_are_those_of_the_minutes(run, paper_exchange):
+    make_market(provider="wallex")
     common = ["--provider", "wallex", "--symbol", "BTCUSDT", "--days", "1"]
     run("fetch_ohlcv", *common, "--resolution", "1")
     run("fetch_ohlcv", *common, "--resolution", "15")
