@@ -21,9 +21,9 @@ from tests.execution.bench import Trader, World
 from tests.execution.faults import WRITES, Wrapped
 
 LEDGER_WRITES = (
-    "plan_order", "plan_pair", "claim_send", "release_send", "note_unknown", "note_negative", "end_order", "end_leg",
-    "lose_order", "request_cancel", "apply_report", "open_deal", "move_stop", "note_best", "note_crossed", "begin_swap",
-    "start_exit", "close_deal", "cancel_deal",
+    "plan_order", "plan_pair", "note_baseline", "claim_send", "release_send", "note_unknown", "note_doubt",
+    "note_negative", "end_order", "end_leg", "lose_order", "request_cancel", "apply_report", "open_deal", "move_stop",
+    "note_best", "note_crossed", "begin_swap", "start_exit", "close_deal", "cancel_deal",
 )  # fmt: skip
 
 

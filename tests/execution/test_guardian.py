@@ -128,7 +128,7 @@ def visited(monkeypatch) -> list[str]:
     """Names of the accounts that were looked after; an account called `broken` raises what a test puts into it."""
     names: list[str] = []
     monkeypatch.setattr(run_guardian, "account_provider", lambda account: None)
-    monkeypatch.setattr(run_guardian, "advance", lambda account, *args, **more: names.append(account.name))
+    monkeypatch.setattr(run_guardian, "look_after", lambda account, *args, **more: names.append(account.name))
     return names
 
 
@@ -143,7 +143,7 @@ def test_one_accounts_trouble_does_not_keep_the_others_from_being_looked_after(v
             raise error
         visited.append(account.name)
 
-    monkeypatch.setattr(run_guardian, "advance", advance)
+    monkeypatch.setattr(run_guardian, "look_after", advance)
     run_guardian.Guardian().tick()
     assert visited == ["a", "c"]
 
@@ -164,7 +164,7 @@ def test_it_outlives_a_dead_database(monkeypatch, visited):
 def test_the_first_pass_looks_at_every_account_and_reconciles_later_ones_only_at_what_is_due(visited, monkeypatch):
     reconciled: list[bool] = []
     monkeypatch.setattr(
-        run_guardian, "advance", lambda account, *args, reconcile_now, **more: reconciled.append(reconcile_now)
+        run_guardian, "look_after", lambda account, *args, reconcile_now, **more: reconciled.append(reconcile_now)
     )
     make_account(reconciled_at=run_guardian.CLOCK.now())
     make_account(state="stopped")

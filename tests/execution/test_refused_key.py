@@ -10,9 +10,10 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from algo.execution.advance import advance
+from algo.execution.advance import Advanced, advance, look_after
 from algo.execution.entries import _ask_account, _key_is_dead
 from algo.models import Account, AccountState, OutboxEvent
+from providers.errors import AuthFailed
 from tests.execution.bench import Trader, World, opened
 
 PROVIDERS = pytest.mark.parametrize("provider", ["wallex", "nobitex"])
@@ -106,6 +107,16 @@ def test_beside_decisions_only_what_was_on_its_way_is_refused_too(shared_world: 
     before = refusals(trader)
     at_once(trader, looks_after, decides_an_entry)
     assert refusals(trader) == before
+
+
+def test_what_cannot_even_be_a_key_stops_the_account_before_anything_is_sent(world: World):
+    trader = world.trader()
+
+    def no_client(account: Account) -> Any:
+        raise AuthFailed("this is no key of wallex")
+
+    assert look_after(trader.account, no_client, world.clock) is Advanced.STOPPED
+    assert stopped(trader)
 
 
 def test_a_new_key_is_not_stopped_by_a_worker_that_still_held_the_old_one(shared_world: World):

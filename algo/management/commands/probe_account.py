@@ -95,7 +95,7 @@ def _check(account: Account, options: dict[str, Any]) -> None:
             f"{account.name} is a {account.environment} account, and EXCHANGE_ENVIRONMENT is "
             f"{settings.EXCHANGE_ENVIRONMENT}: its key was not sent anywhere. Nothing was changed."
         )
-    if options["orders"] and account.environment == Environment.LIVE and not options["yes_real_money"]:
+    if options["orders"] and account.environment == Environment.LIVE.value and not options["yes_real_money"]:
         raise CommandError(
             "--orders places two real orders with real money, far from the market and as small as the exchange takes "
             "them, and cancels them. Nothing was sent. Add --yes-real-money if that is what you want."
