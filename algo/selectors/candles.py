@@ -62,10 +62,7 @@ def candles_range(market: Market, resolution: Resolution, start: datetime, end: 
 
 def candles_coverage(market: Market, resolution: Resolution, start: datetime, end: datetime) -> Coverage:
     """How much of [start, end) is stored, and what is missing. A candle still running at `end` is not missing."""
-    query = (
-        f"SELECT open_time {_SERIES} "
-        "AND open_time >= %s AND open_time < %s ORDER BY open_time"
-    )
+    query = f"SELECT open_time {_SERIES} AND open_time >= %s AND open_time < %s ORDER BY open_time"
     (moments,) = _copy(query, [market.pk, resolution.value, start, end], ["i8"])
     times = _from_postgres(moments)
     gaps = tuple(find_gaps(times, resolution, start, end))
