@@ -92,11 +92,13 @@ def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
     return {name: limit.share(fraction) for name, limit in limits.items()}
 
 
-def silence_after(stated_seconds: float | None, strikes: int) -> float:
-    """Seconds to leave an address alone after a 429: what the exchange asked for, else 10 s, doubled with every
-    further refusal, up to 5 minutes (contract: wallex 1.4)."""
-    doubled = DEFAULT_RETRY_AFTER * 2 ** min(max(strikes, 1) - 1, 5)
-    return min(doubled if stated_seconds is None else max(stated_seconds, 0.5), LONGEST_RETRY_AFTER)
+def silence_after(stated_seconds: float | None, strikes: int, limit: Limit) -> float:
+    """Seconds to leave an address alone after a 429: what the exchange asked for, as long as its window can last; else
+    10 s, doubled with every further refusal, up to 5 minutes (contract: wallex 1.4). Exits do not wait for the
+    doubling, which is our guess: they count one strike."""
+    if stated_seconds is not None:
+        return min(max(stated_seconds, 0.5), max(limit.seconds, LONGEST_RETRY_AFTER))
+    return min(DEFAULT_RETRY_AFTER * 2 ** min(max(strikes, 1) - 1, 5), LONGEST_RETRY_AFTER)
 
 
 class WaitingBudget(ABC):
@@ -134,6 +136,7 @@ class _Bucket:
     tokens: float
     updated: float
     silent_until: float = 0.0
+    exits_silent_until: float = 0.0
     strikes: int = 0
 
 
@@ -162,8 +165,10 @@ class InProcessBudget(WaitingBudget):
             if bucket.updated > bucket.silent_until:  # calls in flight together are one strike
                 long_ago = bucket.updated > bucket.silent_until + LONGEST_RETRY_AFTER
                 bucket.strikes = 1 if long_ago else bucket.strikes + 1
-            seconds = silence_after(stated_seconds, bucket.strikes)
+            seconds = silence_after(stated_seconds, bucket.strikes, bucket.limit)
+            for_exits = silence_after(stated_seconds, 1, bucket.limit)
             bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
+            bucket.exits_silent_until = max(bucket.exits_silent_until, bucket.updated + for_exits)
             bucket.tokens = min(bucket.tokens, self._floor(bucket, Priority.NORMAL) + 1)  # exits first, afterwards
             return seconds
 
@@ -176,8 +181,9 @@ class InProcessBudget(WaitingBudget):
         """A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer wait."""
         with self._lock:
             bucket = self._refilled(name)
-            if bucket.silent_until > bucket.updated:
-                return bucket.silent_until - bucket.updated
+            silent_until = bucket.exits_silent_until if priority is Priority.EXITS else bucket.silent_until
+            if silent_until > bucket.updated:
+                return silent_until - bucket.updated
             needed = min(self._floor(bucket, priority) + calls, bucket.limit.burst)
             missing = needed - bucket.tokens
             if missing > 1e-9:
@@ -198,7 +204,7 @@ class InProcessBudget(WaitingBudget):
         if bucket is None:
             limit = self._limits[key]
             bucket = self._buckets[key] = _Bucket(limit, limit.burst, now)
-            bucket.silent_until = now - 1
+            bucket.silent_until = bucket.exits_silent_until = now - 1
         bucket.tokens = min(bucket.tokens + (now - bucket.updated) * bucket.limit.per_second, bucket.limit.burst)
         bucket.updated = now
         return bucket

@@ -42,6 +42,7 @@ REDIS_TIMEOUT = 0.25
 REDIS_LEFT_ALONE = 5.0  # seconds after a failure
 UNANSWERED = -1.0
 _ALGORITHM = GCRA()
+_SILENCE = {Priority.NORMAL: "silent", Priority.EXITS: "silent-exits"}
 
 _TROUBLE = (redis.RedisError, OSError)
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class SharedBudget(WaitingBudget):
 
     def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
         ask = self._redis.pipeline(transaction=False)
-        ask.pttl(self._key(name, "silent"))
+        ask.pttl(self._key(name, _SILENCE[priority]))
         ask.get(self._key(name, "left"))
         silent_ms, left = ask.execute()
         if silent_ms > 0:
@@ -108,19 +109,29 @@ class SharedBudget(WaitingBudget):
         verdict = bucket.check(_ALGORITHM, [rate_of(limit, priority)], int(time.time() * 1000), calls)
         if verdict.allowed:
             return 0.0
-        # no time is stated for a batch that is larger than the bucket: it never fits
-        return limit.seconds if verdict.retry_after_ms is None else max(verdict.retry_after_ms, 1) / 1000
+        if verdict.retry_after_ms is None:
+            return limit.seconds  # a batch that is larger than the bucket never fits
+        wait = max(verdict.retry_after_ms, 1) / 1000
+        if wait > limit.seconds:  # no bucket takes so long to fill: it was written before the clock was set back
+            self._redis.delete(self._key(name, "bucket"))
+            return 0.1
+        return wait
 
     def _silence(self, name: str, stated_seconds: float | None) -> float:
         """Calls in flight together are one strike: only the first of them finds the address not silenced."""
-        silent, strikes = self._key(name, "silent"), self._key(name, "strikes")
+        silent, strikes = self._key(name, _SILENCE[Priority.NORMAL]), self._key(name, "strikes")
         if self._redis.pttl(silent) <= 0:
             self._redis.incr(strikes)
             self._redis.expire(strikes, int(2 * LONGEST_RETRY_AFTER))
-        seconds = silence_after(stated_seconds, int(self._redis.get(strikes) or 1))
-        if self._redis.pttl(silent) < seconds * 1000:
-            self._redis.set(silent, 1, px=int(seconds * 1000))
+        limit = self._limits[name]
+        seconds = silence_after(stated_seconds, int(self._redis.get(strikes) or 1), limit)
+        self._silent_for(silent, seconds)
+        self._silent_for(self._key(name, _SILENCE[Priority.EXITS]), silence_after(stated_seconds, 1, limit))
         return seconds
+
+    def _silent_for(self, key: str, seconds: float) -> None:
+        if self._redis.pttl(key) < seconds * 1000:
+            self._redis.set(key, 1, px=int(seconds * 1000))
 
     def _known(self, name: str) -> str:
         return name if name in self._limits else DEFAULT

@@ -10,34 +10,46 @@ from urllib.parse import quote
 from providers.budgets import Limit, Priority
 from providers.http import Endpoint
 
-# Documented: 20 order creations in 10 s; elsewhere far more, but polling is frowned upon (contract: wallex 1.4).
-LIMITS = {"orders": Limit(15, 10.0), "default": Limit(50, 10.0)}
+# Documented: 20 order creations in 10 s; elsewhere 100 calls a second, but polling market data is frowned upon and may
+# be refused (contract: wallex 1.4). Hence apart: a refused chart must not silence the cancels.
+LIMITS = {
+    "orders": Limit(15, 10.0),
+    "cancels": Limit(30, 10.0),
+    "account": Limit(50, 10.0),
+    "market_data": Limit(50, 10.0),
+}
 
 _EXITS = Priority.EXITS
 
 
-def _account(name: str, path: str, method: str = "GET", priority: Priority = _EXITS) -> Endpoint:
-    return Endpoint(name, method, path, write=method != "GET", private=True, priority=priority)
+def _public(name: str, path: str) -> Endpoint:
+    return Endpoint(name, "GET", path, "market_data")
 
 
-MARKETS = Endpoint("markets", "GET", "/v1/markets")
-ACTIVE_MARKETS = Endpoint("active_markets", "GET", "/hector/web/v1/markets")
-CANDLES = Endpoint("candles", "GET", "/v1/udf/history")
-DEPTH = Endpoint("depth", "GET", "/v1/depth")
-DEPTH_ALL = Endpoint("depth_all", "GET", "/v2/depth/all")
-TRADES = Endpoint("trades", "GET", "/v1/trades")
-CURRENCIES = Endpoint("currencies", "GET", "/v1/currencies")
-CURRENCY_STATS = Endpoint("currency_stats", "GET", "/v1/currencies/stats")
-FAIR_PRICES = Endpoint("fair_prices", "GET", "/v1/all-fairPrice")
+def _account(
+    name: str, path: str, method: str = "GET", budget: str = "account", priority: Priority = _EXITS
+) -> Endpoint:
+    return Endpoint(name, method, path, budget, write=method != "GET", private=True, priority=priority)
+
+
+MARKETS = _public("markets", "/v1/markets")
+ACTIVE_MARKETS = _public("active_markets", "/hector/web/v1/markets")
+CANDLES = _public("candles", "/v1/udf/history")
+DEPTH = _public("depth", "/v1/depth")
+DEPTH_ALL = _public("depth_all", "/v2/depth/all")
+TRADES = _public("trades", "/v1/trades")
+CURRENCIES = _public("currencies", "/v1/currencies")
+CURRENCY_STATS = _public("currency_stats", "/v1/currencies/stats")
+FAIR_PRICES = _public("fair_prices", "/v1/all-fairPrice")
 
 PROFILE = _account("profile", "/v1/account/profile", priority=Priority.NORMAL)
 FEES = _account("fees", "/v1/account/fee", priority=Priority.NORMAL)
 BALANCES = _account("balances", "/v1/account/balances")
 
-CREATE = replace(_account("create_order", "/v1/account/orders", "POST"), budget="orders", priority=Priority.NORMAL)
+CREATE = _account("create_order", "/v1/account/orders", "POST", "orders", Priority.NORMAL)
 PROTECT = replace(CREATE, priority=_EXITS)
 FETCH = _account("fetch_order", "/v1/account/orders/{id}")
-CANCEL = _account("cancel_order", "/v1/account/orders", "DELETE")
+CANCEL = _account("cancel_order", "/v1/account/orders", "DELETE", "cancels")
 OPEN = _account("open_orders", "/v1/account/openOrders")
 HISTORY = _account("orders_since", "/v1/account/orders")
 OWN_TRADES = _account("own_trades", "/v1/account/trades")

@@ -131,6 +131,26 @@ def test_refusals_without_a_time_double_the_silence_and_a_volley_counts_once(ser
     assert one.refused("add", None) == 20.0
 
 
+def test_an_exit_does_not_wait_for_the_doubling_that_is_our_own_guess(server, where):
+    one, other = budget(server, where), budget(server, where)
+    for _ in range(3):
+        one.refused("add", None)
+        server.delete(one._key("add", "silent"))
+    assert one.refused("add", None) == 80.0
+    assert 9 < other.take("add", Priority.EXITS, 1) <= 10
+    assert 79 < other.take("add", Priority.NORMAL, 1) <= 80
+
+
+def test_a_wall_clock_that_is_set_back_blocks_nobody_for_as_long(server, where, monkeypatch):
+    one = budget(server, where)
+    hour_ahead = time.time() + 3600
+    with monkeypatch.context() as patched:
+        patched.setattr(time, "time", lambda: hour_ahead)
+        assert taken(one, Priority.EXITS) == 10
+    assert one.take("add", Priority.EXITS, 1) <= 0.1
+    assert one.take("add", Priority.EXITS, 1) == 0
+
+
 def test_calls_the_exchange_counts_and_we_do_not_know_of_keep_entries_away_first(server, where):
     one = budget(server, where, {"orders": Limit(20, 10.0)})  # 12 calls, 3.6 of them kept for exits
     one.observed("orders", 3)

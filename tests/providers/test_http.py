@@ -352,6 +352,31 @@ def test_refusals_without_a_stated_wait_double_and_exits_come_first_afterwards()
     assert bucket.refused("orders", None) == 10
 
 
+def test_what_the_exchange_asks_for_is_kept_as_long_as_its_window_can_last() -> None:
+    """The window of new orders at Nobitex is ten minutes: to call within it is to be blocked everywhere."""
+    clock = FakeTime()
+    bucket = budget(clock, Limit(300, 600.0))
+    assert bucket.refused("orders", 550.0) == 550
+    clock.now += 540
+    assert bucket.take("orders", Priority.EXITS, 1) == pytest.approx(10)
+    assert bucket.refused("orders", 86_400.0) == 600, "what no window can mean"
+
+
+def test_an_exit_does_not_wait_for_the_doubling_that_is_our_own_guess() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(300, 600.0))
+    for seconds in (10, 20, 40, 80):
+        assert bucket.refused("orders", None) == seconds
+        clock.now += seconds + 0.1
+    assert bucket.refused("orders", None) == 160
+    assert bucket.take("orders", Priority.EXITS, 1) == pytest.approx(10)
+    assert bucket.take("orders", Priority.NORMAL, 1) == pytest.approx(160)
+    clock.now += 10.1
+    assert bucket.take("orders", Priority.EXITS, 1) == 0
+    assert bucket.refused("orders", 30.0) == 30, "what was asked for counts for exits as well"
+    assert bucket.take("orders", Priority.EXITS, 1) == pytest.approx(30)
+
+
 def test_the_exchange_knows_better_how_much_is_left(exchange: ScriptedExchange) -> None:
     exchange.replies(Reply({"ok": 1}, headers={"X-RateLimit-Remaining": "0"}))
     clock = FakeTime()

@@ -17,6 +17,7 @@ from providers.errors import (
     OrderRejected,
     OutcomeUnknown,
     ProviderError,
+    RateLimited,
     RejectReason,
     Unavailable,
 )
@@ -61,6 +62,25 @@ def test_a_sub_account_is_named_beside_its_key_and_only_where_the_key_goes(excha
     assert {"x-api-key", "sub-account-client-id"} <= private
     assert not {"x-api-key", "sub-account-client-id"} & public
     assert exchange.requests[0].headers["sub-account-client-id"] == "SUB-7"
+
+
+def test_refused_market_data_silences_neither_cancels_nor_the_account(exchange: ScriptedExchange) -> None:
+    """Polled market data may be refused (contract: wallex 1.4); what ends risk goes on."""
+
+    def answer(request: Request) -> Reply:
+        if request.path.endswith("/v1/depth"):
+            return Reply({"success": False, "code": 429}, 429)
+        if request.method == "DELETE":
+            return ok(order(active=False, status="CANCELED"))
+        return ok({"orders": []} if "Orders" in request.path else {"balances": []})
+
+    exchange.answer = answer
+    client = WallexClient(exchange.url, api_key=WALLEX_KEY)
+    with pytest.raises(RateLimited):
+        client.order_book("USDTTMN")
+    assert client.cancel_order(REF).status is OrderStatus.CANCELED
+    assert client.open_orders() == []
+    assert client.balances() == {}
 
 
 def test_a_key_without_a_sub_account_names_none(wallex: WallexClient, exchange: ScriptedExchange) -> None:
