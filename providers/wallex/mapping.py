@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -238,17 +238,21 @@ def _average_price(order: OrderSchema) -> Decimal | None:
 
 
 def to_fills(order: OrderSchema, client_order_id: str) -> tuple[Fill, ...]:
-    """The order's fills in time order. Wallex numbers nothing, so the nth fill of an order is `<its id>:<n>`. Rows that
-    say more than the order executed are no fills of it: the order's own number counts (contract: wallex 6.1)."""
+    """The order's fills in time order. Wallex numbers nothing, so an id is made from the content: a place in the list
+    would change when a fill of the same second, or one that was booked late, comes in before it, and the ledger would
+    take one fill twice and the other never. Rows that say more than the order executed are no fills of it: the order's
+    own number counts (contract: wallex 6.1)."""
     wire = _without_repeats(list(order.fills or []), order.executedQty)
     if sum((fill.quantity for fill in wire), ZERO) > order.executedQty:
         return ()
     if wire and wire[0].timestamp > wire[-1].timestamp:  # newest first: turn round, so that ties keep their order
         wire.reverse()
     wire.sort(key=lambda fill: fill.timestamp)
+    # whole seconds: the wire sends times with or without the rest (contract: wallex 2)
+    contents = ("|".join(map(str, (int(f.timestamp.timestamp()), f.price, f.quantity))) for f in wire)
     return tuple(
         Fill(
-            trade_id=f"{client_order_id}:{n}",
+            trade_id=f"{client_order_id}:{trade_id}",
             symbol=order.symbol,
             side=order.side,
             price=fill.price,
@@ -259,8 +263,16 @@ def to_fills(order: OrderSchema, client_order_id: str) -> tuple[Fill, ...]:
             exchange_order_id=order.clientOrderId,
             client_order_id=client_order_id,
         )
-        for n, fill in enumerate(wire, start=1)
+        for fill, trade_id in zip(wire, _content_ids(contents), strict=True)
     )
+
+
+def _content_ids(contents: Iterable[str]) -> Iterator[str]:
+    """An id for each content, the same from one call to the next; equal contents are told apart by their count."""
+    seen: Counter[str] = Counter()
+    for content in contents:
+        seen[content] += 1
+        yield hashlib.blake2s(f"{content}|{seen[content]}".encode(), digest_size=12).hexdigest()
 
 
 def _without_repeats(rows: list[FillSchema], executed: Decimal) -> list[FillSchema]:
@@ -288,20 +300,29 @@ def fee_asset(symbol: str, side: Side, named: object) -> str:
 def to_account_fills(trades: Sequence[AccountTradeSchema]) -> list[Fill]:
     """Own trades, oldest first. The wire names neither trade nor order, so the id is made from the content: stable from
     one call to the next, but *not* the id the same execution has among its order's fills."""
-    seen: Counter[str] = Counter()
-    fills = []
-    for trade in sorted(trades, key=lambda trade: trade.timestamp):
-        side = Side.BUY if trade.isBuyer else Side.SELL
-        content = "|".join(
-            (trade.symbol, side, str(trade.timestamp), wire_text(trade.price), wire_text(trade.quantity))
+    ordered = sorted(trades, key=lambda trade: trade.timestamp)
+    return [
+        Fill(
+            trade_id=f"t:{trade_id}",
+            symbol=trade.symbol,
+            side=_side_of(trade),
+            price=trade.price,
+            quantity=trade.quantity,
+            fee=trade.fee,
+            fee_asset=fee_asset(trade.symbol, _side_of(trade), trade.feeAsset),
+            executed_at=trade.timestamp,
         )
-        seen[content] += 1
-        digest = hashlib.blake2s(f"{content}|{seen[content]}".encode(), digest_size=12).hexdigest()
-        asset = fee_asset(trade.symbol, side, trade.feeAsset)
-        fills.append(
-            Fill(f"t:{digest}", trade.symbol, side, trade.price, trade.quantity, trade.fee, asset, trade.timestamp)
-        )
-    return fills
+        for trade, trade_id in zip(ordered, _content_ids(map(_trade_content, ordered)), strict=True)
+    ]
+
+
+def _side_of(trade: AccountTradeSchema) -> Side:
+    return Side.BUY if trade.isBuyer else Side.SELL
+
+
+def _trade_content(trade: AccountTradeSchema) -> str:
+    when, price, quantity = str(trade.timestamp), wire_text(trade.price), wire_text(trade.quantity)
+    return "|".join((trade.symbol, _side_of(trade), when, price, quantity))
 
 
 def source_of(resolution: Resolution) -> Resolution:
