@@ -50,15 +50,20 @@ class OrderReads(NobitexSession):
         return sorted(known, key=_by_time)
 
     def open_orders(self, symbol: str | None = None) -> Sequence[OrderReport]:
-        """Crawled forward by id: rows that come and go between pages are neither skipped nor doubled."""
+        """Crawled forward by id: rows that come and go between pages are neither skipped nor doubled. Raises BadPayload
+        where a full page is not the one that was asked for, for then there is no telling what is missing."""
         found: dict[str, OrderReport] = {}
         after = 0
         for _ in range(MOST_PAGES):
             params = {"status": "open", "order": "id", **({"fromId": after} if after else {})}
             rows, ids = self._order_rows(symbol, params)
             found |= {report.exchange_order_id or "": report for report in rows}
-            if len(ids) < PAGE_SIZE or max(ids) <= after:
+            if len(ids) < PAGE_SIZE:
                 return list(found.values())
+            if ids != sorted(ids) or ids[0] <= after:
+                raise BadPayload(
+                    "nobitex open orders: a page that is not in the order of ids: the list is not complete"
+                )
             after = max(ids)
         raise BadPayload(f"nobitex open orders: more than {MOST_PAGES} pages: the list is not complete")
 

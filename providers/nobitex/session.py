@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import re
 import threading
 import time
 from typing import Any
 
-from providers.errors import BadPayload
+from providers.errors import BadPayload, Unavailable
 from providers.http import Answer, Endpoint, HttpSession
 from providers.nobitex import mapping
 from providers.nobitex.answers import said_ok
@@ -18,6 +19,8 @@ from providers.nobitex.schemas import OptionsSchema, OrderSchema, OwnTradeSchema
 from providers.redaction import redact
 from providers.types import OrderReport
 from providers.wire import as_mapping, parse
+
+logger = logging.getLogger("providers.nobitex")
 
 _SYMBOL = re.compile(r"[A-Z0-9_]{2,40}")
 _OPTIONS_AGE = 600.0  # seconds that the names of currencies are kept
@@ -42,8 +45,14 @@ class NobitexSession:
         return options
 
     def _names(self) -> Currencies:
+        """Names hardly ever change: where they cannot be read anew, the old ones serve, for orders wait for them."""
         if time.monotonic() > self._currencies_until:
-            self._options()
+            try:
+                self._options()
+            except (Unavailable, BadPayload) as exc:
+                if self._currencies_until == -math.inf:
+                    raise
+                logger.warning("names of currencies not read anew provider=nobitex why=%s", type(exc).__name__)
         return self._currencies
 
     def _fees(self) -> ProfileOptionsSchema:

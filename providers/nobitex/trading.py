@@ -194,9 +194,10 @@ def _not_processed() -> RateLimited:
 
 def _check_names(result: Any, request: OrderRequest | OcoRequest) -> None:
     """Raises BadPayload when a result says that it is about another order than the one at its place."""
-    rows = [result, result.get("order"), *(result.get("orders") or [])] if isinstance(result, dict) else []
-    named = {row.get("clientOrderId") for row in rows if isinstance(row, dict)} - {None}
-    if named - {request.client_order_id}:
+    legs = result.get("orders") if isinstance(result, dict) else None
+    rows = [result, result.get("order"), *(legs if isinstance(legs, list) else [])] if isinstance(result, dict) else []
+    named = [row.get("clientOrderId") for row in rows if isinstance(row, dict)]
+    if any(name not in (None, request.client_order_id) for name in named):
         raise BadPayload("the results are not in the order of the requests")
 
 

@@ -318,10 +318,10 @@ class WallexClient:
         """Evidence only: these executions carry no order id, and their ids differ from those of `fetch_fills`. Where
         the exchange no longer has the call, the fills of the orders since then."""
         trades: list[AccountTradeSchema] = []
-        for rows in self._pages(OWN_TRADES, {"symbol": symbol}, answers.own_trade_rows):
-            if rows is None:
+        for found in self._pages(OWN_TRADES, {"symbol": symbol}, answers.own_trade_rows):
+            if found is None:
                 return [f for r in self.orders_since(symbol, since) for f in r.fills if f.executed_at >= since]
-            page = [parse(AccountTradeSchema, row) for row in rows]
+            page = [parse(AccountTradeSchema, row) for row in found[0]]
             if len(page) >= _PLAUSIBLE_PAGE and page == trades[-len(page) :]:
                 break  # the same page again: this exchange gives no other
             trades += page
@@ -371,21 +371,26 @@ class WallexClient:
         return self._http.call(FETCH, read, path=FETCH.path.format(id=quote(order_id, safe="")))
 
     def _order_pages(self, endpoint: Endpoint, params: Mapping[str, Any], symbol: str | None) -> Iterator[OrderReport]:
-        """Every order of every page, each once; of one market where `symbol` is given, whatever the exchange sends."""
+        """Every order of every page, each once; of one market where `symbol` is given, whatever the exchange sends.
+        Raises BadPayload where it gives the same page again and counts more orders than it showed."""
         seen: set[str] = set()
-        for rows in self._pages(endpoint, params, answers.order_rows):
-            orders = [(parse(OrderSchema, row), row) for row in rows or []]
+        for page in self._pages(endpoint, params, answers.order_rows):
+            rows, total = page or ([], None)
+            orders = [(parse(OrderSchema, row), row) for row in rows]
             fresh = [(order, row) for order, row in orders if order.clientOrderId not in seen]
             if not fresh:
+                if rows and total is not None and len(seen) < total:
+                    raise BadPayload(f"wallex {endpoint.name}: {len(seen)} of {total} orders: the list is not complete")
                 return
             seen |= {order.clientOrderId for order, _ in fresh}
             yield from (mapping.to_report(order, row) for order, row in fresh if symbol in (None, order.symbol))
 
     def _pages(
         self, endpoint: Endpoint, params: Mapping[str, Any], rows_of: Callable[[Any], list[Any]]
-    ) -> Iterator[list[Any] | None]:
-        """The rows of page after page until an empty one, or until `result_info` counts no more. None: no such call.
-        A page shorter than asked for proves nothing: the largest page the exchange gives is not documented."""
+    ) -> Iterator[tuple[list[Any], int | None] | None]:
+        """Page after page: its rows, and how many the exchange counts in all. Ends with an empty page, or when
+        `result_info` counts no more. None: no such call. A page shorter than asked for proves nothing: the largest page
+        the exchange gives is not documented."""
 
         def read(answer: Answer) -> tuple[list[Any], int | None] | None:
             if answer.status in (404, 405):
@@ -403,7 +408,7 @@ class WallexClient:
                 return
             rows, total = found
             count += len(rows)
-            yield rows
+            yield found
             if _is_last_page(len(rows), count, total):
                 return
         raise BadPayload(f"wallex {endpoint.name}: more than {_MOST_PAGES} pages: the list is not complete")

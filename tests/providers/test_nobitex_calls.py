@@ -309,6 +309,15 @@ def refused(n: int, code: str) -> dict[str, Any]:
     return {"status": "failed", "code": code, "message": "Order Validation Failed", "clientOrderId": f"T1_{n}"}
 
 
+@pytest.mark.parametrize("orders", [7, True, "T1_1", {"id": 1}])
+def test_a_damaged_result_of_a_batch_leaves_its_order_open(
+    nobitex: NobitexClient, exchange: ScriptedExchange, orders: Any
+) -> None:
+    exchange.replies(ok(results=[{"status": "ok", "orders": orders}, taken(2)]))
+    items = nobitex.create_orders([asked(1), asked(2)])
+    assert [type(item.error) for item in items] == [OutcomeUnknown, type(None)]
+
+
 def test_a_batch_tells_of_each_order(nobitex: NobitexClient, exchange: ScriptedExchange) -> None:
     requests = [asked(1), asked(2), asked(3), OCO, asked(5), asked(6), asked(7)]
     legs = {"status": "ok", "orders": [LIMIT_LEG, STOP_LEG]}
@@ -360,6 +369,7 @@ def test_a_limit_named_inside_a_batch_is_that_orders_own(nobitex: NobitexClient,
         (ok(), OutcomeUnknown),
         (ok(results=[taken(1), taken(2), taken(3)]), OutcomeUnknown),
         (ok(results=[taken(2), taken(1)]), OutcomeUnknown),
+        (ok(results=[taken(1), taken(2) | {"clientOrderId": ["T1_2"]}]), OutcomeUnknown),
         (ok(results=[refused(2, "BadPrice"), taken(1)]), OutcomeUnknown),
         (failed("SomethingNew"), OutcomeUnknown),
         (failed("ParseError", 400), OrderRejected),
@@ -498,9 +508,10 @@ def test_cancel_old_is_for_spot_orders_only(nobitex: NobitexClient, exchange: Sc
     ],
 )
 def test_what_a_refusal_of_several_cancels_means(
-    nobitex: NobitexClient, exchange: ScriptedExchange, reply: Reply, error: type[ProviderError]
+    exchange: ScriptedExchange, reply: Reply, error: type[ProviderError]
 ) -> None:
     exchange.replies(reply)
+    nobitex = NobitexClient(exchange.url, api_key=NOBITEX_TOKEN)  # each kind of cancel has its own limit
     for cancel in (nobitex.cancel_old, lambda: nobitex.cancel_orders(["1"])):
         with pytest.raises(error):
             cancel()

@@ -350,6 +350,28 @@ def test_open_orders_are_crawled_forward_by_id(nobitex: NobitexClient, exchange:
     assert queries[0] == always | {"srcCurrency": "btc", "dstCurrency": "rls"}
 
 
+@pytest.mark.parametrize("ids", [range(1, 101), range(250, 150, -1)], ids=["fromId ignored", "order ignored"])
+def test_a_full_page_that_is_not_the_next_one_is_no_list(
+    nobitex: NobitexClient, exchange: ScriptedExchange, ids: range
+) -> None:
+    """The newest hundred, or the first hundred again, are not all that is open."""
+
+    exchange.answer = lambda request: ok(orders=[listed(n) for n in ids])
+    with pytest.raises(BadPayload, match="not complete"):
+        nobitex.open_orders("BTCIRT")
+
+
+def test_names_that_cannot_be_read_anew_do_not_hide_the_open_orders(
+    nobitex: NobitexClient, exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    list_server(exchange, [listed(1)])
+    assert [report.symbol for report in nobitex.open_orders()] == ["BTCIRT"]
+    monkeypatch.setattr(nobitex, "_currencies_until", 0.0)  # long ago
+    orders = exchange.answer
+    exchange.answer = lambda request: Reply({}, 502) if "options" in request.path else orders(request)
+    assert [report.symbol for report in nobitex.open_orders()] == ["BTCIRT"]
+
+
 def test_open_orders_of_all_markets_find_theirs_by_name(nobitex: NobitexClient, exchange: ScriptedExchange) -> None:
     other = listed(2, srcCurrency="Strange", dstCurrency="Tether")
     list_server(exchange, [listed(1), other, listed(3) | {"tradeType": "Margin"}])

@@ -297,6 +297,15 @@ def test_an_exchange_that_repeats_its_page_does_not_hold_us_for_ever(
     assert len(exchange.requests) == 2
 
 
+@pytest.mark.parametrize("total", [46, 90])
+def test_a_repeated_page_is_not_the_whole_list_where_the_exchange_counts_more(
+    wallex: WallexClient, exchange: ScriptedExchange, total: int
+) -> None:
+    exchange.replies(ok({"orders": ROWS}, result_info={"total_count": total}))
+    with pytest.raises(BadPayload, match="not complete"):
+        wallex.open_orders()
+
+
 def test_a_list_that_holds_one_unreadable_order_is_no_answer(wallex: WallexClient, exchange: ScriptedExchange) -> None:
     exchange.replies(ok({"orders": [*ROWS, order(status="STRANGE")]}))
     with pytest.raises(BadPayload):
