@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -42,10 +43,12 @@ def stream_url(base_url: str) -> str:
 
 @dataclass(slots=True)
 class _Sides:
-    """The newest of each side; None until one was heard."""
+    """The newest of each side, and when it was heard (monotonic); None until one was."""
 
     bids: tuple[BookLevel, ...] | None = None
     asks: tuple[BookLevel, ...] | None = None
+    bids_at: float = 0.0
+    asks_at: float = 0.0
 
 
 class WallexMarketStream(LinkedMarketStream):
@@ -116,15 +119,22 @@ class WallexMarketStream(LinkedMarketStream):
                 self.feed.trade(trade)
 
     def snapshot_taken(self, book: OrderBook) -> None:
-        self._sides[book.symbol] = _Sides(book.bids, book.asks)
+        now = time.monotonic()
+        self._sides[book.symbol] = _Sides(book.bids, book.asks, now, now)
 
     def _side(self, symbol: str, kind: str, levels: tuple[BookLevel, ...]) -> None:
-        sides = self._sides[symbol]
+        """One side spoke. Where the other has been silent for long, its subscription may be lost, unnoticed while this
+        one speaks: REST is asked before the two are called a book."""
+        sides, now = self._sides[symbol], time.monotonic()
         if kind == _BUYS:
-            sides.bids = levels
+            sides.bids, sides.bids_at = levels, now
         else:
-            sides.asks = levels
-        if sides.bids is not None and sides.asks is not None:
+            sides.asks, sides.asks_at = levels, now
+        if sides.bids is None or sides.asks is None:
+            return
+        if now - min(sides.bids_at, sides.asks_at) > self.timing.refresh_after:
+            self.feed.doubt_book(symbol)
+        else:
             self.feed.book(OrderBook(symbol, sides.bids, sides.asks, self.clock.now()))
 
 

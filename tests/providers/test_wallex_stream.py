@@ -122,6 +122,22 @@ async def test_a_crossed_combination_is_dropped_until_the_other_side_comes() -> 
 
 
 @in_loop
+async def test_a_side_that_fell_silent_is_read_anew_however_much_the_other_speaks() -> None:
+    """The subscription of one side was lost: its prices must not be stamped with the time of the other's."""
+    rest = FakeRest()
+    async with FakeServer() as server, running(market(server, rest, refresh_after=0.3)) as heard:
+        await until(lambda: heard.books)  # 10 to 11
+        rest.books["BTCTMN"] = book("BTCTMN", "5", "6")
+        for n in range(30):
+            await server.say(buys(f"5.{n + 10}"))
+            await asyncio.sleep(0.03)
+            if heard.books[-1].book.best_ask == 6:
+                break
+        assert heard.books[-1].book.best_ask == 6
+        assert heard.books[-1].from_rest
+
+
+@in_loop
 async def test_trades_tell_who_took() -> None:
     async with FakeServer() as server, running(market(server)) as heard:
         await until(lambda: len(channels(server)) == 3)
