@@ -60,7 +60,7 @@ def test_a_signal_becomes_a_protected_deal_that_its_stop_closes(tmp_path):
                 run_strategies.delay()
                 return Deal.objects.exists()
 
-            wait_for(entered, 25, "a deal", folder=tmp_path, pause=1)
+            wait_for(entered, 120, "a deal", folder=tmp_path, pause=1)  # a swing lasts minutes
             assert Signal.objects.get().denial_code == ""
             wait_for(lambda: Deal.objects.filter(protected_at__isnull=False).exists(), 15, "a stop", folder=tmp_path)
             deal = Deal.objects.get()

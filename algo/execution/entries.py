@@ -106,9 +106,9 @@ def evaluate_group(
     """Let every strategy of a group decide over its newest closed candle. `on_planned(account_id)` is called after the
     commit of a planned deal. Raises `ProviderError` when the candles cannot be read: the next tick tries again."""
     configs = list(
-        StrategyConfig.objects.filter(pk__in=config_ids, status=StrategyStatus.RUNNING).select_related(
-            "account", "market", "data_market"
-        )
+        StrategyConfig.objects.filter(pk__in=config_ids, status=StrategyStatus.RUNNING)
+        .order_by("pk")
+        .select_related("account", "market", "data_market")
     )
     strategies = {config.pk: _strategy(config) for config in configs}
     bars = max((s.warmup_bars for s in strategies.values() if s), default=0)

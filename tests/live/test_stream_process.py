@@ -71,7 +71,8 @@ def test_it_feeds_redis_and_the_guardian_and_stops_at_once(server, market, reade
         book = reader.book("nobitex", "BTCUSDT").book
         quote = MarketQuote.objects.get(market=market)
         assert abs(quote.bid / book.best_bid - 1) < Decimal("0.05")
-        assert reader.running_candle("nobitex", "BTCUSDT", Resolution.M1) is not None
+        running = lambda: reader.running_candle("nobitex", "BTCUSDT", Resolution.M1)  # noqa: E731 - told every 10 s
+        wait_for(lambda: running() is not None, 15, "a running candle", folder=tmp_path)
         assert seconds_to_stop(process) < 2.5
     assert "Traceback" not in said(tmp_path)
     assert reader.health("nobitex").is_up is False
