@@ -3,7 +3,7 @@ decides, never their message (contract: nobitex 2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from providers.errors import (
@@ -24,12 +24,7 @@ from providers.wire import as_mapping, parse
 
 def said_ok(answer: Answer) -> Mapping[str, Any]:
     """The body of a successful answer to a read."""
-    payload = as_mapping(answer.payload, "the answer")
-    if answer.ok and payload.get("status") == "ok":
-        return payload
-    failure = parse(FailureSchema, payload)
-    raise_if_limited(failure, payload)
-    raise BadPayload(f"refused with {reason_of(answer, failure)}")
+    return ok_or(answer, lambda failure: BadPayload(f"refused with {reason_of(answer, failure)}"))
 
 
 def is_refusal(answer: Answer, payload: Mapping[str, Any]) -> bool:
@@ -39,12 +34,17 @@ def is_refusal(answer: Answer, payload: Mapping[str, Any]) -> bool:
 
 def accepted(answer: Answer, is_stop: bool) -> Mapping[str, Any]:
     """The body of an accepted order; otherwise what the refusal means."""
+    return ok_or(answer, lambda failure: refusal(answer, failure, is_stop))
+
+
+def ok_or(answer: Answer, error: Callable[[FailureSchema], ProviderError]) -> Mapping[str, Any]:
+    """The body of an answer that says ok; otherwise raises `RateLimited` where it says too often, else `error`."""
     payload = as_mapping(answer.payload, "the answer")
     if answer.ok and payload.get("status") == "ok":
         return payload
     failure = parse(FailureSchema, payload)
     raise_if_limited(failure, payload)
-    raise refusal(answer, failure, is_stop)
+    raise error(failure)
 
 
 def refusal(answer: Answer, failure: FailureSchema, is_stop: bool) -> ProviderError:

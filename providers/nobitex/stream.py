@@ -15,7 +15,6 @@ from providers.clock import AnchoredClock, Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, RateLimited
 from providers.nobitex import mapping
 from providers.nobitex.centrifugo import CentrifugoWire, payload, refuses_us
-from providers.nobitex.mapping import split_symbol
 from providers.nobitex.schemas import OrderBookSchema
 from providers.nobitex.stream_schemas import CandleDataSchema, OrderEventSchema, PublicTradeSchema
 from providers.redaction import register_secret
@@ -23,8 +22,8 @@ from providers.stream_feed import MarketData
 from providers.stream_link import Drops, Link, Lost, Refused, StreamTiming, Wire, websocket_url
 from providers.stream_market import UNREADABLE, LinkedMarketStream
 from providers.streams import OrderHint, Sink, StreamState, TradeUpdate
-from providers.types import Candle, OrderBook, Resolution, Side
-from providers.wire import from_milliseconds, from_seconds, parse
+from providers.types import Candle, OrderBook, Resolution
+from providers.wire import from_seconds, parse
 
 _PATH = "/connection/websocket"
 _HOSTS = {  # the stream lives on a host of its own (contract: nobitex 1)
@@ -258,15 +257,8 @@ def _candle(data: Any) -> Candle:
 
 def _trade(symbol: str, data: Any, received_at: datetime) -> TradeUpdate:
     wire = parse(PublicTradeSchema, payload(data))
-    side = (wire.type or "").upper()
-    return TradeUpdate(
-        symbol=symbol,
-        price=split_symbol(symbol).from_wire(wire.price),
-        quantity=wire.volume,
-        side=Side(side) if side in Side.__members__ else None,
-        executed_at=from_milliseconds(wire.time),
-        received_at=received_at,
-    )
+    trade = mapping.to_public_trade(symbol, wire)
+    return TradeUpdate(symbol, trade.price, wire.volume, trade.side, trade.executed_at, received_at)
 
 
 def _series(channel: str) -> tuple[str, Resolution]:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Self
 
 from pydantic import ConfigDict, Field, StrictInt, StrictStr, model_validator
 
+from providers.nobitex.schemas import TradeSchema
 from providers.wire import NonNegativeAmount, PositiveAmount, Whole, WireModel
 
 Code = Annotated[StrictInt, Field(ge=0)]
@@ -79,12 +80,9 @@ class CandleDataSchema(WireModel):
         return self
 
 
-class PublicTradeSchema(WireModel):
-    """`time` in milliseconds; `type` is the only word on the side."""
+class PublicTradeSchema(TradeSchema):
+    """Here the volume is always told."""
 
-    price: PositiveAmount
-    time: Whole
-    type: str | None = None
     volume: NonNegativeAmount
 
 

@@ -23,7 +23,7 @@ from providers.errors import (
 )
 from providers.http import Answer
 from providers.nobitex import mapping
-from providers.nobitex.answers import accepted, is_refusal, raise_if_limited, reason_of, said_ok
+from providers.nobitex.answers import accepted, is_refusal, ok_or, raise_if_limited, reason_of, said_ok
 from providers.nobitex.endpoints import ADD, ADD_BATCH, ADD_OCO, CANCEL_BATCH, CANCEL_OLD, PROTECT, UPDATE
 from providers.nobitex.mapping import split_symbol
 from providers.nobitex.orders import OrderReads, check_same_order, name_of, order_number
@@ -170,12 +170,11 @@ class Trading(OrderReads):
 
 def _done(answer: Answer, what: str) -> Mapping[str, Any]:
     """The body of a write that was taken. A refusal of several cancels at once proves nothing about each."""
-    payload = as_mapping(answer.payload, "the answer")
-    if answer.ok and payload.get("status") == "ok":
-        return payload
-    failure = parse(FailureSchema, payload)
-    raise_if_limited(failure, payload)
-    raise OutcomeUnknown(f"nobitex refused the {what}: {reason_of(answer, failure)}; list the open orders")
+
+    def unknown(failure: FailureSchema) -> OutcomeUnknown:
+        return OutcomeUnknown(f"nobitex refused the {what}: {reason_of(answer, failure)}; list the open orders")
+
+    return ok_or(answer, unknown)
 
 
 def _cancel_answer(order_id: str, verdicts: Mapping[str, Any]) -> CancelAnswer:

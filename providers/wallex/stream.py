@@ -23,7 +23,7 @@ from providers.stream_feed import MarketData
 from providers.stream_link import Link, Lost, StreamTiming, Wire, uses_proxy, websocket_url
 from providers.stream_market import LinkedMarketStream
 from providers.streams import TradeUpdate
-from providers.types import BookLevel, OrderBook, Resolution, Side
+from providers.types import BookLevel, OrderBook, Resolution
 from providers.wallex import mapping
 from providers.wallex.schemas import DepthSchema
 from providers.wallex.stream_schemas import DepthSideSchema, StreamTradeSchema
@@ -203,9 +203,8 @@ def _levels(symbol: str, kind: str, payload: Any) -> tuple[BookLevel, ...]:
 
 def _trade(symbol: str, payload: Any, received_at: datetime) -> TradeUpdate:
     """Repeats cannot be told from equal trades of one second: all are passed on."""
-    wire = parse(StreamTradeSchema, payload)
-    side = None if wire.isBuyOrder is None else Side.BUY if wire.isBuyOrder else Side.SELL
-    return TradeUpdate(symbol, wire.price, wire.quantity, side, wire.timestamp, received_at)
+    trade = mapping.to_public_trade(symbol, parse(StreamTradeSchema, payload))
+    return TradeUpdate(symbol, trade.price, trade.quantity, trade.side, trade.executed_at, received_at)
 
 
 def _ping(frame: str | bytes) -> dict[str, Any] | None:

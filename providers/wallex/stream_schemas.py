@@ -6,8 +6,8 @@ from typing import Annotated
 
 from pydantic import BeforeValidator, StrictBool
 
-from providers.wallex.schemas import DepthLevelSchema
-from providers.wire import NonNegativeAmount, PositiveAmount, WireModel, WireTime
+from providers.wallex.schemas import DepthLevelSchema, TradeSchema
+from providers.wire import WireModel
 
 
 def _levels(value: object) -> object:
@@ -21,10 +21,7 @@ class DepthSideSchema(WireModel):
     levels: Annotated[list[DepthLevelSchema], BeforeValidator(_levels)]
 
 
-class StreamTradeSchema(WireModel):
+class StreamTradeSchema(TradeSchema):
     """One public trade; `isBuyOrder`: the taker bought."""
 
-    price: PositiveAmount
-    quantity: NonNegativeAmount
     isBuyOrder: StrictBool | None = None
-    timestamp: WireTime
