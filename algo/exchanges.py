@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 
 from django.conf import settings
@@ -17,6 +18,7 @@ BudgetOf = Callable[[str, str, Mapping[str, Limit]], RateBudget]
 
 _clients: dict[tuple[str, str, str | None], ExchangeProvider] = {}
 _budgets: dict[tuple[str, str], RateBudget] = {}
+_making = threading.Lock()
 CLOCK: Clock = clock_from_env()  # the one clock of this process
 
 
@@ -66,10 +68,11 @@ def account_provider(account: Account) -> ExchangeProvider:
 def _client(name: str, key: str | None) -> ExchangeProvider:
     """Clients are kept: their connections and rate budgets belong to the process, not to a task."""
     url = base_url(name)
-    if (name, url, key) not in _clients:
-        if (name, url) not in _budgets:
-            _budgets[name, url] = _budget_of(name, url, documented_limits(name))
-        _clients[name, url, key] = create_provider(
-            name, base_url=url, api_key=key, clock=CLOCK, budget=_budgets[name, url]
-        )
-    return _clients[name, url, key]
+    with _making:  # two budgets for one address would let twice as much through
+        if (name, url, key) not in _clients:
+            if (name, url) not in _budgets:
+                _budgets[name, url] = _budget_of(name, url, documented_limits(name))
+            _clients[name, url, key] = create_provider(
+                name, base_url=url, api_key=key, clock=CLOCK, budget=_budgets[name, url]
+            )
+        return _clients[name, url, key]

@@ -2,7 +2,8 @@
 
 The question behind every line is: *may the exchange have acted on it?* What was provably not sent is `Unavailable`; a
 write that was sent and has no usable answer is `OutcomeUnknown`; the same on a read is `Unavailable` or `BadPayload`.
-A write is one request on the wire, whatever happens. Reads are tried up to three times.
+A write is one request on the wire, whatever happens. Reads are tried up to three times where they fail quickly; one
+that hangs is not asked again, for others wait in the same loop.
 
 Proxies of the environment (HTTPS_PROXY, NO_PROXY) are used, except for loopback addresses. A .netrc is never used: its
 credentials would replace the exchange's own.
@@ -56,7 +57,7 @@ CONNECT_TIMEOUT = 2.0
 READ_TIMEOUT = 5.0  # between two bytes
 TOTAL_TIMEOUT = 8.0  # of one request, first byte to last
 READ_ATTEMPTS = 3
-READ_GIVES_UP_AFTER = 10.0  # no further attempt of a read begins later than this
+READ_GIVES_UP_AFTER = 4.0  # no further attempt of a read begins later than this: who hangs is asked once, not thrice
 MAX_BODY_BYTES = 5 * 1024 * 1024
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 

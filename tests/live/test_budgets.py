@@ -10,8 +10,9 @@ import pytest
 import redis
 from django.conf import settings
 
+from algo import exchanges
 from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, connect, rate_of
-from providers.budgets import GUARDIAN_SHARE, Limit, Priority
+from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, Priority
 from providers.errors import RateLimited
 
 # 50 documented calls in 10 minutes, 30 of them for those who count in Redis: 10 at once (3 of these in reserve), then
@@ -223,3 +224,22 @@ def test_the_shares_of_all_leave_room_below_the_documented_limit():
 
     assert SHARED_SHARE + GUARDIAN_SHARE <= 0.9
     assert 20 * ALONE_SHARE + GUARDIAN_SHARE <= 0.9  # twenty processes that have lost Redis
+
+
+def test_clients_that_are_made_at_once_share_one_budget(monkeypatch):
+    made = []
+
+    def slowly(provider: str, url: str, limits: object) -> InProcessBudget:
+        time.sleep(0.05)
+        made.append(InProcessBudget({}))
+        return made[-1]
+
+    monkeypatch.setattr(exchanges, "_clients", {})
+    monkeypatch.setattr(exchanges, "_budgets", {})
+    monkeypatch.setattr(exchanges, "_budget_of", slowly)
+    threads = [threading.Thread(target=exchanges.public_provider, args=("wallex",)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(made) == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+import providers.http as http_module
 from providers.budgets import InProcessBudget, Limit, Priority, budget_priority
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
 from providers.http import CLIENT_VERSION, MAX_BODY_BYTES, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
@@ -151,6 +152,17 @@ def test_without_a_key_a_private_call_is_refused_before_it_is_sent(exchange: Scr
     http = HttpSession("wallex", exchange.url, auth=None, budget=InProcessBudget({}))
     assert outcome(http, WRITE) is AuthFailed
     assert exchange.requests == []
+
+
+def test_a_read_that_hangs_is_not_asked_again(exchange: ScriptedExchange, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guardian looks after all accounts in one loop: three times eight seconds would be lost for the others."""
+    assert http_module.READ_GIVES_UP_AFTER < http_module.READ_TIMEOUT < http_module.TOTAL_TIMEOUT
+    monkeypatch.setattr(http_module, "READ_GIVES_UP_AFTER", http_module.READ_GIVES_UP_AFTER / 20)
+    exchange.replies(Reply(mode="silent"))
+    started = time.monotonic()
+    assert outcome(session(exchange.url, read_timeout=http_module.READ_TIMEOUT / 20), READ) is Unavailable
+    assert time.monotonic() - started < 0.45
+    assert len(exchange.requests) == 1
 
 
 def test_a_trickling_peer_is_cut_off_at_the_deadline(exchange: ScriptedExchange) -> None:
