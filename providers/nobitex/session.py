@@ -45,13 +45,15 @@ class NobitexSession:
         return options
 
     def _names(self) -> Currencies:
-        """Names hardly ever change: where they cannot be read anew, the old ones serve, for orders wait for them."""
+        """Names hardly ever change: where they cannot be read anew, the old ones serve, for orders wait for them. Called
+        while another answer is read, which is no answer without them: raises BadPayload, whatever the reason, so that
+        neither is that one asked for again nor its address taken for the one that is called too often."""
         if time.monotonic() > self._currencies_until:
             try:
                 self._options()
             except (Unavailable, BadPayload) as exc:
                 if self._currencies_until == -math.inf:
-                    raise
+                    raise BadPayload(f"the names of currencies could not be read: {exc}") from None
                 logger.warning("names of currencies not read anew provider=nobitex why=%s", type(exc).__name__)
         return self._currencies
 

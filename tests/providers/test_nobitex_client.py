@@ -372,6 +372,17 @@ def test_names_that_cannot_be_read_anew_do_not_hide_the_open_orders(
     assert [report.symbol for report in nobitex.open_orders()] == ["BTCIRT"]
 
 
+def test_names_that_are_refused_do_not_silence_the_open_orders(exchange: ScriptedExchange) -> None:
+    list_server(exchange, [listed(1)])
+    orders = exchange.answer
+    exchange.answer = lambda request: Reply({"backOff": 60}, 429) if "options" in request.path else orders(request)
+    nobitex = NobitexClient(exchange.url, api_key=NOBITEX_TOKEN)
+    with pytest.raises(BadPayload, match="names of currencies"):
+        nobitex.open_orders()
+    assert len(exchange.requests) == 2, "each was asked once"
+    assert [report.symbol for report in nobitex.open_orders("BTCIRT")] == ["BTCIRT"]
+
+
 def test_open_orders_of_all_markets_find_theirs_by_name(nobitex: NobitexClient, exchange: ScriptedExchange) -> None:
     other = listed(2, srcCurrency="Strange", dstCurrency="Tether")
     list_server(exchange, [listed(1), other, listed(3) | {"tradeType": "Margin"}])
