@@ -45,9 +45,10 @@ class NobitexSession:
         return options
 
     def _names(self) -> Currencies:
-        """Names hardly ever change: where they cannot be read anew, the old ones serve, for orders wait for them. Called
-        while another answer is read, which is no answer without them: raises BadPayload, whatever the reason, so that
-        neither is that one asked for again nor its address taken for the one that is called too often."""
+        """Names hardly ever change: where they cannot be read anew, the old ones serve, for orders wait for them.
+
+        Called while another answer is read, which is no answer without them: raises BadPayload, whatever the reason, so
+        that neither is that one asked for again nor its address taken for the one that is called too often."""
         if time.monotonic() > self._currencies_until:
             try:
                 self._options()
