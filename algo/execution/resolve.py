@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 from algo.execution.balances import asset_spent, filled_since, movement
@@ -19,7 +20,7 @@ from algo.execution.submit import order_take, pair_of, ref_of
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role, TicketKind
 from providers.clock import Clock
-from providers.errors import OrderNotFound
+from providers.errors import BadPayload, OrderNotFound, RateLimited, Unavailable
 from providers.interface import ExchangeProvider
 from providers.types import ZERO, Balance, OrderRef, OrderReport, OrderStatus
 
@@ -43,7 +44,7 @@ def order_recover(
     if not _had_its_time(order, now, budgets):
         ledger.note_unknown(order, reason="not found yet", now=now)
         return
-    doubt = _doubt(deal, order, listed, ledger, provider, clock)
+    doubt = _doubt_or_silence(deal, order, listed, ledger, provider, clock, budgets)
     if doubt:
         kind, reason = doubt
         if not _was_doubted_enough(order, now, budgets):
@@ -76,9 +77,10 @@ def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider
     """The stop leg of an OCO has no client id there: it is found through the first leg, or by its looks."""
     first = pair_of(deal, order)
     if first.exchange_order_id is not None:
-        known = provider.fetch_order(ref_of(deal, first))
-        if known.pair_id is not None:
-            return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
+        with suppress(OrderNotFound):  # a leg that has ended may be known to the lists only
+            known = provider.fetch_order(ref_of(deal, first))
+            if known.pair_id is not None:
+                return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
     listed = _history(deal, order, provider, clock)
     return next((report for report in listed if _looks_like(report, deal, order)), None), listed
 
@@ -104,6 +106,24 @@ def _looks_like(report: OrderReport, deal: DealView, order: OrderView) -> bool:
     )
 
 
+def _doubt_or_silence(
+    deal: DealView,
+    order: OrderView,
+    listed: Sequence[OrderReport],
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+    budgets: Budgets,
+) -> tuple[TicketKind, str] | None:
+    """`_doubt`, where it can be read. Where it cannot, that error, until a position has waited long enough for it."""
+    try:
+        return _doubt(deal, order, listed, ledger, provider, clock)
+    except (Unavailable, BadPayload) as exc:
+        if order.role == Role.ENTRY or not _was_doubted_enough(order, clock.now(), budgets):
+            raise
+        return TicketKind.UNKNOWN_TRADE, f"its trades or the balance cannot be read ({exc})"
+
+
 def _doubt(
     deal: DealView,
     order: OrderView,
@@ -118,7 +138,12 @@ def _doubt(
     if order.balance_before is None:
         return None
     asset = asset_spent(deal, order)
-    balance = provider.balances().get(asset) or Balance(asset, ZERO, ZERO)
+    try:
+        balance = provider.balances().get(asset) or Balance(asset, ZERO, ZERO)
+    except RateLimited:
+        if order.role == Role.ENTRY:
+            raise
+        return None  # a few calls a minute (contract: nobitex 2.2): too few for a position to wait for them
     moved = movement(deal, order, balance, ledger.explained_change(deal, order, listed))
     return (TicketKind.BALANCE_MOVED, moved) if moved else None
 
@@ -181,5 +206,8 @@ def _adopt(
     if order.pair_id is None or order.role == Role.STOP or report.pair_id is None:
         return  # a second leg that stays unknown is looked up next
     partner = pair_of(deal, order)
-    second = provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=report.pair_id))
+    try:
+        second = provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=report.pair_id))
+    except OrderNotFound:
+        return  # looked for in the lists next
     order_take(deal.id, partner, second, ledger=ledger, provider=provider, clock=clock)

@@ -12,7 +12,7 @@ import pytest
 from algo.execution.balances import Change
 from algo.execution.resolve import order_recover
 from algo.models import Account, DealStatus, Order, Role, Ticket, TicketKind
-from providers.errors import BadPayload, OrderNotFound, Unavailable
+from providers.errors import BadPayload, OrderNotFound, RateLimited, Unavailable
 from providers.types import Balance, Fill, OrderReport, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution import views
 from tests.execution.bench import Trader, World, opened
@@ -202,6 +202,50 @@ def test_a_rung_that_breaks_proves_nothing(rung, error):
     with pytest.raises(type(error)):
         climb(Rungs(**{rung: error}), books, **SECOND)
     assert books.told == []
+
+
+@pytest.mark.parametrize("rung", ["trades", "balance"])
+@pytest.mark.parametrize("error", [Unavailable("no answer"), BadPayload("unusable answer")], ids=["silent", "garbled"])
+def test_a_position_does_not_wait_for_ever_for_a_last_rung_that_stays_broken(rung, error):
+    with pytest.raises(type(error)):
+        climb(Rungs(**{rung: error}), Books(), role=Role.STOP, sent=44, **SECOND)
+    books = climb(Rungs(**{rung: error}), Books(), role=Role.STOP, sent=45, **SECOND)
+    assert books.told == ["note_doubt", "release_send"]
+    with pytest.raises(type(error)):  # nothing waits for the end of an entry
+        climb(Rungs(**{rung: error}), Books(), sent=600, **SECOND)
+
+
+@pytest.mark.parametrize("rung", ["by_name", "listed"])
+def test_without_its_first_rungs_no_verdict_is_ever_given(rung):
+    books = Books()
+    with pytest.raises(Unavailable):
+        climb(Rungs(**{rung: Unavailable("no answer")}), books, role=Role.STOP, sent=600, **SECOND)
+    assert books.told == []
+
+
+def test_a_position_does_not_wait_for_the_call_budget_of_balances():
+    spent = RateLimited("the call budget wallets is spent", retry_after=15)
+    assert climb(Rungs(balance=spent), Books(), role=Role.STOP, sent=9, **SECOND).told == ["release_send"]
+    with pytest.raises(RateLimited):
+        climb(Rungs(balance=spent), Books(), **SECOND)
+
+
+@pytest.mark.parametrize("known", ["nothing", "the first leg"])
+def test_a_second_leg_whose_pair_is_not_found_by_its_id_is_looked_for_in_the_lists(known):
+    """Else its fate would never be decided, and nothing else is done for its deal until it is."""
+    target = views.order(Role.TARGET, S.FILLED, exchange_order_id="76", pair_id=12, id=11)
+    leg = views.order(Role.STOP, S.SUBMITTED, pair_id=11, id=12, submitted_at=ago(9), created_at=ago(9), **SECOND)
+    deal = views.deal(views.entry(), target, leg)
+
+    class Forgetful(Rungs):
+        def fetch_order(self, ref: Any) -> OrderReport:
+            if known == "nothing" or ref.exchange_order_id != "76":
+                raise OrderNotFound("unknown")
+            return report("T", "76", pair_id="77")
+
+    books = Books()
+    order_recover(deal, leg, ledger=books, provider=Forgetful(), clock=Clock(), budgets=BUDGETS)  # type: ignore[arg-type]
+    assert books.told == ["end_leg"]
 
 
 # --- on real sockets --------------------------------------------------------------------------------------------------
