@@ -88,6 +88,15 @@ class Env(BaseSettings):
             ) from None
         if self.TRADING_DAY_TIME_ZONE not in available_timezones():
             raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
+        self._refuse_wrong_exchanges()
+        if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():
+            raise ValueError(
+                "WEBHOOK_URL is set and WEBHOOK_SECRET is not: nobody could tell our webhooks from forged ones. "
+                "Set WEBHOOK_SECRET to 32 random characters that the receiver knows too."
+            )
+        return self
+
+    def _refuse_wrong_exchanges(self) -> None:
         for name in ("WALLEX_WS_URL", "NOBITEX_WS_URL"):
             if getattr(self, name) and urlsplit(getattr(self, name)).scheme not in ("ws", "wss"):
                 raise ValueError(f"{name} must be a ws or wss address, or empty.")
@@ -101,12 +110,6 @@ class Env(BaseSettings):
                     "real money. Nothing was started. Set EXCHANGE_ENVIRONMENT=live deliberately, or use the address "
                     "of a paper exchange."
                 )
-        if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():
-            raise ValueError(
-                "WEBHOOK_URL is set and WEBHOOK_SECRET is not: nobody could tell our webhooks from forged ones. "
-                "Set WEBHOOK_SECRET to 32 random characters that the receiver knows too."
-            )
-        return self
 
     @property
     def secret_key(self) -> str:

@@ -31,6 +31,9 @@ class Breaker(Protocol):
     """What a session asks before, and tells after, every request. `caller` is whoever waits for his own failures only:
     a session's reads, and its writes, so that an order that cannot be read does not delay the exit beside it."""
 
+    @property
+    def is_open(self) -> bool: ...
+
     def admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> None:
         """Raises `CircuitOpen` before anything is sent."""
         ...

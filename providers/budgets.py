@@ -13,7 +13,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -21,6 +21,7 @@ from providers.errors import RateLimited
 
 DEFAULT = "default"  # names without a limit of their own share this one
 RESERVE = 0.3
+IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
 DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
 LONGEST_RETRY_AFTER = 300.0
@@ -58,6 +59,10 @@ class RateBudget(Protocol):
         """Take `calls` calls, waiting a little if need be. Raises `RateLimited`, before anything is sent."""
         ...
 
+    def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
+        """Whether `calls` calls would pass now without waiting. Takes nothing."""
+        ...
+
     def refused(self, name: str, stated_seconds: float | None) -> float:
         """The exchange said 429, perhaps with a waiting time. Returns the seconds nobody will call `name`."""
         ...
@@ -69,14 +74,16 @@ class RateBudget(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """At most `calls` in any `seconds`: a third may come as a burst, the rest is spread."""
+    """At most `calls` in any `seconds`: a share of them (a third, unless told) may come as a burst, the rest is
+    spread."""
 
     calls: int
     seconds: float
+    burst_share: float = 1 / 3
 
     @property
     def burst(self) -> float:
-        return max(self.calls / 3, 1.0)
+        return max(self.calls * self.burst_share, 1.0)
 
     @property
     def per_second(self) -> float:
@@ -84,7 +91,7 @@ class Limit:
 
     def share(self, fraction: float) -> Limit:
         """A part of this limit for one of several who do not see each other's calls; never less than one call."""
-        return Limit(max(int(self.calls * fraction + 1e-9), 1), self.seconds)
+        return replace(self, calls=max(int(self.calls * fraction + 1e-9), 1))
 
 
 def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
@@ -177,19 +184,27 @@ class InProcessBudget(WaitingBudget):
             bucket = self._refilled(name)
             bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
 
+    def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
+        with self._lock:
+            return self._wait(self._refilled(name), priority, calls) == 0
+
     def take(self, name: str, priority: Priority, calls: int) -> float:
-        """A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer wait."""
         with self._lock:
             bucket = self._refilled(name)
-            silent_until = bucket.exits_silent_until if priority is Priority.EXITS else bucket.silent_until
-            if silent_until > bucket.updated:
-                return silent_until - bucket.updated
-            needed = min(self._floor(bucket, priority) + calls, bucket.limit.burst)
-            missing = needed - bucket.tokens
-            if missing > 1e-9:
-                return max(missing / bucket.limit.per_second, 0.001)
-            bucket.tokens -= calls
-            return 0.0
+            wait = self._wait(bucket, priority, calls)
+            if not wait:
+                bucket.tokens -= calls
+            return wait
+
+    def _wait(self, bucket: _Bucket, priority: Priority, calls: int) -> float:
+        """Seconds. A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer
+        wait of the next."""
+        silent_until = bucket.exits_silent_until if priority is Priority.EXITS else bucket.silent_until
+        if silent_until > bucket.updated:
+            return silent_until - bucket.updated
+        needed = min(self._floor(bucket, priority) + calls, bucket.limit.burst)
+        missing = needed - bucket.tokens
+        return max(missing / bucket.limit.per_second, 0.001) if missing > 1e-9 else 0.0
 
     def _floor(self, bucket: _Bucket, priority: Priority) -> float:
         """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""

@@ -250,6 +250,10 @@ class HttpSession:
     def __repr__(self) -> str:
         return f"HttpSession({self.provider}, {redact(self._base_url)})"
 
+    def ready(self, endpoint: Endpoint, calls: int = 1) -> bool:
+        """Whether `calls` requests would go out now without waiting for a budget, to an exchange that answers."""
+        return not self._breaker.is_open and self._budget.ready(endpoint.budget, endpoint.priority, calls)
+
     def call(
         self,
         endpoint: Endpoint,

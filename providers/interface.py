@@ -65,6 +65,11 @@ class ExchangeProvider(Protocol):
         """The exchange's clock minus ours, by its last answer, to about a second; None before the first answer."""
         ...
 
+    def can_place(self, orders: int = 1) -> bool:
+        """Whether so many protective orders could be sent now without waiting for a call budget. Sends nothing: asked
+        before a stop that rests is taken down to be replaced."""
+        ...
+
     def create_order(self, request: OrderRequest) -> OrderReport: ...
 
     def create_oco(self, request: OcoRequest) -> tuple[OrderReport, OrderReport]:

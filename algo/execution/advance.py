@@ -37,6 +37,8 @@ from providers.types import ZERO, OrderStatus, Side
 logger = logging.getLogger("algo.advance")
 
 PLACING = (decide.Place, decide.PlacePair)
+REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
+REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -158,6 +160,9 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
         deal = _measured(worker, deal, quote)
         action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
         price = quote.closing_price(deal.exit_side) if quote else None
+        if isinstance(action, REPLACING) and not worker.provider.can_place(REPLACED_BY):
+            # A stop that rests now is better than a better stop after a wait without any: the next look tries again.
+            action = decide.Rest()
         if isinstance(action, decide.Rest):
             if action.alarm:
                 logger.error("%sdeal=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, deal.id, action.alarm)
@@ -205,7 +210,12 @@ def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
     side = deal.exit_side
     asset = deal.rules.base if side is Side.SELL else deal.rules.quote
     read_at = worker.clock.now()
-    balances = worker.provider.balances()
+    try:
+        balances = worker.provider.balances()
+    except (Unavailable, BadPayload) as exc:
+        # The exchange measures too: what it refuses again costs a pause, what it takes protects.
+        logger.warning("%sdeal=%s goes on unmeasured: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, exc)
+        return deal
     balances_note(worker.account, balances, read_at=read_at)
     balance = balances.get(asset)
     free = balance.available if balance else ZERO

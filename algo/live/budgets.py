@@ -93,20 +93,19 @@ class SharedBudget(WaitingBudget):
         wait = self._in_redis(lambda: self._take_shared(known, priority, calls), otherwise=UNANSWERED)
         return self._alone.take(name, priority, calls) if wait == UNANSWERED else wait
 
+    def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
+        known = self._known(name)
+        if self._monotonic() < self._redis_down_until:
+            return self._alone.ready(name, priority, calls)
+        return self._in_redis(lambda: self._ready_shared(known, priority, calls), otherwise=False)
+
     # --- in Redis ---
 
     def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
-        ask = self._redis.pipeline(transaction=False)
-        ask.pttl(self._key(name, _SILENCE[priority]))
-        ask.get(self._key(name, "left"))
-        silent_ms, left = ask.execute()
-        if silent_ms > 0:
-            return float(silent_ms) / 1000
         limit = self._limits[name]
-        if left is not None and int(left) < calls + (0 if priority is Priority.EXITS else RESERVE * limit.calls):
-            return 0.5  # the exchange counts calls that we do not know of
-        bucket = RedisStateStore(self._redis, self._key(name, "bucket"))
-        verdict = bucket.check(_ALGORITHM, [rate_of(limit, priority)], int(time.time() * 1000), calls)
+        if wait := self._told_to_wait(name, priority, calls):
+            return wait
+        verdict = self._bucket(name).check(_ALGORITHM, [rate_of(limit, priority)], _now_ms(), calls)
         if verdict.allowed:
             return 0.0
         if verdict.retry_after_ms is None:
@@ -116,6 +115,28 @@ class SharedBudget(WaitingBudget):
             self._redis.delete(self._key(name, "bucket"))
             return 0.1
         return wait
+
+    def _ready_shared(self, name: str, priority: Priority, calls: int) -> bool:
+        if self._told_to_wait(name, priority, calls):
+            return False
+        rates = [rate_of(self._limits[name], priority)]
+        state = self._bucket(name).read(_ALGORITHM, rates)
+        return _ALGORITHM.step(rates, state, _now_ms(), calls)[1].allowed
+
+    def _told_to_wait(self, name: str, priority: Priority, calls: int) -> float:
+        """Seconds, by what the exchange itself said lately."""
+        ask = self._redis.pipeline(transaction=False)
+        ask.pttl(self._key(name, _SILENCE[priority]))
+        ask.get(self._key(name, "left"))
+        silent_ms, left = ask.execute()
+        if silent_ms > 0:
+            return float(silent_ms) / 1000
+        kept = 0 if priority is Priority.EXITS else RESERVE * self._limits[name].calls
+        # too few left: the exchange counts calls that we do not know of
+        return 0.5 if left is not None and int(left) < calls + kept else 0.0
+
+    def _bucket(self, name: str) -> RedisStateStore:
+        return RedisStateStore(self._redis, self._key(name, "bucket"))
 
     def _silence(self, name: str, stated_seconds: float | None) -> float:
         """Calls in flight together are one strike: only the first of them finds the address not silenced."""
@@ -154,8 +175,12 @@ class SharedBudget(WaitingBudget):
             return otherwise
 
 
+def _now_ms() -> int:
+    return int(time.time() * 1000)
+
+
 def rate_of(limit: Limit, priority: Priority) -> Rate:
-    """The bucket of a limit: a third of its calls at once, the rest spread over its time, so that no window of that
+    """The bucket of a limit: some of its calls at once, the rest spread over its time, so that no window of that
     length ever sees more; NORMAL calls see it smaller by the reserve. One call has nothing to reserve."""
     burst = int(limit.burst)
     reserve = 0 if priority is Priority.EXITS else min(int(burst * RESERVE), burst - 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from providers.budgets import Limit, Priority
+from providers.budgets import IN_BURSTS, Limit, Priority
 from providers.http import Endpoint
 
 # Documented per address; where the documents are silent (marked U), as careful as for its neighbours.
@@ -23,7 +23,7 @@ LIMITS = {
     "wallet_balance": Limit(60, 120.0),
     "transactions": Limit(60, 120.0),
     "history": Limit(60, 3600.0),
-    "add": Limit(300, 600.0),  # shared by every way of placing an order; each order of a batch counts
+    "add": Limit(300, 600.0, IN_BURSTS),  # shared by every way of placing an order; each order of a batch counts
     "status": Limit(300, 60.0),
     "list": Limit(30, 60.0),
     "own_trades": Limit(30, 60.0),

@@ -43,6 +43,9 @@ _OUR_ID = re.compile(r"[A-Z0-9_]{1,32}")
 class Trading(OrderReads):
     """Writes. None of them is ever sent twice."""
 
+    def can_place(self, orders: int = 1) -> bool:
+        return self._http.ready(PROTECT, orders)
+
     def create_order(self, request: OrderRequest) -> OrderReport:
         body = _body(request)
 

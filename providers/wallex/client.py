@@ -258,6 +258,9 @@ class WallexClient:
 
     # --- orders: writes ---
 
+    def can_place(self, orders: int = 1) -> bool:
+        return self._http.ready(PROTECT, orders)
+
     def create_order(self, request: OrderRequest) -> OrderReport:
         body = answers.order_body(request)
         endpoint = PROTECT if request.type.is_stop else CREATE

@@ -119,7 +119,12 @@ class HandFeed:
 class NoBudget:
     """Calls as many as a test makes: no waiting."""
 
+    is_ready = True
+
     def acquire(self, name: str, priority: Priority, calls: int = 1) -> None: ...
+
+    def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
+        return self.is_ready
 
     def refused(self, name: str, stated_seconds: float | None) -> float:
         return stated_seconds or 1.0

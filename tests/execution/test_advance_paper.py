@@ -91,6 +91,30 @@ def test_closed_by_its_trailing_stop(world: World):
     assert len(trader.orders(Role.STOP)) == 2
 
 
+def test_a_stop_is_not_taken_down_while_its_successor_would_have_to_wait(world: World):
+    trader = opened(world.trader(), trailing_stop_percent="1", trailing_step_percent="0.2")
+    resting = trader.orders(Role.STOP)[0]
+    trader.client._http._budget.is_ready = False
+    trader.price("101.5")
+    trader.wait(3)
+    assert [(order.id, order.status) for order in trader.orders(Role.STOP)] == [(resting.id, S.OPEN)]
+    trader.client._http._budget.is_ready = True
+    trader.wait(1)
+    assert trader.orders(Role.STOP)[-1].stop_price == Decimal("100.48")
+
+
+def test_a_target_is_not_swapped_in_while_it_would_have_to_wait(world: World):
+    trader = opened(world.trader(), take_profit_percent="1")
+    resting = trader.orders(Role.STOP)[0]
+    trader.client._http._budget.is_ready = False
+    trader.price("101.5")
+    trader.wait(3)
+    assert [order.id for order in trader.orders(Role.STOP) if order.status == S.OPEN] == [resting.id]
+    trader.client._http._budget.is_ready = True
+    trader.wait(2)
+    assert closed(trader, CloseReason.TAKE_PROFIT)
+
+
 def test_a_short_deal_buys_back_what_it_sold(world: World):
     trader = opened(world.trader(), side=Side.SELL)
     stop = trader.orders(Role.STOP)[0]

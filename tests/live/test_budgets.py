@@ -64,6 +64,21 @@ def test_entries_leave_the_reserve_to_exits(server, where):
     assert taken(one, Priority.EXITS) == 3
 
 
+def test_a_process_can_ask_whether_calls_would_pass_without_taking_them(server, where):
+    one, other = budget(server, where), budget(server, where)
+    assert one.ready("add", Priority.EXITS, 10)
+    assert one.ready("add", Priority.NORMAL, 7)
+    assert not one.ready("add", Priority.NORMAL, 8)
+    assert taken(other, Priority.EXITS) == 10
+    assert not one.ready("add", Priority.EXITS, 1)
+
+
+def test_a_silenced_address_is_not_ready(server, where):
+    one = budget(server, where)
+    one.refused("add", 12.0)
+    assert not one.ready("add", Priority.EXITS, 1)
+
+
 def test_two_processes_spend_from_the_same_budget(server, where):
     first, second = budget(server, where), budget(server, where)
     assert taken(first, Priority.NORMAL, most=5) == 5

@@ -327,6 +327,21 @@ def test_a_budget_never_lets_more_than_its_limit_through_in_any_window() -> None
     assert len(passed) > 50, "and it does let calls through"
 
 
+def test_a_budget_tells_whether_calls_would_pass_without_taking_them() -> None:
+    bucket = budget(FakeTime(), Limit(30, 600.0))  # burst 10, reserve 3
+    assert bucket.ready("orders", Priority.EXITS, 10)
+    assert bucket.ready("orders", Priority.NORMAL, 7)
+    bucket.take("orders", Priority.NORMAL, 1)
+    assert not bucket.ready("orders", Priority.NORMAL, 7)
+
+
+def test_what_places_orders_has_a_larger_burst_and_still_keeps_its_limit() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(10, 10.0, 0.6))
+    assert [bucket.take("orders", Priority.EXITS, 1) for _ in range(6)] == [0] * 6
+    assert bucket.take("orders", Priority.EXITS, 1) == pytest.approx(2.5)  # four more in the rest of the window
+
+
 def test_the_reserve_of_a_budget_is_for_exits() -> None:
     clock = FakeTime()
     bucket = budget(clock, Limit(30, 600.0))  # burst 10, reserve 3

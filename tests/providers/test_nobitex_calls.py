@@ -452,7 +452,7 @@ def test_every_budget_of_an_address_has_a_limit() -> None:
     ],
 )
 def test_documented_limits(name: str, calls: int, seconds: int) -> None:
-    assert LIMITS[name] == Limit(calls, float(seconds))
+    assert (LIMITS[name].calls, LIMITS[name].seconds) == (calls, seconds)
 
 
 # --- cancelling several ---
