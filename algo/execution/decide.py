@@ -401,10 +401,11 @@ def _crossed(deal: DealView, quote: Quote) -> bool:
 
 
 def needs_last_price(deal: DealView, quote: Quote) -> bool:
-    """Whether the side of the book that closes the deal is through its stop: only the last trade can confirm it."""
-    return deal.entry_price is not None and stop_crossed(
-        deal.side, deal.stop_price, quote.closing_price(deal.exit_side)
-    )
+    """Whether the side of the book that closes the deal is through its stop: only the last trade can confirm it. An
+    exit that has begun needs no confirmation."""
+    if deal.entry_price is None or deal.exit_reason is not None:
+        return False
+    return stop_crossed(deal.side, deal.stop_price, quote.closing_price(deal.exit_side))
 
 
 def needs_balance(deal: DealView) -> bool:

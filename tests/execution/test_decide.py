@@ -388,6 +388,7 @@ def test_the_last_trade_decides_about_the_stop_and_not_the_book():
     wide = Quote(bid=Decimal("98.9"), ask=Decimal("100.1"), as_of=NOW, last=Decimal("99.5"))
     assert decide.needs_last_price(deal(), wide)
     assert act(deal(entry(), stop()), wide) == decide.Rest()
+    assert not decide.needs_last_price(deal(exit_reason=CloseReason.EMERGENCY), wide)  # an exit does not wait for it
 
 
 def test_a_stop_planned_before_the_price_went_through_it_is_withdrawn():

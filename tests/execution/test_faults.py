@@ -277,6 +277,20 @@ def test_a_stop_refused_for_its_balance_makes_the_orders_be_read_again(world: Wo
     assert closed(trader, CloseReason.STOP_LOSS)
 
 
+@pytest.mark.parametrize("fault", [DOWN, BUSY, raising(BadPayload("garbled"))], ids=["down", "rate limited", "garbled"])
+def test_balances_that_cannot_be_read_do_not_keep_a_deal_from_its_stop(world: World, fault):
+    # The first stop is refused because the fill's base is not free yet; then nobody can say what is.
+    trader = world.trader()
+    trader.plan()
+    short = raising(OrderRejected("not enough", reason=RejectReason.INSUFFICIENT_BALANCE))
+    trader.provider = Faulty(trader.client, create_order=[untouched, short], always={"balances": fault})
+    trader.advance()
+    assert trader.roles(S.REJECTED) == [Role.STOP]
+    trader.wait(3)
+    assert trader.roles(S.OPEN) == [Role.STOP]
+    assert trader.deal().unprotected_since is None
+
+
 # --- cancels --------------------------------------------------------------------------------------------------------
 
 
