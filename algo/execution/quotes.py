@@ -26,6 +26,9 @@ logger = logging.getLogger("algo.quotes")
 STREAM_SAVES_CALL = 2.0  # proven so recently, and
 STREAM_HEARD = 15.0  # this very market spoken of so recently: a subscription can be lost while its connection lives
 OLDEST = 10.0  # a price older than this is none
+LAST_LEFT_ALONE = (
+    3.0  # a last price that could not be had is not asked for again: each step of an exit would wait for it
+)
 AHEAD = 1.0  # a time further in the future was stamped by a clock that lies
 
 
@@ -43,6 +46,7 @@ class Quotes:
         self._clock = clock
         self._max_age: timedelta = clock.wall(max_age)
         self._quotes: dict[tuple[str, str], tuple[datetime, Quote | None]] = {}
+        self._no_last: dict[tuple[str, str], datetime] = {}
         self._streamed: dict[tuple[str, str], _Streamed] = {}
         self._streamed_at: datetime | None = None
 
@@ -62,16 +66,20 @@ class Quotes:
 
     def with_last(self, provider: ExchangeProvider, symbol: str, quote: Quote) -> Quote:
         """The quote with the last trade price, read where the book did not carry it."""
-        if quote.last is not None:
+        key = (provider.name, symbol)
+        failed_at = self._no_last.get(key)
+        is_left_alone = failed_at is not None and self._clock.now() - failed_at <= self._clock.wall(LAST_LEFT_ALONE)
+        if quote.last is not None or is_left_alone:
             return quote
         try:
             with budget_priority(Priority.EXITS):
                 last = provider.last_price(symbol)
         except ProviderError as exc:
             logger.warning("no last price market=%s:%s why=%s", provider.name, symbol, exc)
+            self._no_last[key] = self._clock.now()
             return quote
         full = Quote(bid=quote.bid, ask=quote.ask, as_of=quote.as_of, last=last)
-        self._quotes[provider.name, symbol] = (self._quotes[provider.name, symbol][0], full)
+        self._quotes[key] = (self._quotes[key][0], full)
         return full
 
     def _read(self, provider: ExchangeProvider, symbol: str, now: datetime, streamed: Quote | None) -> Quote | None:

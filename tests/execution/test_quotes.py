@@ -40,6 +40,12 @@ class Rest:
         bids, asks = ((BookLevel(price, Decimal(1)),) for price in (self.bid, self.ask))
         return OrderBook(symbol, bids, asks, self.clock.now() - timedelta(seconds=self.age))
 
+    def last_price(self, symbol: str) -> Decimal:
+        self.asked += 1
+        if self.is_down:
+            raise Unavailable("down")
+        return Decimal("7.5")
+
 
 @pytest.fixture
 def clock() -> HandClock:
@@ -124,6 +130,17 @@ def test_without_a_stream_all_is_as_it_was(clock, rest):
 def test_the_price_of_an_open_position_may_use_the_reserve_of_the_budget(clock, rest):
     bid(clock, rest)
     assert rest.priority is Priority.EXITS
+
+
+def test_a_last_price_that_cannot_be_had_holds_up_no_exit_step_by_step(clock, rest):
+    quotes = Quotes(clock)
+    quote = quotes.quote(rest, "BTCUSDT")
+    rest.is_down, rest.asked = True, 0
+    assert [quotes.with_last(rest, "BTCUSDT", quote).last for _ in range(3)] == [None] * 3
+    assert rest.asked == 1
+    rest.is_down = False
+    clock.step(3.1)
+    assert quotes.with_last(rest, "BTCUSDT", quote).last == Decimal("7.5")
 
 
 def test_one_price_per_market_and_moment(clock, rest):
