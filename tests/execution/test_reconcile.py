@@ -11,9 +11,11 @@ import pytest
 from algo.execution.entries import _market_blocked
 from algo.execution.reconcile import accounts_due, reconcile_due
 from algo.models import Account, CloseReason, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
+from providers.budgets import Priority, current_priority
+from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown
 from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import Trader, World, closed, opened
-from tests.execution.faults import Faulty, lost_answer, lost_request, untouched
+from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
 
 S = OrderStatus
 PROVIDERS = pytest.mark.parametrize("provider", ["wallex", "nobitex"])
@@ -75,6 +77,55 @@ def test_a_second_run_changes_nothing(world: World, provider):
     for _ in range(3):
         trader.advance(reconcile_now=True)
     assert everything(trader) == before
+
+
+@pytest.mark.parametrize(
+    ("call", "error"),
+    [
+        ("fetch_order", BadPayload("garbled")),
+        ("fetch_order", OrderNotFound("gone")),
+        ("cancel_order", OutcomeUnknown("?")),
+    ],
+    ids=["unreadable", "not found", "cancel unheard of"],
+)
+def test_one_order_that_cannot_be_settled_does_not_hide_the_others(world: World, call, error):
+    # For the exchange a live stop of ours; for us it has ended. What asks about it fails, every time.
+    trader = opened(world.trader())
+    stop = trader.orders(Role.STOP)[0]
+    Order.objects.filter(pk=stop.pk).update(
+        status=S.CANCELED,
+        closed_at=world.clock.now(),
+        exchange_order_id="another" if call == "cancel_order" else stop.exchange_order_id,
+    )
+    Deal.objects.filter(account=trader.account).update(
+        status=DealStatus.CLOSED, close_reason=CloseReason.MANUAL, closed_at=world.clock.now()
+    )
+    by_hand(trader)
+    before = world.clock.now()
+    world.step(61)
+    trader.provider = Faulty(trader.client, always={call: raising(error)})
+    trader.advance()
+    assert Ticket.objects.filter(account=trader.account, reference="HAND1").exists()
+    assert Account.objects.get(pk=trader.account.pk).reconciled_at > before
+
+
+def test_balances_are_read_once_a_minute_at_most_and_never_from_the_reserve(world: World):
+    trader = opened(world.trader())
+    trader.provider = Faulty(
+        trader.client, always={"balances": lambda call: asked.append(current_priority(Priority.EXITS)) or call()}
+    )
+    asked: list[Priority] = []
+    for _ in range(12):  # in doubt, every ten seconds
+        world.step(10)
+        trader.advance(reconcile_now=True)
+    assert asked == [Priority.NORMAL] * 2
+
+
+def test_balances_are_not_read_where_no_deal_needs_them(world: World):
+    trader = world.trader()
+    trader.provider = Faulty(trader.client)
+    trader.advance(reconcile_now=True)
+    assert "balances" not in trader.provider.calls
 
 
 @PROVIDERS
