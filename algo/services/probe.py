@@ -115,7 +115,7 @@ def account_probe(
         probed_at=account.capabilities_probed_at,
         errors=tuple(_errors(key, account.key_expires_at, difference, now)),
         warnings=tuple(_warnings(account, key, difference, now)),
-        unknown=tuple(_unknown(account, key, difference)),
+        unknown=tuple(unknown_of(account, key, difference)),
     )
 
 
@@ -158,7 +158,8 @@ def _off(difference: timedelta) -> str:
     return f"{abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} the exchange's"
 
 
-def _unknown(account: Account, key: KeyDetails, difference: timedelta | None) -> Iterable[str]:
+def unknown_of(account: Account, key: KeyDetails, difference: timedelta | None) -> Iterable[str]:
+    """What nobody has shown about this account so far."""
     if key.scopes is None:
         yield "what the key may do (the exchange does not tell): look at it in the exchange's panel"
     if account.key_expires_at is None:
@@ -167,3 +168,5 @@ def _unknown(account: Account, key: KeyDetails, difference: timedelta | None) ->
         yield "how far the exchange's clock is from ours: it sends no time"
     if account.capabilities_probed_at is None:
         yield "whether stops work and lock the balance: only documented so far; --orders finds out"
+    else:
+        yield "whether a stop that is reached triggers: no probe can show that"

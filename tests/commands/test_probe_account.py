@@ -74,6 +74,9 @@ def test_orders_finds_out_and_stores_what_it_found(run, account, provider):
     found = json.loads(run("probe_account", "main", "--orders", "--symbol", "btcusdt", "--json"))
     assert [each["works"] for each in found["orders"]["tried"]] == [True, True]
     assert found["orders"]["left_at_the_exchange"] == []
+    assert [text for text in found["unknown"] if "stop" in text] == [
+        "whether a stop that is reached triggers: no probe can show that"
+    ]
     assert found["balances"]["USDT"]["locked"] == "0"
     row.refresh_from_db()
     assert row.capabilities["stop_market"] is True

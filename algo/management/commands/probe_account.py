@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from django.conf import settings
@@ -18,7 +18,7 @@ from algo.management._cli import CliCommand
 from algo.models import Account, Environment
 from algo.models.fields import plain
 from algo.services.accounts import account_stop
-from algo.services.probe import PROTECTION, Findings, account_probe
+from algo.services.probe import PROTECTION, Findings, account_probe, unknown_of
 from providers.errors import AuthFailed
 from providers.interface import ExchangeProvider
 from providers.types import Capabilities
@@ -53,6 +53,7 @@ class Command(CliCommand):
                 )
             except ProbeRefused as exc:
                 raise CommandError(str(exc)) from exc
+            findings = replace(findings, unknown=tuple(unknown_of(account, findings.key, findings.clock_difference)))
         if options["json"]:
             self.stdout.write(json.dumps(as_json(account, findings, probed)))
         else:
@@ -108,7 +109,7 @@ def _lines(account: Account, findings: Findings, probed: OrdersProbed | None) ->
     lines = [
         ("environment", account.environment),
         ("state", f"{account.state} {account.state_reason}".strip()),
-        ("key", f"{account.api_key_hint or 'of the environment'}, may {_scopes(key.scopes)}"),
+        ("key", f"{account.api_key_hint or 'of the environment'}, {_scopes(key.scopes)}"),
         ("key expires", f"{expires:%Y-%m-%d %H:%M} UTC" if expires else "not known"),
         ("answered in", f"{findings.latency_seconds * 1000:.0f} ms"),
         ("clock", "not known" if difference is None else f"theirs is {difference.total_seconds():+.1f} s from ours"),
@@ -134,7 +135,7 @@ def _protection(capabilities: Capabilities) -> str:
 
 
 def _scopes(scopes: frozenset[str] | None) -> str:
-    return "do what nobody tells" if scopes is None else ", ".join(sorted(scopes)) or "nothing"
+    return "permissions not told" if scopes is None else f"may {', '.join(sorted(scopes)) or 'nothing'}"
 
 
 def as_json(account: Account, findings: Findings, probed: OrdersProbed | None) -> dict[str, Any]:
