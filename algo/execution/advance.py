@@ -27,7 +27,7 @@ from algo.execution.reconcile import reconcile, reconcile_due
 from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit
 from algo.execution.views import Budgets, DealView, Quote
-from algo.models import Account
+from algo.models import Account, Role
 from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -160,7 +160,7 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
         deal = _measured(worker, deal, quote)
         action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
         price = quote.closing_price(deal.exit_side) if quote else None
-        if isinstance(action, REPLACING) and not worker.provider.can_place(REPLACED_BY):
+        if isinstance(action, REPLACING) and deal.live(Role.STOP) and not worker.provider.can_place(REPLACED_BY):
             # A stop that rests now is better than a better stop after a wait without any: the next look tries again.
             action = decide.Rest()
         if isinstance(action, decide.Rest):

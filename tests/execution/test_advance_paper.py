@@ -7,7 +7,7 @@ from decimal import Decimal
 import pytest
 
 from algo.execution.advance import Advanced
-from algo.models import CloseReason, DealStatus, KillSwitch, Role, SystemControl
+from algo.models import CloseReason, DealStatus, KillSwitch, Order, Role, SystemControl
 from algo.services.control import kill_switch_set
 from providers.types import OrderRef, OrderStatus, Side
 from tests.execution.bench import World, closed, opened
@@ -101,6 +101,18 @@ def test_a_stop_is_not_taken_down_while_its_successor_would_have_to_wait(world: 
     trader.client._http._budget.is_ready = True
     trader.wait(1)
     assert trader.orders(Role.STOP)[-1].stop_price == Decimal("100.48")
+
+
+def test_a_bare_position_is_not_kept_bare_because_its_stop_should_move_too(world: World):
+    trader = opened(world.trader(), trailing_stop_percent="1", trailing_step_percent="0.2")
+    stop = trader.orders(Role.STOP)[0]
+    trader.client.cancel_order(OrderRef("BTCUSDT", stop.client_order_id, stop.exchange_order_id))
+    Order.objects.filter(pk=stop.pk).update(status=S.CANCELED, closed_at=world.clock.now())
+    trader.client._http._budget.is_ready = False  # for two; one might still be sent
+    trader.price("101.5")
+    trader.wait(1)
+    assert trader.orders(Role.STOP)[-1].stop_price == Decimal("100.48")
+    assert trader.deal().unprotected_since is None
 
 
 def test_a_target_is_not_swapped_in_while_it_would_have_to_wait(world: World):
