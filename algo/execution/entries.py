@@ -45,7 +45,7 @@ from algo.risk.gate import check_entry
 from algo.risk.values import Approval, Denial, EntryIntent, RiskContext
 from algo.selectors.candles import candles_window
 from algo.services.accounts import account_stop, balances_note
-from algo.services.candles import candles_update
+from algo.services.candles import CLOSE_GRACE, candles_update
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
 from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
@@ -115,7 +115,8 @@ def evaluate_group(
     if not bars:
         return []
     now = clock.now()
-    candles_update(data_market, resolution, data_provider, now=now, bars=bars)
+    grace = clock.wall(CLOSE_GRACE)
+    candles_update(data_market, resolution, data_provider, now=now, bars=bars, grace=grace)
     candles = candles_window(data_market, resolution, bars=bars, until=now)
     books = _Books(book_provider)
     outcomes = []

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 PAGE_BARS = 500  # one answer of Nobitex (contract: nobitex 4.5)
 BACKFILL_ROUNDS = 8
+CLOSE_GRACE = (
+    3.0  # wall seconds: answers come from caches (contract: nobitex 2.2), and our clock may be ahead of theirs
+)
 PATIENCE_SECONDS = 120.0  # how long a download waits, in all, for one page that is refused for calling too often
 NEIGHBOURS = 2  # stored candles on each side that a page is compared with: one may be a spike
 _AMOUNTS = ("open", "high", "low", "close", "volume")
@@ -48,14 +51,23 @@ class Fetched:
 
 
 def candles_update(
-    market: Market, resolution: Resolution, provider: ExchangeProvider, *, now: datetime, bars: int
+    market: Market,
+    resolution: Resolution,
+    provider: ExchangeProvider,
+    *,
+    now: datetime,
+    bars: int,
+    grace: timedelta = timedelta(0),
 ) -> int:
     """Bring the last `bars` closed candles up to date; returns how many were new. Asks nothing when none is due.
+
+    A candle that ended less than `grace` ago is taken only where the answer holds a later one: what is stored stays,
+    and an answer from just before its end would keep it cut short for ever.
 
     Asks from the last stored candle on (that one once more, to notice a revision), or from the first gap among the
     last `bars`: what an exchange publishes late is still picked up. Raises `ProviderError`.
     """
-    series = _Series(market, resolution, provider, now)
+    series = _Series(market, resolution, provider, now, grace=grace)
     # the last `bars` candles that are closed now opened after this
     start = series.complete_until(now - (bars + 1) * resolution.duration + timedelta(seconds=1))
     new = series.fetch(start, now) if start else 0
@@ -140,6 +152,7 @@ class _Series:
     provider: ExchangeProvider
     now: datetime
     accept_unit_jump: bool = False
+    grace: timedelta = timedelta(0)
 
     def complete_until(self, start: datetime) -> datetime | None:
         """The last candle before the first one missing since `start` (or `start`); None where nothing is missing."""
@@ -176,7 +189,11 @@ class _Series:
         kept, left_out = usable_candles(candles, self.resolution, start=start, end=end, now=self.now)
         if left_out:
             self._warn("candles left out", **left_out)
-        return kept
+        return kept if not kept or self._is_final(kept[-1], candles[-1]) else kept[:-1]
+
+    def _is_final(self, candle: Candle, newest: Candle) -> bool:
+        ended = candle.closed_at(self.resolution) + self.grace <= self.now
+        return ended or newest.open_time > candle.open_time
 
     def _report_revisions(self, candles: Sequence[Candle], stored: dict[datetime, Candle]) -> None:
         revised = [c.open_time for c in candles if c.open_time in stored and not _same(stored[c.open_time], c)]

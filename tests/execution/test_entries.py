@@ -123,9 +123,9 @@ class Venue:
 
 
 class Fixed(AnchoredClock):
-    """Ten minutes and two seconds after START, or what a test sets."""
+    """Ten minutes and four seconds after START, or what a test sets."""
 
-    moment = at(10) + timedelta(seconds=2)
+    moment = at(10) + timedelta(seconds=4)
 
     def now(self) -> datetime:
         return type(self).moment
@@ -133,7 +133,7 @@ class Fixed(AnchoredClock):
 
 @pytest.fixture
 def clock(monkeypatch):
-    monkeypatch.setattr(Fixed, "moment", at(10) + timedelta(seconds=2))
+    monkeypatch.setattr(Fixed, "moment", at(10) + timedelta(seconds=4))
     return Fixed()
 
 
@@ -281,6 +281,19 @@ def test_limits_hold_while_many_strategies_of_an_account_decide_at_once(clock):
 
 
 # --- why not ------------------------------------------------------------------------------------------------------
+
+
+def test_nobody_decides_over_a_candle_that_may_still_be_cut_short(clock):
+    row = config()
+    row.last_bar_at = at(8)
+    row.save()
+    Fixed.moment = at(10) + timedelta(seconds=2)
+    desk = Desk(clock, row)
+    assert desk.run() == []  # no later candle is there yet to prove that this one is over
+    Fixed.moment = at(10) + timedelta(seconds=4)
+    assert desk.run() != []
+    row.refresh_from_db()
+    assert row.last_bar_at == at(9)
 
 
 def test_nothing_to_say_is_written_down_too(clock):

@@ -39,6 +39,24 @@ def test_a_candle_counts_from_the_instant_it_closed(market):
     assert candles_update(market, M1, FakeExchange(candles([0])), now=at(1), bars=1) == 1
 
 
+def test_a_candle_that_has_just_ended_is_not_stored_from_an_answer_of_before_its_end(market):
+    # Half a second after its end a cache still answers as of 0.5 s before it: the last trade is missing.
+    grace = timedelta(seconds=3)
+    exchange = FakeExchange([candle(0), candle(1, "100")])
+    early = at(2) + timedelta(seconds=0.5)
+    assert candles_update(market, M1, exchange, now=early, bars=2, grace=grace) == 1
+    exchange.held = [candle(0), candle(1, "105")]
+    assert candles_update(market, M1, exchange, now=at(2) + grace, bars=2, grace=grace) == 1
+    assert StoredCandle.objects.get(open_time=at(1)).close == Decimal(105)
+
+
+def test_a_later_candle_in_the_answer_proves_that_the_one_before_is_over(market):
+    exchange = FakeExchange(candles(range(3)))
+    early = at(2) + timedelta(seconds=0.5)
+    assert candles_update(market, M1, exchange, now=early, bars=2, grace=timedelta(seconds=3)) == 2
+    assert stored_minutes(market) == [0, 1]
+
+
 def test_amounts_are_stored_to_the_last_digit(market):
     exact = candle(0, "100", high="100.000000000000000001", volume="0.000000000000000001")
     candles_update(market, M1, FakeExchange([exact]), now=at(1), bars=1)
