@@ -1,0 +1,61 @@
+"""The migrations since the first one, over rows that were there before them, forth and back."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from decimal import Decimal
+
+import pytest
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+
+OPENED = datetime(2026, 11, 2, tzinfo=UTC)
+FIRST = ("algo", "0001_initial")
+
+
+def latest() -> tuple[str, str]:
+    (leaf,) = MigrationExecutor(connection).loader.graph.leaf_nodes("algo")
+    return leaf
+
+
+def migrate(target: tuple[str, str]):
+    executor = MigrationExecutor(connection)
+    executor.migrate([target])
+    return MigrationExecutor(connection).loader.project_state([target]).apps
+
+
+@pytest.mark.django_db(transaction=True)
+def test_rows_of_the_first_schema_survive_the_later_ones():
+    try:
+        apps = migrate(FIRST)
+        market = apps.get_model("algo", "Market").objects.create(
+            provider="wallex",
+            symbol="BTCUSDT",
+            pair="BTC/USDT",
+            base="BTC",
+            quote="USDT",
+            tick_size=1,
+            step_size=1,
+            min_quantity=1,
+            min_notional=1,
+            maker_fee_rate=0,
+            taker_fee_rate=0,
+            market_band=Decimal("0.01"),
+            refreshed_at=OPENED,
+        )
+        price = Decimal("65000.123456789012345678")
+        apps.get_model("algo", "Candle").objects.create(
+            market=market,
+            resolution="1",
+            open_time=OPENED,
+            open=price,
+            high=price,
+            low=price,
+            close=price,
+            volume=Decimal("0.000000000000000001"),
+        )
+    finally:
+        apps = migrate(latest())
+    candle = apps.get_model("algo", "Candle").objects.get()
+    assert (candle.close, candle.close_float, candle.volume_float) == (price, float(price), 1e-18)
+    assert apps.get_model("algo", "Market").objects.count() == 1
