@@ -23,6 +23,7 @@ DEFAULT = "default"  # names without a limit of their own share this one
 RESERVE = 0.3
 IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
+SHARED_SHARE = 0.6  # for the others; a tenth is left for clocks and connections that differ
 DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
 LONGEST_RETRY_AFTER = 300.0
 
@@ -75,11 +76,12 @@ class RateBudget(Protocol):
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `calls` in any `seconds`: a share of them (a third, unless told) may come as a burst, the rest is
-    spread."""
+    spread. `for_guardian`: whether the guardian makes such calls, so that a part has to be kept for it."""
 
     calls: int
     seconds: float
     burst_share: float = 1 / 3
+    for_guardian: bool = True
 
     @property
     def burst(self) -> float:
@@ -97,6 +99,14 @@ class Limit:
 def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
     """The same part of every limit."""
     return {name: limit.share(fraction) for name, limit in limits.items()}
+
+
+def shared_part(limits: Mapping[str, Limit]) -> dict[str, Limit]:
+    """What is left for those who count together: all that is used of a limit that the guardian has no use for."""
+    return {
+        name: limit.share(SHARED_SHARE if limit.for_guardian else SHARED_SHARE + GUARDIAN_SHARE)
+        for name, limit in limits.items()
+    }
 
 
 def silence_after(stated_seconds: float | None, strikes: int, limit: Limit) -> float:

@@ -30,13 +30,13 @@ from providers.budgets import (
     Limit,
     Priority,
     WaitingBudget,
+    shared_part,
     shares,
     silence_after,
 )
 
 logger = logging.getLogger("algo.budgets")
 
-SHARED_SHARE = 0.6  # with the guardian's 0.3: a tenth is left for clocks and connections that differ
 ALONE_SHARE = 0.03  # of each process, while Redis does not answer
 REDIS_TIMEOUT = 0.25
 REDIS_LEFT_ALONE = 5.0  # seconds after a failure
@@ -72,7 +72,7 @@ class SharedBudget(WaitingBudget):
         super().__init__(normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
         self._redis, self._where = server, where
         documented = {DEFAULT: Limit(60, 60.0), **limits}
-        self._limits = shares(documented, SHARED_SHARE)
+        self._limits = shared_part(documented)
         self._alone = InProcessBudget(shares(documented, ALONE_SHARE), monotonic=monotonic, sleep=sleep)
         self._redis_down_until = float("-inf")
 

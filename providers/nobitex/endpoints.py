@@ -12,8 +12,8 @@ LIMITS = {
     "orderbook": Limit(300, 60.0),
     "depth": Limit(300, 60.0),
     "trades": Limit(60, 60.0),
-    "stats": Limit(20, 60.0),
-    "udf": Limit(120, 60.0),  # U
+    "stats": Limit(20, 60.0, for_guardian=False),
+    "udf": Limit(120, 60.0, for_guardian=False),  # U
     "options": Limit(12, 60.0),  # U
     "profile": Limit(12, 60.0),  # U
     "limitations": Limit(12, 60.0),  # U

@@ -234,8 +234,15 @@ def test_a_redis_that_lost_its_data_is_counted_from_anew(where, server):
     assert taken(one, Priority.NORMAL) == 7
 
 
+def test_what_the_guardian_never_calls_is_all_for_the_others(server, where):
+    charts = budget(server, where, {"udf": Limit(20, 600.0, for_guardian=False)})  # 18: 6 at once, 1 of them in reserve
+    assert taken(charts, Priority.NORMAL, name="udf") == 5
+    assert taken(charts, Priority.EXITS, name="udf") == 1
+
+
 def test_the_shares_of_all_leave_room_below_the_documented_limit():
-    from algo.live.budgets import ALONE_SHARE, SHARED_SHARE
+    from algo.live.budgets import ALONE_SHARE
+    from providers.budgets import SHARED_SHARE
 
     assert SHARED_SHARE + GUARDIAN_SHARE <= 0.9
     assert 20 * ALONE_SHARE + GUARDIAN_SHARE <= 0.9  # twenty processes that have lost Redis

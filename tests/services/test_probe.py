@@ -62,7 +62,8 @@ def look(venue: Venue, **fields: Any) -> Any:
 
 def test_nothing_is_wrong_with_a_good_account():
     found = look(Venue())
-    assert (found.errors, found.warnings, found.unknown) == ((), (), ())
+    assert (found.errors, found.warnings) == ((), ())
+    assert found.unknown == ("whether a stop that is reached triggers: no probe can show that",)
     assert found.capabilities.protection_mode is ProtectionMode.LOCKING_STOPS
     assert [(fee.quote, fee.taker, fee.markets) for fee in found.fees] == [
         ("USDT", Decimal("0.003"), 2),
