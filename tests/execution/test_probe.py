@@ -374,6 +374,17 @@ def test_a_refusal_that_tells_about_the_moment_proves_nothing(world: World, reas
     assert Account.objects.get(pk=trader.account.pk).capabilities == {}
 
 
+def test_a_lock_that_shows_late_is_not_taken_for_none(world: World):
+    trader = fresh(world.trader())
+    before = trader.client.balances()
+    trader.provider = Faulty(
+        trader.client, balances=[untouched, untouched, lambda call: before]
+    )  # the third looks first
+    found = probe(trader)
+    assert [tried.locks for tried in found.tried] == [True, True]
+    assert Account.objects.get(pk=trader.account.pk).protection == ProtectionMode.LOCKING_STOPS
+
+
 def test_a_balance_that_moves_for_another_reason_is_not_taken_for_an_answer(world: World):
     trader = fresh(world.trader())
 
