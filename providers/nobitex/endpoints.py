@@ -18,7 +18,7 @@ LIMITS = {
     "profile": Limit(12, 60.0),  # U
     "limitations": Limit(12, 60.0),  # U
     "ws_token": Limit(12, 60.0),  # U
-    "wallets": Limit(15, 60.0),
+    "wallets": Limit(15, 60.0, IN_BURSTS),
     "wallets_list": Limit(20, 120.0),
     "wallet_balance": Limit(60, 120.0),
     "transactions": Limit(60, 120.0),
