@@ -124,14 +124,25 @@ class WaitingBudget(ABC):
 
     def __init__(
         self,
+        limits: Mapping[str, Limit],
         *,
         normal_wait: float = 2.0,
         exits_wait: float = 4.0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
+        self._limits = self.documented(limits)
         self._waits = {Priority.NORMAL: normal_wait, Priority.EXITS: exits_wait}
         self._monotonic, self._sleep = monotonic, sleep
+
+    @staticmethod
+    def documented(limits: Mapping[str, Limit]) -> dict[str, Limit]:
+        """`limits`, and one for the names that have none."""
+        return {DEFAULT: Limit(60, 60.0), **limits}
+
+    def budget_of(self, name: str) -> str:
+        """The budget that calls under `name` are taken from."""
+        return name if name in self._limits else DEFAULT
 
     def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
         give_up = self._monotonic() + self._waits[priority]
@@ -170,8 +181,7 @@ class InProcessBudget(WaitingBudget):
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
-        self._limits = {DEFAULT: Limit(60, 60.0), **limits}
+        super().__init__(limits, normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
         self._reserve = reserve
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
@@ -224,7 +234,7 @@ class InProcessBudget(WaitingBudget):
 
     def _refilled(self, name: str) -> _Bucket:
         now = self._monotonic()
-        key = name if name in self._limits else DEFAULT
+        key = self.budget_of(name)
         bucket = self._buckets.get(key)
         if bucket is None:
             limit = self._limits[key]

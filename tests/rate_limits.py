@@ -27,7 +27,8 @@ from decimal import Decimal
 from pathlib import Path
 from uuid import uuid4
 
-from algo.live.budgets import SharedBudget, connect
+from algo.live.budgets import SharedBudget
+from algo.live.redis_link import connect
 from launcher.embedded import ensure_test_servers
 from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Priority, budget_priority, shares
 from providers.errors import ProviderError

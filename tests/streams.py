@@ -126,7 +126,8 @@ def reader() -> Any:
     from django.conf import settings
 
     from algo.exchanges import CLOCK
-    from algo.live.market_feed import FeedReader, connect
+    from algo.live.market_feed import FeedReader
+    from algo.live.redis_link import connect
 
     return FeedReader(connect(settings.REDIS_URL, 2.0), CLOCK)
 

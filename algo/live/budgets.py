@@ -15,15 +15,12 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import TypeVar
 
 import redis
 from pyrate_limiter import GCRA, Rate, RedisStateStore
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
+from algo.live.redis_link import CarefulAsker, connect
 from providers.budgets import (
-    DEFAULT,
     LONGEST_RETRY_AFTER,
     RESERVE,
     InProcessBudget,
@@ -38,21 +35,10 @@ from providers.budgets import (
 logger = logging.getLogger("algo.budgets")
 
 ALONE_SHARE = 0.03  # of each process, while Redis does not answer
-REDIS_TIMEOUT = 0.25
 REDIS_LEFT_ALONE = 5.0  # seconds after a failure
 UNANSWERED = -1.0
 _ALGORITHM = GCRA()
 _SILENCE = {Priority.NORMAL: "silent", Priority.EXITS: "silent-exits"}
-
-_TROUBLE = (redis.RedisError, OSError)
-T = TypeVar("T")
-
-
-def connect(url: str) -> redis.Redis:
-    """A client that answers or fails within a quarter of a second."""
-    return redis.Redis.from_url(
-        url, socket_timeout=REDIS_TIMEOUT, socket_connect_timeout=REDIS_TIMEOUT, retry=Retry(NoBackoff(), 0)
-    )
 
 
 class SharedBudget(WaitingBudget):
@@ -69,35 +55,39 @@ class SharedBudget(WaitingBudget):
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
+        super().__init__(
+            shared_part(self.documented(limits)),
+            normal_wait=normal_wait,
+            exits_wait=exits_wait,
+            monotonic=monotonic,
+            sleep=sleep,
+        )
         self._redis, self._where = server, where
-        documented = {DEFAULT: Limit(60, 60.0), **limits}
-        self._limits = shared_part(documented)
-        self._alone = InProcessBudget(shares(documented, ALONE_SHARE), monotonic=monotonic, sleep=sleep)
-        self._redis_down_until = float("-inf")
+        self._alone = InProcessBudget(shares(self.documented(limits), ALONE_SHARE), monotonic=monotonic, sleep=sleep)
+        self._asker = CarefulAsker(REDIS_LEFT_ALONE, self._note_failure, monotonic)
 
     # --- the three verbs ---
 
     def refused(self, name: str, stated_seconds: float | None) -> float:
         alone = self._alone.refused(name, stated_seconds)
-        return self._in_redis(lambda: self._silence(self._known(name), stated_seconds), otherwise=alone)
+        return self._asker.ask(lambda: self._silence(self.budget_of(name), stated_seconds), otherwise=alone)
 
     def observed(self, name: str, remaining: int) -> None:
         self._alone.observed(name, remaining)
-        known = self._known(name)
+        known = self.budget_of(name)
         kept_ms = int(min(max(self._limits[known].seconds / 10, 0.5), 10.0) * 1000)
-        self._in_redis(lambda: bool(self._redis.set(self._key(known, "left"), remaining, px=kept_ms)), otherwise=False)
+        self._asker.ask(lambda: bool(self._redis.set(self._key(known, "left"), remaining, px=kept_ms)), otherwise=False)
 
     def take(self, name: str, priority: Priority, calls: int) -> float:
-        known = self._known(name)
-        wait = self._in_redis(lambda: self._take_shared(known, priority, calls), otherwise=UNANSWERED)
+        known = self.budget_of(name)
+        wait = self._asker.ask(lambda: self._take_shared(known, priority, calls), otherwise=UNANSWERED)
         return self._alone.take(name, priority, calls) if wait == UNANSWERED else wait
 
     def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
-        known = self._known(name)
-        if self._monotonic() < self._redis_down_until:
+        known = self.budget_of(name)
+        if self._asker.is_leaving_alone:
             return self._alone.ready(name, priority, calls)
-        return self._in_redis(lambda: self._ready_shared(known, priority, calls), otherwise=False)
+        return self._asker.ask(lambda: self._ready_shared(known, priority, calls), otherwise=False)
 
     # --- in Redis ---
 
@@ -154,25 +144,14 @@ class SharedBudget(WaitingBudget):
         if self._redis.pttl(key) < seconds * 1000:
             self._redis.set(key, 1, px=int(seconds * 1000))
 
-    def _known(self, name: str) -> str:
-        return name if name in self._limits else DEFAULT
-
     def _key(self, name: str, what: str) -> str:
         return f"algo:budget:1:{self._where}:{name}:{what}"
 
-    def _in_redis(self, ask: Callable[[], T], otherwise: T) -> T:
-        """What Redis answers; `otherwise` while it does not, without waiting for it each time."""
-        if self._monotonic() < self._redis_down_until:
-            return otherwise
-        try:
-            return ask()
-        except _TROUBLE as exc:
-            self._redis_down_until = self._monotonic() + REDIS_LEFT_ALONE
-            logger.warning(
-                "Redis does not answer (%s): for %g s this process keeps to its own small share of the calls to %s",
-                *(type(exc).__name__, REDIS_LEFT_ALONE, self._where),
-            )
-            return otherwise
+    def _note_failure(self, exc: Exception) -> None:
+        logger.warning(
+            "Redis does not answer (%s): for %g s this process keeps to its own small share of the calls to %s",
+            *(type(exc).__name__, REDIS_LEFT_ALONE, self._where),
+        )
 
 
 def _now_ms() -> int:

@@ -21,13 +21,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any, TypeVar, cast
+from typing import Any, cast
 
 import redis
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from algo.live.board import HEARD_SECONDS, QUIET_SECONDS, Board, Changes, Connection, MarketPicture
+from algo.live.redis_link import TROUBLE, CarefulAsker
 from providers.clock import Clock
 from providers.types import BookLevel, Candle, OrderBook, Resolution
 
@@ -40,17 +39,6 @@ READ_TIMEOUT, WRITE_TIMEOUT = 0.1, 1.0
 LEFT_ALONE_SECONDS = 3.0  # after a failure, Redis is not asked for so long
 MARKET_TTL, HEALTH_TTL, CANDLES_TTL = 120, 60, 3600
 LEVELS = 50  # of a side of a book
-
-_TROUBLE = (redis.RedisError, OSError)
-T = TypeVar("T")
-
-
-def connect(url: str, timeout: float) -> redis.Redis:
-    """A client that answers or fails in time. It never repeats a command: a server that comes back empty must be
-    noticed, not papered over."""
-    return redis.Redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), decode_responses=True
-    )
 
 
 def key(provider: str, *words: str) -> str:
@@ -91,7 +79,7 @@ class FeedWriter:
         changes = self._board.changes(everything=self._everything)
         try:
             self._write(changes)
-        except _TROUBLE as exc:
+        except TROUBLE as exc:
             self._everything = True  # some of it is lost, perhaps the server's memory too
             self._health_due = 0.0  # the next flush has something to ask Redis with
             self._note(exc)
@@ -239,9 +227,9 @@ class FeedReader:
     a failure it is not asked for a few seconds. Safe for threads."""
 
     def __init__(self, server: redis.Redis, clock: Clock, *, monotonic: Callable[[], float] = time.monotonic) -> None:
-        self._redis, self._clock, self._monotonic = server, clock, monotonic
+        self._redis, self._clock = server, clock
         self._quiet, self._heard = clock.wall(QUIET_SECONDS), clock.wall(HEARD_SECONDS)
-        self._silent_until = float("-inf")
+        self._asker = CarefulAsker(LEFT_ALONE_SECONDS, self._note_failure, monotonic)
 
     def book(self, provider: str, symbol: str) -> StreamedBook | None:
         """The book, however old: its times say so."""
@@ -301,25 +289,18 @@ class FeedReader:
             counts=value["counts"],
         )
 
+    def _note_failure(self, exc: Exception) -> None:
+        logger.warning("no Redis (%s): market data by REST for %g s", type(exc).__name__, LEFT_ALONE_SECONDS)
+
     def _picture(self, provider: str, symbol: str) -> tuple[Connection, MarketPicture | None]:
         keys = [key(provider, "health"), key(provider, "market", symbol)]
-        health, market = self._ask(lambda: cast(list[Any], self._redis.mget(keys)), [None, None])
+        health, market = self._asker.ask(lambda: cast(list[Any], self._redis.mget(keys)), [None, None])
         connection = _connection(json.loads(health)) if health else Connection()
         return connection, _parsed(symbol, json.loads(market)) if market else None
 
     def _get(self, name: str) -> dict[str, Any] | None:
-        value = self._ask(lambda: cast(Any, self._redis.get(name)), None)
+        value = self._asker.ask(lambda: cast(Any, self._redis.get(name)), None)
         return json.loads(value) if value else None
-
-    def _ask(self, question: Callable[[], T], otherwise: T) -> T:
-        if self._monotonic() < self._silent_until:
-            return otherwise
-        try:
-            return question()
-        except _TROUBLE as exc:
-            self._silent_until = self._monotonic() + LEFT_ALONE_SECONDS
-            logger.warning("no Redis (%s): market data by REST for %g s", type(exc).__name__, LEFT_ALONE_SECONDS)
-            return otherwise
 
 
 def _connection(value: dict[str, Any]) -> Connection:

@@ -11,7 +11,8 @@ from django.conf import settings
 
 from algo import exchanges
 from algo.live.board import HEARD_SECONDS
-from algo.live.market_feed import READ_TIMEOUT, FeedReader, connect
+from algo.live.market_feed import READ_TIMEOUT, FeedReader
+from algo.live.redis_link import connect
 from providers.clock import Clock
 from providers.interface import ExchangeProvider
 from providers.types import Candle, OrderBook, Resolution

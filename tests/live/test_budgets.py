@@ -11,7 +11,8 @@ import redis
 from django.conf import settings
 
 from algo import exchanges
-from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, connect, rate_of
+from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, rate_of
+from algo.live.redis_link import connect
 from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, Priority
 from providers.errors import RateLimited
 

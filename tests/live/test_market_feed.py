@@ -14,7 +14,8 @@ import redis
 from django.conf import settings
 
 from algo.live.board import Board
-from algo.live.market_feed import LEFT_ALONE_SECONDS, READ_TIMEOUT, FeedReader, FeedWriter, connect, key
+from algo.live.market_feed import LEFT_ALONE_SECONDS, READ_TIMEOUT, FeedReader, FeedWriter, key
+from algo.live.redis_link import connect
 from providers.types import Resolution
 from tests.live.streams import HandClock, at, candle, closed, down, pushed, running, trade, up
 

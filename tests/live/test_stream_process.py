@@ -11,7 +11,8 @@ import pytest
 from django.conf import settings
 
 from algo import exchanges
-from algo.live.market_feed import READ_TIMEOUT, FeedReader, connect
+from algo.live.market_feed import READ_TIMEOUT, FeedReader
+from algo.live.redis_link import connect
 from algo.live.streamed import StreamedProvider
 from algo.models import Candle as StoredCandle
 from algo.models import Heartbeat, Market, MarketQuote

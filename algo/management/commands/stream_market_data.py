@@ -15,7 +15,8 @@ from algo import exchanges
 from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.live.board import Board
 from algo.live.join import join_other_processes
-from algo.live.market_feed import WRITE_TIMEOUT, FeedWriter, connect
+from algo.live.market_feed import WRITE_TIMEOUT, FeedWriter
+from algo.live.redis_link import connect
 from algo.live.streaming import Doors, Streaming
 from algo.models import Account
 from providers.provider_factory import KNOWN_PROVIDERS, create_market_stream, create_order_stream
