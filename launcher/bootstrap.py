@@ -269,7 +269,9 @@ def configured_index() -> str | None:
         config.read(files)
     except configparser.Error:
         return None
-    return config.get("global", "index-url", fallback=None)
+    settings = config["global"] if config.has_section("global") else {}
+    # pip takes dashes and underscores in its options for the same
+    return {name.replace("-", "_"): value for name, value in settings.items()}.get("index_url")
 
 
 def uv_environment() -> dict[str, str]:

@@ -9,7 +9,7 @@ from launcher import ROOT
 from launcher.bootstrap import find_uv, uv_environment
 from launcher.console import say
 
-OPTIONS = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-emit-index-url", "--no-header"]
+OPTIONS = ["--universal", "--python-version", "3.11", "--generate-hashes", "--no-header"]
 # Later sets are held to the versions of the earlier ones: they are installed together.
 SETS = ("requirements", "requirements-embedded", "requirements-dev")
 

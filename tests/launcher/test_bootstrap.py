@@ -117,9 +117,10 @@ def test_the_credentials_of_an_index_are_never_repeated():
     assert said == "ERROR: https://***@mirror.test/packages failed\n  cause: refused"
 
 
-def test_the_index_is_the_users_own(no_index, tmp_path):
+@pytest.mark.parametrize("joint", ["-", "_"])
+def test_the_index_is_the_users_own(no_index, tmp_path, joint):
     (tmp_path / ".pip").mkdir()
-    (tmp_path / ".pip/pip.conf").write_text("[global]\nindex-url = https://file.test/packages\n")
+    (tmp_path / ".pip/pip.conf").write_text(f"[global]\nindex{joint}url = https://file.test/packages\n")
     assert bootstrap.configured_index() == "https://file.test/packages"
     no_index.setenv("PIP_INDEX_URL", "https://pip.test/simple")
     assert bootstrap.uv_environment()["UV_DEFAULT_INDEX"] == "https://pip.test/simple"
