@@ -1,8 +1,13 @@
-"""The narrow port between deciding and remembering. Everything that must survive a crash goes through here."""
+"""The narrow port between deciding and remembering. Everything that must survive a crash goes through here.
+
+Two ledgers keep it: `ledger_orm` over PostgreSQL, and `ledger_memory` for the seeded world. A state-machine test holds
+the two equal.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 from typing import Protocol
@@ -11,14 +16,105 @@ from algo.execution.balances import Change
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.views import Control, DealView, OrderView
 from algo.models import TicketKind
-from providers.types import Fill, OrderReport, OrderStatus, Side
+from providers.types import Balance, Fill, OrderReport, OrderStatus, Side
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """An order of the account, and the deal that it belongs to."""
+
+    deal_id: int
+    symbol: str
+    order: OrderView
+
+
+class DealStands(Exception):
+    """A deal cannot be reopened: another one stands on its market, and two cannot share one position."""
+
+
+class Fenced(Exception):
+    """The account's lock went to somebody else meanwhile. Nothing was written; stop."""
 
 
 class Ledger(Protocol):
-    """Each method is one transaction. `now` is platform time, read once by the caller."""
+    """One account's books. Each method is one transaction. `now` is platform time, read once by the caller."""
 
-    def control(self) -> Control:
-        """What the switches allow at this moment."""
+    # --- the account ------------------------------------------------------------------------------------------------
+
+    def is_stopped(self) -> bool:
+        """Whether the exchange refused the account's key, as the account stands now."""
+        ...
+
+    def stop_account(self, reason: str, *, now: datetime) -> None:
+        """The exchange refused the key: nobody calls with it any more, and people are told once."""
+        ...
+
+    def note_error(self, error: str) -> None:
+        """What kept the last pass from its work; empty when nothing did."""
+        ...
+
+    def note_advanced(self, *, now: datetime) -> None: ...
+
+    def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
+        """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call; what was
+        read later than that stays."""
+        ...
+
+    def balances_read_at(self) -> datetime | None: ...
+
+    # --- reconciliation ---------------------------------------------------------------------------------------------
+
+    def reconciled_at(self) -> datetime | None: ...
+
+    def note_reconciled(self, *, now: datetime) -> None: ...
+
+    def is_in_doubt(self, since: datetime) -> bool:
+        """Whether an order was looked for in vain at or after `since`: it may still turn up."""
+        ...
+
+    def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
+        """An order by the exchange's name for it, else by ours."""
+        ...
+
+    def working(self) -> Sequence[Located]:
+        """Every order that works at the exchange by our books, oldest first."""
+        ...
+
+    def symbols_since(self, since: datetime) -> Sequence[str]:
+        """Markets on which an order was planned at or after `since`, sorted."""
+        ...
+
+    def resembles_lost_leg(self, report: OrderReport) -> bool:
+        """Whether a nameless order looks like the stop leg of an OCO whose answer is missing."""
+        ...
+
+    def reopen_deal(self, deal_id: int, *, now: datetime) -> None:
+        """An order of a finished deal was executed after its end: the deal is open again, to be exited. Does nothing to
+        a live deal. Raises DealStands."""
+        ...
+
+    def ticket_order(self, report: OrderReport, *, now: datetime) -> None:
+        """A ticket, once, about an order at the exchange that is not in our books or cannot be taken into them."""
+        ...
+
+    def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
+        """A ticket, once, about trades that no order explains."""
+        ...
+
+    def trades_seen(self, symbol: str) -> datetime | None:
+        """The time up to which own trades on a market have been compared; None where never."""
+        ...
+
+    def note_trades_seen(self, symbol: str, until: datetime) -> None: ...
+
+    def unbooked(self, trades: Sequence[Fill]) -> Sequence[Fill]:
+        """Those of `trades` that are not among our fills."""
+        ...
+
+    # --- deals and orders, read -------------------------------------------------------------------------------------
+
+    def control(self, deal_id: int) -> Control:
+        """What the switches that apply to a deal allow at this moment."""
         ...
 
     def live_deals(self) -> Sequence[int]:
@@ -37,6 +133,8 @@ class Ledger(Protocol):
         its baseline was read."""
         ...
 
+    # --- orders, written --------------------------------------------------------------------------------------------
+
     def plan_order(self, deal: DealView, place: Place, *, now: datetime) -> None:
         """Commit the intent: a PENDING row with its client order id."""
         ...
@@ -51,7 +149,8 @@ class Ledger(Protocol):
         ...
 
     def claim_send(self, order: OrderView, *, now: datetime) -> bool:
-        """PENDING to SUBMITTED, for exactly one caller; an entry only while the switches allow it."""
+        """PENDING to SUBMITTED, for exactly one caller; an entry only while the switches allow it. Raises Fenced for a
+        caller whose lock on the account went to another."""
         ...
 
     def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:
@@ -100,9 +199,13 @@ class Ledger(Protocol):
         to a create is no reading back: accepted is not yet live."""
         ...
 
+    # --- deals, written ---------------------------------------------------------------------------------------------
+
     def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None: ...
 
-    def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None: ...
+    def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None:
+        """Where the stop belongs from now on. Raises ValueError for a stop that would move back."""
+        ...
 
     def note_best(self, deal: DealView, best_price: Decimal) -> None: ...
 

@@ -3,11 +3,21 @@
 from algo.models.account import Account, AccountState, Environment
 from algo.models.backtest import BacktestRun
 from algo.models.candle import Candle
-from algo.models.control import Heartbeat, KillSwitch, SystemControl, Ticket, TicketKind
+from algo.models.control import (
+    AccountLock,
+    FlatProof,
+    Halt,
+    Heartbeat,
+    KillSwitch,
+    SystemControl,
+    Ticket,
+    TicketAnswer,
+    TicketKind,
+)
 from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
-from algo.models.order import Fill, Order, OrderEvent, Role
+from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
@@ -16,16 +26,20 @@ from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 __all__ = [
     "FINISHED_DEALS",
     "Account",
+    "AccountLock",
     "AccountState",
     "AllowedSides",
     "BacktestRun",
     "Candle",
     "CloseReason",
     "Deal",
+    "DealEvent",
     "DealStatus",
     "Decision",
     "Environment",
     "Fill",
+    "FlatProof",
+    "Halt",
     "Heartbeat",
     "KillSwitch",
     "Market",
@@ -43,5 +57,6 @@ __all__ = [
     "StrategyStatus",
     "SystemControl",
     "Ticket",
+    "TicketAnswer",
     "TicketKind",
 ]

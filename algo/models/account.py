@@ -50,6 +50,9 @@ class Account(models.Model):
     balances = models.JSONField(default=dict, editable=False, help_text="As last read: asset to [total, locked].")
     balances_read_at = models.DateTimeField(null=True, editable=False)
     created_at = models.DateTimeField(auto_now_add=True)
+    trades_seen = models.JSONField(
+        default=dict, editable=False, help_text="Symbol to the time of the last own trade that was compared."
+    )
     reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
     advanced_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.CharField(max_length=400, blank=True, editable=False)

@@ -74,6 +74,9 @@ class Deal(models.Model):
     exit_reason = models.CharField(max_length=16, choices=CloseReason.choices, blank=True)
     close_reason = models.CharField(max_length=16, choices=CloseReason.choices, blank=True)
     note = models.CharField(max_length=400, blank=True)
+    reopened = models.PositiveSmallIntegerField(
+        default=0, help_text="How often an order of it was found executed after its end."
+    )
     unprotected_since = models.DateTimeField(null=True)
     unprotected_seconds = AmountField(default=0)
     protected_at = models.DateTimeField(null=True, help_text="First time all of it was under a live stop or exit.")

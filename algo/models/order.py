@@ -45,6 +45,10 @@ class Order(models.Model):
     reason = models.CharField(max_length=200, blank=True, help_text="Why it was placed, refused or given up.")
     raw = models.JSONField(default=dict, help_text="The exchange's last word, unparsed.")
     attempts = models.PositiveSmallIntegerField(default=0)
+    adoptions = models.PositiveSmallIntegerField(
+        default=0, help_text="How often it was found alive at the exchange after its end here."
+    )
+    epoch = models.BigIntegerField(null=True, help_text="Of the account's lock, when it was last sent.")
     balance_asset = models.CharField(max_length=24, blank=True, help_text="The asset it spends.")
     balance_before = AmountField(null=True, help_text="Total of that asset shortly before the order was sent.")
     locked_before = AmountField(null=True)
@@ -94,12 +98,35 @@ class OrderEvent(models.Model):
     to_status = models.CharField(max_length=16)
     reason = models.CharField(max_length=400, blank=True)
     raw = models.JSONField(default=dict)
+    hash = models.CharField(
+        max_length=64, editable=False, default="", help_text="Of this row and of the one before it; by the database."
+    )
 
     class Meta:
         ordering = ("at", "id")
 
     def __str__(self) -> str:
         return f"{self.from_status} → {self.to_status}"
+
+
+class DealEvent(models.Model):
+    """Append-only: every change of a deal's status, of its stop and of its protection."""
+
+    deal = models.ForeignKey(Deal, on_delete=models.PROTECT, related_name="events")
+    at = models.DateTimeField()
+    kind = models.CharField(
+        max_length=24, help_text="status, stop_moved, exit, swap, protected, unprotected, reopened."
+    )
+    from_status = models.CharField(max_length=16, blank=True)
+    to_status = models.CharField(max_length=16)
+    detail = models.JSONField(default=dict)
+    hash = models.CharField(max_length=64, editable=False, default="")
+
+    class Meta:
+        ordering = ("at", "id")
+
+    def __str__(self) -> str:
+        return f"{self.kind}: {self.from_status} → {self.to_status}"
 
 
 class Fill(models.Model):
