@@ -19,6 +19,7 @@ from algo.execution.ledger_rows import (
     deal_payload,
     effect_on,
     end_unprotected,
+    fills_of,
     lock_change,
     log_deal,
     log_order,
@@ -447,7 +448,7 @@ class OrmLedger:
         check_deal(DealStatus(row.status), DealStatus.CLOSED)
         refresh_totals(row)
         row.status, row.close_reason, row.closed_at = DealStatus.CLOSED, action.reason, now
-        row.dust_quantity, row.profit, row.crossed_at = action.dust, realised_profit(row), None
+        row.dust_quantity, row.profit, row.crossed_at = action.dust, realised_profit(row, fills_of(row)), None
         end_unprotected(row, now)
         row.save()
         log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -65,12 +66,12 @@ def order_plan(
     return order
 
 
-def intent_key(deal: Deal) -> tuple[object, ...]:
+def intent_key(deal: Any) -> tuple[object, ...]:
     """What the deal was decided on, not its row number: after a restore from a backup, numbers repeat."""
     return deal.config_id, deal.market_id, int(deal.bar_open_at.timestamp()), deal.side
 
 
-def deal_payload(deal: Deal) -> dict[str, Any]:
+def deal_payload(deal: Any) -> dict[str, Any]:
     """What the world is told about a deal: plain text amounts, no secret, no balance."""
     return {
         "deal_id": deal.pk,
@@ -186,14 +187,14 @@ def record_event(
     )
 
 
-def take_identity(row: Order, report: OrderReport, now: datetime) -> None:
+def take_identity(row: Any, report: OrderReport, now: datetime) -> None:
     if row.exchange_order_id is None and report.exchange_order_id is not None:
         row.exchange_order_id = report.exchange_order_id
     if row.accepted_at is None:
         row.accepted_at = now
 
 
-def take_amounts(row: Order, report: OrderReport) -> None:
+def take_amounts(row: Any, report: OrderReport) -> None:
     """Cumulative amounts are assignments, and never go back: a stale read cannot undo a fill."""
     filled = min(report.filled_quantity, row.quantity)
     if filled < row.filled_quantity:
@@ -214,7 +215,7 @@ def take_fees(row: Order) -> None:
         row.save(update_fields=["fee"])
 
 
-def status_after(old: OrderStatus, reported: OrderStatus, row: Order, adopting: bool) -> OrderStatus:
+def status_after(old: OrderStatus, reported: OrderStatus, row: Any, adopting: bool) -> OrderStatus:
     """What a report makes of a status; a stale one makes nothing of it."""
     if reported is OrderStatus.REJECTED and row.filled_quantity > 0:
         reported = OrderStatus.CANCELED  # refused after a part of it was filled: the part counts
@@ -229,7 +230,7 @@ def status_after(old: OrderStatus, reported: OrderStatus, row: Order, adopting: 
     return reported
 
 
-def end_unprotected(row: Deal, now: datetime) -> None:
+def end_unprotected(row: Any, now: datetime) -> None:
     if row.unprotected_since is None:
         return
     gap = max((now - row.unprotected_since).total_seconds(), 0.0)
@@ -239,25 +240,37 @@ def end_unprotected(row: Deal, now: datetime) -> None:
 
 def begin_unprotected(row: Order, now: datetime) -> None:
     """From the moment its cover is asked to go, a position counts as bare."""
+    if is_cover(row):
+        bare = Deal.objects.filter(pk=row.deal_id, opened_at__isnull=False, unprotected_since=None)
+        bare.update(unprotected_since=now)
+
+
+def is_cover(row: Any) -> bool:
+    """Whether a position may be bare once this order of its deal is gone."""
     beside = row.role == Role.TARGET and row.deal.protection_mode == ProtectionMode.FREE_STOPS
-    if row.role == Role.ENTRY or beside:
-        return
-    Deal.objects.filter(pk=row.deal_id, opened_at__isnull=False, unprotected_since=None).update(unprotected_since=now)
+    return row.role != Role.ENTRY and not beside
 
 
 def refresh_totals(deal: Deal) -> None:
     """Average prices, quantities and fees of a deal, from its booked fills."""
-    fills = list(Fill.objects.filter(order__deal=deal).select_related("order"))
+    add_up(deal, fills_of(deal))
+    deal.save(update_fields=["entry_quantity", "entry_price", "exit_quantity", "exit_price", "fees_quote"])
+
+
+def fills_of(deal: Deal) -> list[Fill]:
+    return list(Fill.objects.filter(order__deal=deal).select_related("order"))
+
+
+def add_up(deal: Any, fills: Sequence[Any]) -> None:
     base = deal.market.base
     entry = [fill for fill in fills if fill.order.role == Role.ENTRY]
     exits = [fill for fill in fills if fill.order.role != Role.ENTRY]
     deal.entry_quantity, deal.entry_price = weighted(entry)
     deal.exit_quantity, deal.exit_price = weighted(exits)
     deal.fees_quote = sum((fill.fee * fill.price if fill.fee_asset == base else fill.fee for fill in fills), ZERO)
-    deal.save(update_fields=["entry_quantity", "entry_price", "exit_quantity", "exit_price", "fees_quote"])
 
 
-def weighted(fills: list[Fill]) -> tuple[Decimal, Decimal | None]:
+def weighted(fills: Sequence[Any]) -> tuple[Decimal, Decimal | None]:
     quantity = sum((fill.quantity for fill in fills), ZERO)
     if not quantity:
         return ZERO, None
@@ -265,7 +278,7 @@ def weighted(fills: list[Fill]) -> tuple[Decimal, Decimal | None]:
     return quantity, (notional / quantity).quantize(Decimal("1e-12"))
 
 
-def realised_profit(deal: Deal) -> Decimal:
+def realised_profit(deal: Any, fills: Sequence[Any]) -> Decimal:
     """Quote received minus quote paid, minus fees taken in quote; what is left in base is valued at the exit price.
 
     A long deal that bought q, paid fee f in base and sold q - f - dust has the fee and the dust inside its quantities:
@@ -273,7 +286,7 @@ def realised_profit(deal: Deal) -> Decimal:
     """
     base = deal.market.base
     cash = held = ZERO
-    for fill in Fill.objects.filter(order__deal=deal).select_related("order"):
+    for fill in fills:
         sign = Side(fill.order.side).sign
         cash -= sign * fill.quantity * fill.price
         held += sign * fill.quantity
@@ -285,7 +298,7 @@ def realised_profit(deal: Deal) -> Decimal:
     return (cash + held * price).quantize(Decimal("1e-12"))
 
 
-def log_order(row: Order) -> None:
+def log_order(row: Any) -> None:
     orders_log.info(
         "%s%s order=%s cid=%s role=%s side=%s type=%s filled=%s/%s average=%s",
         settings.ORDER_MANAGEMENT_LOG_PREFIX,
@@ -301,9 +314,9 @@ def log_order(row: Order) -> None:
     )
 
 
-def log_deal(row: Deal, what: str) -> None:
+def log_deal(row: Any, what: str) -> None:
     deals_log.info("%sdeal=%s market=%s %s", settings.DEAL_PROCESSING_LOG_PREFIX, row.pk, row.market.symbol, what)
 
 
-def log_stop(row: Deal, what: str) -> None:
+def log_stop(row: Any, what: str) -> None:
     deals_log.info("%sdeal=%s market=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, row.pk, row.market.symbol, what)
