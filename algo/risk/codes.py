@@ -11,7 +11,7 @@ class DenialCode(StrEnum):
     KILL_SWITCH = "kill_switch"
     ACCOUNT_PAUSED = "account_paused"
     KEY_EXPIRING = "key_expiring"
-    MARKET_BLOCKED = "market_blocked"  # asked before the gate: a ticket is open, or an order's fate is unknown
+    MARKET_BLOCKED = "market_blocked"  # a ticket is open, or an order's fate is unknown
     STRATEGY_NOT_ORDERING = "strategy_not_ordering"
     SIDE_NOT_ALLOWED = "side_not_allowed"
     STALE_DATA = "stale_data"
@@ -19,9 +19,11 @@ class DenialCode(StrEnum):
     BASIS_TOO_WIDE = "basis_too_wide"
     OPEN_DEAL_EXISTS = "open_deal_exists"
     MAX_OPEN_DEALS = "max_open_deals"
+    MAX_EXPOSURE = "max_exposure"
     COOLDOWN = "cooldown"
     DAILY_TRADES = "daily_trades"
     DAILY_LOSS = "daily_loss"
+    RUNAWAY = "runaway"
     BELOW_MINIMUM = "below_minimum"
     INSUFFICIENT_BALANCE = "insufficient_balance"
     THIN_BOOK = "thin_book"
