@@ -7,8 +7,9 @@
 from __future__ import annotations
 
 import os
+import random
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -53,3 +54,17 @@ def clock_from_env(environ: Mapping[str, str] | None = None) -> AnchoredClock:
     if speed <= 0:
         raise ValueError("CLOCK_SPEED must be greater than zero")
     return AnchoredClock(float(env["CLOCK_ANCHOR_REAL"]), float(env["CLOCK_ANCHOR"]), speed)
+
+
+@dataclass(frozen=True, slots=True)
+class HostTime:
+    """The time of this machine, in which networks are waited for; a simulated world hands in its own. `jitter` draws a
+    wait between nothing and so many seconds, so that those who failed together do not come back together."""
+
+    monotonic: Callable[[], float] = time.monotonic
+    wall: Callable[[], float] = time.time  # unix seconds
+    sleep: Callable[[float], None] = time.sleep
+    jitter: Callable[[float], float] = lambda most: random.uniform(0, most)  # noqa: S311 - no secret
+
+
+HOST = HostTime()

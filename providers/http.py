@@ -3,10 +3,7 @@
 The question behind every line is: *may the exchange have acted on it?* What was provably not sent is `Unavailable`; a
 write that was sent and has no usable answer is `OutcomeUnknown`; the same on a read is `Unavailable` or `BadPayload`.
 A write is one request on the wire, whatever happens. Reads are tried up to three times where they fail quickly; one
-that hangs is not asked again, for others wait in the same loop.
-
-Proxies of the environment (HTTPS_PROXY, NO_PROXY) are used, except for loopback addresses. A .netrc is never used: its
-credentials would replace the exchange's own.
+that hangs is not asked again, for others wait in the same loop. What carries a request is a transport (transport.py).
 """
 
 from __future__ import annotations
@@ -14,29 +11,21 @@ from __future__ import annotations
 import json
 import logging
 import re
-import socket
-import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException
-from http.cookiejar import DefaultCookiePolicy
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
-import urllib3
-from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
-from tenacity import Retrying, retry_if_exception, stop_after_attempt, stop_after_delay, wait_random_exponential
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
 
 from providers.breaker import Breaker, CircuitBreaker
 from providers.budgets import Priority, RateBudget, current_priority
+from providers.clock import HOST, HostTime
 from providers.errors import (
     AuthFailed,
     BadPayload,
@@ -48,30 +37,29 @@ from providers.errors import (
     Unavailable,
 )
 from providers.redaction import redact, register_secret
+from providers.transport import (
+    READ_TIMEOUT,
+    TOTAL_TIMEOUT,
+    NotSent,
+    Reply,
+    Request,
+    RequestsTransport,
+    Transport,
+    TransportError,
+)
 from providers.wire import to_amount
 
 logger = logging.getLogger("providers.http")
 
 CLIENT_VERSION = "0.1.0"  # sent in the User-Agent; equal to the version in pyproject.toml
-CONNECT_TIMEOUT = 2.0
-READ_TIMEOUT = 5.0  # between two bytes
-TOTAL_TIMEOUT = 8.0  # of one request, first byte to last
 READ_ATTEMPTS = 3
 READ_GIVES_UP_AFTER = 4.0  # no further attempt of a read begins later than this: who hangs is asked once, not thrice
-MAX_BODY_BYTES = 5 * 1024 * 1024
-_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+RETRY_WAIT, LONGEST_RETRY_WAIT = 0.1, 0.5  # at most, before the second attempt; doubled before each further one
 
 T = TypeVar("T")
 
 
 # --- authentication -------------------------------------------------------------------------------------------------
-
-
-class NoAuth(AuthBase):
-    """Sends no credentials, and keeps requests from looking for some in a .netrc."""
-
-    def __call__(self, r: requests.PreparedRequest) -> requests.PreparedRequest:
-        return r
 
 
 class HeaderAuth(AuthBase):
@@ -120,100 +108,6 @@ class Answer:
         return 200 <= self.status < 300
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """What happened on the socket during one request, whatever the libraries above say."""
-
-    sock: Any = None
-    sent: bool = False
-    expired: bool = False
-    done: bool = False
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def begin(self, sock: Any) -> None:
-        """A byte is about to leave. Raises TimeoutError instead when the time is up: a name that took long to resolve
-        must not put an order on the wire that nobody waits for any more."""
-        with self.lock:
-            if self.expired:
-                raise TimeoutError("the time was up before anything was sent")
-            self.sock, self.sent = sock, True
-
-    def expire(self) -> None:
-        """End the request from outside: a peer that trickles bytes never runs into a read timeout."""
-        with self.lock:
-            if self.done:
-                return
-            self.expired = True
-            with suppress(OSError, TypeError):
-                socket.socket.shutdown(self.sock, socket.SHUT_RDWR)
-
-    def finish(self) -> None:
-        with self.lock:
-            self.done = True
-
-
-class _Current(threading.local):
-    exchange: _Exchange | None = None
-
-
-_current = _Current()
-
-
-class _Watched:
-    """Mixed into urllib3's connections: notes the socket, and whether a byte of the request may have left."""
-
-    sock: Any
-
-    def connect(self) -> None:
-        try:
-            super().connect()  # type: ignore[misc]
-        finally:
-            if _current.exchange:  # a proxy's CONNECT and a TLS handshake are not the request
-                _current.exchange.sent = False
-
-    def send(self, data: Any) -> None:
-        if self.sock is None:
-            self.connect()
-        if _current.exchange:
-            _current.exchange.begin(self.sock)
-        super().send(data)  # type: ignore[misc]
-
-
-class _WatchedHTTP(_Watched, HTTPConnection):
-    pass
-
-
-class _WatchedHTTPS(_Watched, HTTPSConnection):
-    pass
-
-
-class _HTTPPool(HTTPConnectionPool):
-    ConnectionCls = _WatchedHTTP
-
-
-class _HTTPSPool(HTTPSConnectionPool):
-    ConnectionCls = _WatchedHTTPS
-
-
-class _Adapter(HTTPAdapter):
-    """No retries of its own, and watched connections, behind a proxy as well."""
-
-    def __init__(self) -> None:
-        super().__init__(max_retries=0, pool_connections=4, pool_maxsize=16)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
-        manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
-
-
-_TRANSPORT_ERRORS = (requests.RequestException, urllib3.exceptions.HTTPError, HTTPException, OSError)
-
-
 class HttpSession:
     """Calls to one exchange with one key. `auth` None means: public addresses only."""
 
@@ -228,24 +122,24 @@ class HttpSession:
         headers: Mapping[str, str] | None = None,
         total_timeout: float = TOTAL_TIMEOUT,
         read_timeout: float = READ_TIMEOUT,
-        sleep: Callable[[float], None] = time.sleep,
+        transport: Transport | None = None,
+        host: HostTime = HOST,
     ) -> None:
+        """`transport`, where one is handed in, takes the place of sockets to `base_url`; headers and timeouts are then
+        its own affair. `host` is the time in which waiting is done."""
         parts = urlsplit(base_url)
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
             raise ValueError(f"{provider} base URL must look like https://host[/prefix], not {redact(base_url)!r}")
         self.provider = provider
         self.has_key = auth is not None
+        self.host = host
         self._base_url = base_url.rstrip("/")
-        self._auth, self._budget, self._sleep = auth, budget, sleep
-        self._breaker = breaker or CircuitBreaker(provider)
+        self._auth, self._budget = auth, budget
+        self._breaker = breaker or CircuitBreaker(provider, monotonic=host.monotonic)
         self.clock_difference: timedelta | None = None  # theirs minus ours, by the Date of the last answer
-        self._total_timeout, self._read_timeout = total_timeout, read_timeout
-        self._session = requests.Session()
-        self._session.mount("http://", _Adapter())
-        self._session.mount("https://", _Adapter())
-        self._session.trust_env = parts.hostname not in _LOOPBACK
-        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=[]))
-        self._session.headers.update({"Accept": "application/json", **(headers or {})})
+        self._transport = transport or RequestsTransport(
+            self._base_url, headers=headers, total_timeout=total_timeout, read_timeout=read_timeout
+        )
 
     def __repr__(self) -> str:
         return f"HttpSession({self.provider}, {redact(self._base_url)})"
@@ -270,31 +164,25 @@ class HttpSession:
         def once() -> T:
             return self._once(endpoint, interpret, path or endpoint.path, params, body, calls)
 
-        if endpoint.write:
-            return once()
-        failures: list[Unavailable] = []
+        return once() if endpoint.write else self._until_answered(once)
 
-        def noting() -> T:
+    def _until_answered(self, once: Callable[[], T]) -> T:
+        """A read, again where it fails quickly. `RateLimited` is not tried again: the budget waits by itself, and where
+        the attempts were too many for it, why the first failed is the news."""
+        began, first = self.host.monotonic(), None
+        for attempt in range(READ_ATTEMPTS):
             try:
                 return once()
             except Unavailable as exc:
-                failures.append(exc)
-                raise
-
-        retrying = Retrying(
-            stop=stop_after_attempt(READ_ATTEMPTS) | stop_after_delay(READ_GIVES_UP_AFTER),
-            wait=wait_random_exponential(multiplier=0.1, max=0.5),
-            retry=retry_if_exception(lambda e: isinstance(e, Unavailable) and not isinstance(e, RateLimited)),
-            sleep=self._sleep,
-            reraise=True,
-        )
-        try:
-            return retrying(noting)
-        except RateLimited as exc:
-            if len(failures) > 1 and not isinstance(exc, CircuitOpen):
-                # The attempts were too many for the budget, which waits by itself: why the first failed is the news.
-                raise failures[0] from None
-            raise
+                failure = exc
+            if isinstance(failure, RateLimited):
+                raise failure if first is None or isinstance(failure, CircuitOpen) else first
+            first = first or failure
+            if self.host.monotonic() - began >= READ_GIVES_UP_AFTER:
+                break
+            if attempt + 1 < READ_ATTEMPTS:
+                self.host.sleep(self.host.jitter(min(RETRY_WAIT * 2**attempt, LONGEST_RETRY_WAIT)))
+        raise failure
 
     def _once(
         self,
@@ -305,7 +193,7 @@ class HttpSession:
         body: Mapping[str, Any] | None,
         calls: int,
     ) -> T:
-        started = time.monotonic()
+        started = self.host.monotonic()
         error: ProviderError
         try:
             if endpoint.private and not self.has_key:
@@ -318,7 +206,7 @@ class HttpSession:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
         except (ValueError, ArithmeticError, RecursionError) as exc:  # what got past the schema, an absurd date say
             error = self._unusable(endpoint, exc)
-        self._log(endpoint, path, error, time.monotonic() - started)
+        self._log(endpoint, path, error, self.host.monotonic() - started)
         raise error  # outside the except: the library's exception, which may hold headers, is not chained
 
     def _understood(self, endpoint: Endpoint, interpret: Callable[[Answer], T], answer: Answer) -> T:
@@ -332,66 +220,34 @@ class HttpSession:
 
     def _caller(self, endpoint: Endpoint) -> tuple[object, bool]:
         """Who waits for whose failures at the breaker: of this session, writes for writes and reads for reads."""
-        return self._session, endpoint.write
+        return self, endpoint.write
 
     def _exchange(
         self, endpoint: Endpoint, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
     ) -> Answer:
         """One request on the wire and its answer."""
-        exchange = _Exchange()
-        watchdog = threading.Timer(self._total_timeout, exchange.expire)
-        watchdog.daemon = True
-        _current.exchange = exchange
-        watchdog.start()
-        failure = ""
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        auth = self._auth if endpoint.private else None
         try:
-            response, content = self._send(endpoint, path, params, body)
-        except _TRANSPORT_ERRORS as exc:
-            failure = f"{type(exc).__name__}: {exc}"
-        finally:
-            watchdog.cancel()
-            exchange.finish()
-            _current.exchange = None
-        if exchange.expired:
-            failure = f"no complete answer within {self._total_timeout:g} s"
-        if failure:
-            self._breaker.failed(self._caller(endpoint))
-            raise self._broken(endpoint, exchange, failure)
-        return self._judge(endpoint, response, content)
+            reply = self._transport.send(Request(endpoint.method, path, params, content, auth))
+        except TransportError as exc:
+            failure = exc
+        else:
+            return self._judge(endpoint, reply)
+        self._breaker.failed(self._caller(endpoint))
+        raise self._broken(endpoint, failure)
 
-    def _send(
-        self, endpoint: Endpoint, path: str, params: Mapping[str, Any] | None, body: Mapping[str, Any] | None
-    ) -> tuple[requests.Response, bytes]:
-        response = self._session.request(
-            endpoint.method,
-            self._base_url + path,
-            params=params,
-            data=None if body is None else json.dumps(body, separators=(",", ":")).encode(),
-            headers={} if body is None else {"Content-Type": "application/json"},
-            auth=self._auth if endpoint.private and self._auth else NoAuth(),
-            timeout=(CONNECT_TIMEOUT, self._read_timeout),
-            allow_redirects=False,
-            stream=True,
-        )
-        with response:
-            content = bytearray()
-            for chunk in response.iter_content(65536):
-                content += chunk
-                if len(content) > MAX_BODY_BYTES:
-                    raise requests.ConnectionError(f"the answer is longer than {MAX_BODY_BYTES} bytes")
-        return response, bytes(content)
-
-    def _judge(self, endpoint: Endpoint, response: requests.Response, content: bytes) -> Answer:
+    def _judge(self, endpoint: Endpoint, reply: Reply) -> Answer:
         """What the status alone says; business answers, good or bad, are the client's to read."""
-        status = response.status_code
-        payload, problem = _decode(response, content)
+        status = reply.status
+        payload, problem = _decode(reply)
         if status == 408 or status >= 500 or (problem and (status == 403 or 200 <= status < 300)):
             self._breaker.failed(self._caller(endpoint))
         else:
             self._breaker.succeeded()
-        self._observe(endpoint, response)
+        self._observe(endpoint, reply)
         if status == 429:
-            raise self._refused(endpoint, response, payload)
+            raise self._refused(endpoint, reply, payload)
         if status in (401, 403):
             raise self._denied(endpoint, status, problem)
         if status == 408 or status >= 500:
@@ -402,18 +258,18 @@ class HttpSession:
             raise self._unusable(endpoint, f"HTTP {status}, {problem}")
         return Answer(status, None if problem else payload)
 
-    def _observe(self, endpoint: Endpoint, response: requests.Response) -> None:
+    def _observe(self, endpoint: Endpoint, reply: Reply) -> None:
         with suppress(ValueError, TypeError, OverflowError):
-            stated = parsedate_to_datetime(response.headers.get("Date", ""))  # whole seconds, cut off
-            self.clock_difference = stated + timedelta(seconds=0.5) - datetime.now(UTC)
-        remaining = response.headers.get("X-RateLimit-Remaining", "")
+            stated = parsedate_to_datetime(reply.headers.get("Date", ""))  # whole seconds, cut off
+            self.clock_difference = stated + timedelta(seconds=0.5) - datetime.fromtimestamp(self.host.wall(), UTC)
+        remaining = reply.headers.get("X-RateLimit-Remaining", "")
         if remaining.isascii() and remaining.isdigit() and len(remaining) < 9:
             self._budget.observed(endpoint.budget, int(remaining))
 
     # --- the errors, each saying what is safe ---
 
-    def _refused(self, endpoint: Endpoint, response: requests.Response, payload: Any) -> RateLimited:
-        seconds = self._budget.refused(endpoint.budget, stated_wait(response.headers, payload))
+    def _refused(self, endpoint: Endpoint, reply: Reply, payload: Any) -> RateLimited:
+        seconds = self._budget.refused(endpoint.budget, stated_wait(reply.headers, payload, self.host.wall()))
         text = f"{self._subject(endpoint)}: HTTP 429, called too often; nothing was done; wait {seconds:g} s"
         return RateLimited(text, retry_after=seconds)
 
@@ -430,11 +286,11 @@ class HttpSession:
             "may not be used from this address; nothing was done; stop using it and check the account"
         )
 
-    def _broken(self, endpoint: Endpoint, exchange: _Exchange, failure: str) -> ProviderError:
-        if not exchange.sent:
+    def _broken(self, endpoint: Endpoint, failure: TransportError) -> ProviderError:
+        if isinstance(failure, NotSent):
             text = f"{self._subject(endpoint)}: could not connect, nothing was sent, safe to try again: {failure}"
             return Unavailable(redact(text)[:400])
-        return self._unanswered(endpoint, failure)
+        return self._unanswered(endpoint, str(failure))
 
     def _unanswered(self, endpoint: Endpoint, failure: str) -> ProviderError:
         text = redact(f"{self._subject(endpoint)}: {failure}")[:300]
@@ -453,6 +309,8 @@ class HttpSession:
 
     def _log(self, endpoint: Endpoint, path: str, error: ProviderError, seconds: float) -> None:
         level = logging.DEBUG if isinstance(error, OrderNotFound) else logging.WARNING
+        if not logger.isEnabledFor(level):
+            return
         logger.log(
             level,
             "call failed provider=%s endpoint=%s method=%s path=%s outcome=%s ms=%d detail=%s",
@@ -461,13 +319,13 @@ class HttpSession:
         )
 
 
-def _decode(response: requests.Response, content: bytes) -> tuple[Any, str]:
+def _decode(reply: Reply) -> tuple[Any, str]:
     """(payload, "") or (None, what is wrong with the body). Numbers with a point become Decimal, never float."""
-    kind = response.headers.get("Content-Type", "").lower()
+    kind = reply.headers.get("Content-Type", "").lower()
     if kind and "json" not in kind:
         return None, f"the body is {redact(kind)[:40]}, not JSON"
     try:
-        return json.loads(content.decode(), parse_float=to_json_number, parse_constant=_no_constant), ""
+        return json.loads(reply.content.decode(), parse_float=to_json_number, parse_constant=_no_constant), ""
     except (ValueError, RecursionError):
         return None, "the body is not JSON"
 
@@ -484,14 +342,15 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
-def stated_wait(headers: Mapping[str, str], payload: Any) -> float | None:
+def stated_wait(headers: Mapping[str, str], payload: Any, now: float | None = None) -> float | None:
     """Seconds the exchange asked us to wait: JSON `backOff` (contract: nobitex 2.1), Retry-After in seconds or as a
-    date, X-RateLimit-Reset; None when it said nothing usable."""
+    date, X-RateLimit-Reset; None when it said nothing usable. `now` is the wall clock (unix seconds)."""
+    now = time.time() if now is None else now
     stated = payload.get("backOff") if isinstance(payload, dict) else None
     for candidate in (stated, headers.get("Retry-After"), headers.get("X-RateLimit-Reset")):
         with suppress(ValueError):
             seconds = float(to_amount(candidate))
-            return max(seconds - time.time() if seconds > 1e9 else seconds, 0.0)
+            return max(seconds - now if seconds > 1e9 else seconds, 0.0)
     with suppress(ValueError, TypeError, OverflowError):
-        return max(parsedate_to_datetime(headers.get("Retry-After", "")).timestamp() - time.time(), 0.0)
+        return max(parsedate_to_datetime(headers.get("Retry-After", "")).timestamp() - now, 0.0)
     return None

@@ -3,7 +3,6 @@ endpoints.py; the meaning of values in mapping.py."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -11,13 +10,14 @@ from requests.auth import AuthBase
 
 from providers.breaker import Breaker
 from providers.budgets import InProcessBudget, RateBudget
-from providers.clock import AnchoredClock, Clock
+from providers.clock import HOST, AnchoredClock, Clock, HostTime
 from providers.http import CLIENT_VERSION, HttpSession
 from providers.nobitex.account import AccountData
 from providers.nobitex.auth import TokenAuth, auth_for
 from providers.nobitex.endpoints import LIMITS
 from providers.nobitex.market_data import MarketData
 from providers.nobitex.trading import Trading
+from providers.transport import Transport
 from providers.types import Capabilities
 
 __all__ = ["LIMITS", "NobitexClient"]
@@ -35,21 +35,25 @@ class NobitexClient(MarketData, AccountData, Trading):
         clock: Clock | None = None,
         budget: RateBudget | None = None,
         breaker: Breaker | None = None,
-        wall_time: Callable[[], float] = time.time,
+        transport: Transport | None = None,
+        host: HostTime = HOST,
+        wall_time: Callable[[], float] | None = None,
     ) -> None:
         """`api_key` is a token or the private key of an Ed25519 API key, told apart by its form; another scheme is
-        handed in as `auth`. Raises AuthFailed for a key that is neither. `wall_time` dates signatures."""
+        handed in as `auth`. Raises AuthFailed for a key that is neither. `wall_time` dates signatures, else `host`."""
         self._clock = clock or AnchoredClock()
-        auth = auth or (auth_for(api_key, wall_time=wall_time) if api_key else None)
+        auth = auth or (auth_for(api_key, wall_time=wall_time or host.wall) if api_key else None)
         self._key_is_token = isinstance(auth, TokenAuth)
         super().__init__(
             HttpSession(
                 self.name,
                 base_url,
                 auth=auth,
-                budget=budget or InProcessBudget(LIMITS),
+                budget=budget or InProcessBudget(LIMITS, monotonic=host.monotonic, sleep=host.sleep),
                 breaker=breaker,
                 headers={"User-Agent": f"TraderBot/algo_trade-{CLIENT_VERSION}"},
+                transport=transport,
+                host=host,
             )
         )
 

@@ -6,7 +6,6 @@ import logging
 import math
 import re
 import threading
-import time
 from typing import Any
 
 from providers.errors import BadPayload, Unavailable
@@ -41,7 +40,7 @@ class NobitexSession:
         options = self._http.call(OPTIONS, lambda answer: parse(OptionsSchema, said_ok(answer)))
         with self._currencies_lock:
             self._currencies = Currencies(options.coins)
-            self._currencies_until = time.monotonic() + _OPTIONS_AGE
+            self._currencies_until = self._http.host.monotonic() + _OPTIONS_AGE
         return options
 
     def _names(self) -> Currencies:
@@ -49,7 +48,7 @@ class NobitexSession:
 
         Called while another answer is read, which is no answer without them: raises BadPayload, whatever the reason, so
         that neither is that one asked for again nor its address taken for the one that is called too often."""
-        if time.monotonic() > self._currencies_until:
+        if self._http.host.monotonic() > self._currencies_until:
             try:
                 self._options()
             except (Unavailable, BadPayload) as exc:

@@ -16,10 +16,11 @@ import requests
 
 from providers.breaker import Breaker
 from providers.budgets import InProcessBudget, RateBudget
-from providers.clock import AnchoredClock, Clock
+from providers.clock import HOST, AnchoredClock, Clock, HostTime
 from providers.errors import BadPayload, OrderNotFound, OrderRejected, RejectReason, Unavailable
 from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession
 from providers.redaction import redact
+from providers.transport import Transport
 from providers.types import (
     Balance,
     Candle,
@@ -112,15 +113,19 @@ class WallexClient:
         clock: Clock | None = None,
         budget: RateBudget | None = None,
         breaker: Breaker | None = None,
+        transport: Transport | None = None,
+        host: HostTime = HOST,
     ) -> None:
         self._clock = clock or AnchoredClock()
         self._http = HttpSession(
             self.name,
             base_url,
             auth=_KeyAuth(api_key.strip(), sub_account_client_id) if api_key else None,
-            budget=budget or InProcessBudget(LIMITS),
+            budget=budget or InProcessBudget(LIMITS, monotonic=host.monotonic, sleep=host.sleep),
             breaker=breaker,
             headers={"Content-Type": "application/json", "User-Agent": f"algo_trade/{CLIENT_VERSION}"},
+            transport=transport,
+            host=host,
         )
         self._delete_form = 0
 

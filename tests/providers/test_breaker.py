@@ -6,6 +6,7 @@ import pytest
 
 from providers.breaker import CircuitBreaker
 from providers.budgets import InProcessBudget, Limit, Priority, budget_priority
+from providers.clock import HostTime
 from providers.errors import CircuitOpen, OutcomeUnknown, Unavailable
 from providers.http import Endpoint, HttpSession
 from tests.providers.conftest import Reply, ScriptedExchange, closed_port
@@ -140,7 +141,8 @@ WRITE = Endpoint("write", "POST", "/write", write=True)
 
 def session(url: str, breaker: CircuitBreaker) -> HttpSession:
     budget = InProcessBudget({"default": Limit(10_000, 1.0)})
-    return HttpSession("wallex", url, auth=None, budget=budget, breaker=breaker, sleep=lambda seconds: None)
+    host = HostTime(sleep=lambda seconds: None)
+    return HttpSession("wallex", url, auth=None, budget=budget, breaker=breaker, host=host)
 
 
 def test_an_address_where_nobody_listens_is_asked_five_times_and_then_left_alone(breaker):

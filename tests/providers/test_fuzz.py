@@ -15,9 +15,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from providers.budgets import InProcessBudget, Limit
+from providers.clock import HostTime
 from providers.errors import OutcomeUnknown, ProviderError
-from providers.http import Endpoint, HttpSession, _decode
+from providers.http import _decode
 from providers.nobitex.client import NobitexClient
+from providers.transport import Reply, RequestsTransport
 from providers.types import (
     OcoRequest,
     OrderRef,
@@ -36,24 +38,19 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 FREE = InProcessBudget({"default": Limit(10**9, 1.0)})
 
 
-class Canned:
-    """Stands where requests' response stands: the transport is proved elsewhere, on sockets."""
-
-    def __init__(self, status: int, content: bytes) -> None:
-        self.status_code, self.content, self.headers = status, content, {"Content-Type": "application/json"}
+def canned_reply(status: int, content: bytes) -> Reply:
+    return Reply(status, {"Content-Type": "application/json"}, content)
 
 
 def canned(monkeypatch: pytest.MonkeyPatch, status: int, content: bytes) -> None:
-    def send(self: HttpSession, endpoint: Endpoint, *request: Any) -> tuple[Canned, bytes]:
-        return Canned(status, content), content
-
-    monkeypatch.setattr(HttpSession, "_send", send)
+    """One answer to everything: the transport is proved elsewhere, on sockets."""
+    monkeypatch.setattr(RequestsTransport, "send", lambda self, request: canned_reply(status, content))
 
 
 def client_of(name: str) -> Any:
     cls = {"wallex": WallexClient, "nobitex": NobitexClient}[name]
     client = cls("http://127.0.0.1:9", api_key="0123456789" * 4, budget=FREE)
-    client._http._sleep = lambda seconds: None
+    client._http.host = HostTime(sleep=lambda seconds: None)
     return client
 
 
@@ -290,7 +287,7 @@ def test_an_answer_nested_deep_in_an_unknown_field(monkeypatch: pytest.MonkeyPat
 
 @given(st.binary(max_size=60))
 def test_any_bytes_at_all_are_json_or_a_named_problem(content: bytes) -> None:
-    payload, problem = _decode(Canned(200, content), content)  # type: ignore[arg-type]
+    payload, problem = _decode(canned_reply(200, content))
     assert problem in ("", "the body is not JSON")
     assert payload is None or not problem
 

@@ -14,8 +14,10 @@ import pytest
 
 import providers.http as http_module
 from providers.budgets import InProcessBudget, Limit, Priority, budget_priority
+from providers.clock import HostTime
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
-from providers.http import CLIENT_VERSION, MAX_BODY_BYTES, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
+from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
+from providers.transport import MAX_BODY_BYTES
 from tests.providers.conftest import Reply, ScriptedExchange, closed_port
 
 SECRET = "CanaryKey0123456789CanaryKey"
@@ -31,7 +33,8 @@ def payload_of(answer: Answer) -> object:
 
 
 def session(url: str, **options: object) -> HttpSession:
-    settings = {"budget": InProcessBudget({"default": Limit(10_000, 1.0)}), "sleep": lambda seconds: None}
+    budget, host = InProcessBudget({"default": Limit(10_000, 1.0)}), HostTime(sleep=lambda seconds: None)
+    settings = {"budget": budget, "host": host}
     return HttpSession("wallex", url, auth=HeaderAuth("x-api-key", SECRET), **(settings | options))  # type: ignore[arg-type]
 
 
@@ -205,7 +208,7 @@ def test_a_netrc_never_replaces_the_exchanges_credentials(
     netrc.write_text("machine 127.0.0.1 login someone password else\n")
     monkeypatch.setenv("NETRC", str(netrc))
     monkeypatch.setenv("no_proxy", "*")
-    monkeypatch.setattr("providers.http._LOOPBACK", ())  # as with a host somewhere else
+    monkeypatch.setattr("providers.transport._LOOPBACK", ())  # as with a host somewhere else
     exchange.replies(Reply({"ok": 1}))
     http = session(exchange.url)
     assert outcome(http, READ) is outcome(http, PRIVATE_READ) is None

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from providers.clock import HostTime
 from providers.errors import AuthFailed, Unavailable
 from providers.http import Answer, Endpoint, HttpSession
 from providers.nobitex.auth import ApiKeyAuth, TokenAuth, auth_for
@@ -130,7 +131,7 @@ def test_every_attempt_is_signed_anew(exchange: ScriptedExchange) -> None:
     exchange.replies(Reply({}, 503), Reply({}, 503), Reply({"status": "ok", "wallets": {}}))
     auth = ApiKeyAuth(PRIVATE, wall_time=at(1000, 1031, 1062))
     client = NobitexClient(exchange.url, auth=auth, budget=FREE)
-    client._http._sleep = lambda seconds: None
+    client._http.host = HostTime(sleep=lambda seconds: None)
     assert client.balances() == {}
     assert [sent.headers["Nobitex-Timestamp"] for sent in exchange.requests] == ["1000", "1031", "1062"]
     for sent in exchange.requests:
@@ -227,7 +228,7 @@ def test_what_is_signed_is_exactly_what_arrives(
             Endpoint("any", method, "/market/" + more, private=True, write=True), _whole, params=params, body=body
         )
     finally:
-        session._session.close()
+        session._transport.close()
     assert len(raw.received) == before + 1
     got_method, target, headers, content = raw.last()
     assert headers["Nobitex-Timestamp"] == "1700000000"
@@ -247,6 +248,6 @@ def test_a_body_that_is_only_known_while_it_is_sent_cannot_be_signed(exchange: S
 
 def test_a_closed_port_is_no_matter_of_keys() -> None:
     client = NobitexClient("http://127.0.0.1:9", api_key=PRIVATE, budget=FREE)
-    client._http._sleep = lambda seconds: None
+    client._http.host = HostTime(sleep=lambda seconds: None)
     with pytest.raises(Unavailable):
         client.balances()

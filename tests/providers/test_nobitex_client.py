@@ -20,9 +20,10 @@ from providers.errors import (
     RejectReason,
     Unavailable,
 )
-from providers.http import CLIENT_VERSION, NoAuth
+from providers.http import CLIENT_VERSION
 from providers.interface import ExchangeProvider
 from providers.nobitex.client import NobitexClient
+from providers.transport import NoAuth
 from providers.types import (
     OcoRequest,
     OrderRef,

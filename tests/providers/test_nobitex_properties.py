@@ -18,10 +18,11 @@ from providers.nobitex.client import NobitexClient
 from providers.nobitex.mapping import Pair, rial_to_toman, split_symbol, toman_to_rial
 from providers.nobitex.results import MOST_PAGES, Page, every_row
 from providers.nobitex.schemas import OrderSchema, OwnTradeSchema
+from providers.transport import Reply, Request
 from providers.types import OcoRequest, OrderRequest, OrderType, Side
 from providers.wire import parse, plain, wire_text
 from tests.providers.conftest import NOBITEX_TOKEN, NOW
-from tests.providers.test_fuzz import FREE, Canned
+from tests.providers.test_fuzz import FREE, canned_reply
 from tests.providers.test_nobitex_client import listed
 from tests.providers.test_nobitex_client import trade as own_trade
 from tests.providers.test_nobitex_mapping import order
@@ -122,14 +123,12 @@ Server = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 def client_of(server: Server) -> NobitexClient:
     """A client whose requests `server` answers, by their parameters."""
-    client = NobitexClient("http://127.0.0.1:9", api_key=NOBITEX_TOKEN, budget=FREE)
 
-    def send(endpoint: Any, path: str, params: Mapping[str, Any], body: Any) -> tuple[Canned, bytes]:
-        content = json.dumps({"status": "ok", **server(params)}).encode()
-        return Canned(200, content), content
+    class Answering:
+        def send(self, request: Request) -> Reply:
+            return canned_reply(200, json.dumps({"status": "ok", **server(request.params or {})}).encode())
 
-    client._http._send = send  # type: ignore[assignment,method-assign]
-    return client
+    return NobitexClient("http://127.0.0.1:9", api_key=NOBITEX_TOKEN, budget=FREE, transport=Answering())
 
 
 def newest(rows: list[int], params: Mapping[str, Any]) -> list[int]:
