@@ -25,7 +25,7 @@ from providers.paper.ledger import Entry, LedgerError, trader
 from providers.paper.orders import Book
 from providers.paper.profiles import VenueProfile, venue_profiles
 from providers.paper.records import Changes
-from providers.paper.store import Store
+from providers.paper.store import AnyStore
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +72,7 @@ class Exchange:
         self,
         feed: Feed,
         clock: Clock,
-        store: Store,
+        store: AnyStore,
         profiles: tuple[VenueProfile, ...] | None = None,
         faults: FaultPlan | None = None,
     ) -> None:

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from providers.paper.store import Store
+from providers.paper.store import AnyStore
 
 WALLEX, NOBITEX, NOBITEX_TOKEN = "wallex", "nobitex", "nobitex-token"  # kinds of keys, not secrets
 PERMISSIONS = ("READ", "TRADE", "WITHDRAW", "DEPOSIT", "ADDRESS_BOOK", "OTP", "VIP_CREDIT")  # nobitex 3.2
@@ -62,7 +62,7 @@ class ApiKey:
 class KeyRing:
     """All keys, kept by the store. A key belongs to one account for ever."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: AnyStore) -> None:
         self._store = store
         self._keys = {(row[0], row[1]): ApiKey.from_row(*row) for row in store.api_keys()}
 

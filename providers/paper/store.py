@@ -1,4 +1,6 @@
-"""What the paper exchange must not forget, in SQLite: written in one transaction per operation, before the answer.
+"""What the paper exchange must not forget: `Store` in SQLite, `MemoryStore` in this process, for simulations.
+
+SQLite is written in one transaction per operation, before the answer.
 
 WAL with synchronous=NORMAL: what is committed survives the death of the process, which is what a killed exchange is.
 Only a power cut can lose the last moments, and that loses whole transactions, never half of one.
@@ -9,7 +11,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -114,6 +116,67 @@ class Store:
             [Trade(**_parse(row)) for (row,) in trades],
             self.entries(venue.profile.name),
         )
+
+
+class MemoryStore:
+    """The same, kept by this object alone: an exchange opened on it anew goes on where the last one was."""
+
+    def __init__(self) -> None:
+        self._meta: dict[str, str] = {}
+        self._accounts: dict[str, tuple[str, int, str | None, str | None, str]] = {}
+        self._keys: dict[tuple[str, str], tuple[str, str, str, str]] = {}
+        self._changes: dict[str, Changes] = {}
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def meta(self) -> dict[str, str]:
+        return dict(self._meta)
+
+    def accounts(self) -> list[tuple[str, int, str | None, str | None, str]]:
+        """(name, number, digest of the Wallex key, digest of the Nobitex token, opened at), oldest first."""
+        return sorted(self._accounts.values(), key=lambda row: row[1])
+
+    def api_keys(self) -> list[tuple[str, str, str, str]]:
+        """(kind, id, account, facts) of every key."""
+        return list(self._keys.values())
+
+    def save_key(self, row: tuple[str, str, str, str]) -> None:
+        self._keys[row[0], row[1]] = row
+
+    def delete_key(self, kind: str, key_id: str) -> None:
+        self._keys.pop((kind, key_id), None)
+
+    def entries(self, venue: str) -> Iterator[Entry]:
+        """Everything ever booked at a venue, oldest first."""
+        return iter(self._kept(venue).entries)
+
+    def save(
+        self,
+        changes: Mapping[str, Changes],
+        meta: Mapping[str, str],
+        accounts: Iterable[tuple[str, int, str | None, str | None, str]] = (),
+    ) -> None:
+        """Keep everything one operation did."""
+        self._meta.update(meta)
+        self._accounts.update({row[0]: row for row in accounts})
+        for venue, change in changes.items():
+            kept = self._kept(venue)
+            kept.orders.update(change.orders)
+            kept.trades += change.trades
+            kept.entries += change.entries
+
+    def load(self, venue: Venue) -> None:
+        """Put a venue back where it was."""
+        kept = self._kept(venue.profile.name)
+        orders = [replace(order, trades=[]) for order in kept.orders.values()]
+        venue.restore(sorted(orders, key=lambda order: order.id), kept.trades, kept.entries)
+
+    def _kept(self, venue: str) -> Changes:
+        return self._changes.setdefault(venue, Changes())
+
+
+AnyStore = Store | MemoryStore
 
 
 def _dump(item: Order | Trade) -> str:

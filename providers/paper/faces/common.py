@@ -40,14 +40,14 @@ class RateLimiter:
 
     def __init__(self, *, enabled: bool = True, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.enabled = enabled
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._windows: dict[tuple[str, ...], tuple[float, int]] = {}
 
     def hit(self, limit: Limit, *key: str) -> Verdict:
         """Count one request for this key."""
         if not self.enabled:
             return Verdict(True, limit.count, 0)
-        now = self._monotonic()
+        now = self.monotonic()
         began, used = self._windows.get(key, (now, 0))
         if now - began >= limit.seconds:
             began, used = now, 0

@@ -6,6 +6,7 @@ door), margin, deposits, withdrawals, the address book.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -46,13 +47,15 @@ class Private:
 class NobitexFace:
     """Routes of the simulated Nobitex."""
 
-    def __init__(self, exchange: Exchange, limiter: RateLimiter) -> None:
+    def __init__(self, exchange: Exchange, limiter: RateLimiter, *, wall: Callable[[], float] = time.time) -> None:
+        """`wall` is the time of signatures."""
         self._exchange = exchange
-        self._doorman = Doorman(exchange, limiter)
+        self._wall = wall
+        self._doorman = Doorman(exchange, limiter, wall=wall, monotonic=limiter.monotonic)
         self._market = PublicCalls(exchange)
         self._account = AccountCalls(exchange)
         self._trading = OrderCalls(exchange, self._count_order)
-        self._cache: dict[str, tuple[int, Any]] = {}
+        self._cache: dict[tuple[str, bytes], tuple[int, Any]] = {}
 
     def routes(self) -> list[Route]:
         """Limits as in the contract's table (2.2); where it names none, none is counted."""
@@ -119,7 +122,7 @@ class NobitexFace:
     def _cached(self, handler: PublicHandler, request: Request, now: datetime) -> Any:
         """The previous answer where it is younger than a second of the exchange's clock (2.2)."""
         lifetime = float(self._exchange.venues["nobitex"].profile.switch("public_cache_seconds")) * 1000
-        key, now_ms = f"{request.url.path}?{request.url.query}", to_ms(now)
+        key, now_ms = (request.scope["path"], request.scope["query_string"]), to_ms(now)
         kept = self._cache.get(key)
         if kept is not None and 0 <= now_ms - kept[0] < lifetime:
             return kept[1]
@@ -158,7 +161,7 @@ class NobitexFace:
         self._doorman.count(address.limit, counter, account.name, is_account=True)
         self._doorman.note_success(account.name)
         body = params.read_body(request, raw, forms=address.is_order)
-        return Call(request, account, now, datetime.now(UTC), body)
+        return Call(request, account, now, datetime.fromtimestamp(self._wall(), UTC), body)
 
     def _count_order(self, account: str) -> None:
         self._doorman.count(_ORDER_LIMIT, _ORDERS, account)

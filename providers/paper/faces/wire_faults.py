@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -25,6 +25,13 @@ class Answer:
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...] = ()
     content_type: str = field(default="application/json")
+
+
+def whole_answer(status: int, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> Answer:
+    """An answer of the exchange; what the server says of its length is said anew when it leaves."""
+    kept = tuple((name, value) for name, value in headers if name not in (b"content-length", b"content-type"))
+    kind = next((value for name, value in headers if name == b"content-type"), b"application/json")
+    return Answer(status, body, kept, kind.decode("latin-1"))
 
 
 def page(status: int, text: str) -> Answer:
