@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable
 from datetime import timedelta
 from decimal import Decimal
@@ -22,7 +21,6 @@ from algo.execution.lifecycle import (
     check_deal,
     check_order,
 )
-from algo.execution.locks import account_lock
 from algo.models import CloseReason, Deal, DealStatus, Fill, KillSwitch, Order, OrderEvent, OutboxEvent, Role
 from algo.services.control import kill_switch_set
 from providers import types
@@ -224,48 +222,6 @@ def at_once(work: Callable[[], Any], *, workers: int) -> list[Any]:
     for thread in threads:
         thread.join(20)
     return answers
-
-
-@pytest.mark.django_db(transaction=True)
-def test_one_worker_at_a_time_holds_an_account_and_a_dead_session_lets_go():
-    account = make_account()
-    held, go_on, answers = threading.Event(), threading.Event(), []
-
-    def holder() -> None:
-        with account_lock(account.pk) as mine:
-            answers.append(mine)
-            held.set()
-            go_on.wait(10)
-            connection.close()  # the session dies while it holds the lock
-
-    thread = threading.Thread(target=holder)
-    thread.start()
-    assert held.wait(10)
-    with account_lock(account.pk) as mine:
-        assert not mine
-    with account_lock(account.pk + 1) as other:
-        assert other
-    go_on.set()
-    thread.join(10)
-    assert answers == [True]
-    for _ in range(40):  # the server notices the end of a session in its own time, some milliseconds
-        with account_lock(account.pk) as mine:
-            if mine:
-                return
-        time.sleep(0.05)
-    raise AssertionError("the lock of a dead session is still held")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_lock_lost_with_its_connection_is_an_error_of_the_database_and_not_of_the_lock():
-    account = make_account()
-    with pytest.raises(ZeroDivisionError), account_lock(account.pk) as mine:
-        assert mine
-        connection.connection.close()
-        raise ZeroDivisionError
-    connection.close()
-    with account_lock(account.pk) as mine:
-        assert mine
 
 
 # --- what the exchange says ------------------------------------------------------------------------------------------
