@@ -1,0 +1,186 @@
+"""Which kill switches stand, which of them counts, and which accounts have been proved flat."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.conf import settings
+from django.db import connection
+from django.db.models import CharField, Q, QuerySet, Value
+
+from algo.models import (
+    FINISHED_DEALS,
+    Account,
+    Deal,
+    FlatProof,
+    Halt,
+    KillSwitch,
+    Market,
+    StrategyConfig,
+    SystemControl,
+)
+from providers.clock import Clock
+
+Target = Account | StrategyConfig | Market
+
+PROOF_MAX_AGE = 300.0  # wall seconds after which a proof of flatness says nothing about now
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """The strictest switch that applies, and the sentence for whoever asks why."""
+
+    level: KillSwitch = KillSwitch.OFF
+    reason: str = ""
+
+    @property
+    def stops_entries(self) -> bool:
+        return self.level != KillSwitch.OFF
+
+
+# --- the strictest that applies -------------------------------------------------------------------------------------
+
+
+def halt_for(account_id: int, config_id: int | None, market_id: int | None, *, lock: bool = False) -> Standing:
+    """The strictest of the switches over an account, a strategy and a market, read in one query.
+
+    With `lock`, inside a transaction: a turn of any switch that has begun is waited for, and the next one waits until
+    the transaction ends. So every switch that committed before is seen.
+    """
+    if lock:
+        _hold_switches()
+    standing = [_standing(*row) for row in _switches(account_id, config_id, market_id)]
+    return max(standing, key=lambda each: each.level.severity, default=Standing())
+
+
+def _hold_switches() -> None:
+    """Every turn of a switch writes the system's row first: sharing that one holds them all, also those that have no
+    row yet. Shared, so that claims of several accounts do not wait for each other."""
+    table = connection.ops.quote_name(SystemControl._meta.db_table)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT 1 FROM {table} WHERE id = 1 FOR SHARE")  # noqa: S608 - our own table
+
+
+def _switches(account_id: int, config_id: int | None, market_id: int | None) -> Sequence[tuple[Any, ...]]:
+    nobody = [Value(None, output_field=CharField())] * 4
+    system = SystemControl.objects.exclude(kill_switch=KillSwitch.OFF).values_list(*nobody, "kill_switch", "reason")
+    applies = Q(account=account_id)
+    if config_id is not None:
+        applies |= Q(config=config_id)
+    if market_id is not None:
+        applies |= Q(market=market_id)
+    names = ("account__name", "config__name", "market__symbol", "market__provider", "level", "reason")
+    narrow = Halt.objects.exclude(level=KillSwitch.OFF).filter(applies).values_list(*names)
+    return list(system.union(narrow, all=True))
+
+
+def _standing(
+    account: str | None, config: str | None, symbol: str | None, provider: str | None, level: str, reason: str
+) -> Standing:
+    whose = f"account {account}" if account else f"strategy {config}" if config else f"market {symbol} at {provider}"
+    scope = whose if account or config or symbol else "whole system"
+    return Standing(KillSwitch(level), f"kill switch of the {scope}: {reason or 'no reason given'}")
+
+
+def target_field(target: Target) -> str:
+    """What a row that belongs to an account, a strategy or a market calls it."""
+    return {Account: "account", StrategyConfig: "config", Market: "market"}[type(target)]
+
+
+def level_of(row: SystemControl | Halt) -> KillSwitch:
+    return KillSwitch(row.kill_switch if isinstance(row, SystemControl) else row.level)
+
+
+def switch_of(target: Target | None) -> SystemControl | Halt:
+    """How a switch stands now; one that was never turned stands at off (and may have no row)."""
+    if target is None:
+        return SystemControl.load()
+    found = Halt.objects.filter(**{target_field(target): target}).select_related("changed_by").first()
+    return found or Halt(**{target_field(target): target})
+
+
+def halts_standing() -> QuerySet[Halt]:
+    """Every switch of an account, a strategy or a market that is not off."""
+    rows = Halt.objects.exclude(level=KillSwitch.OFF).select_related("account", "config", "market", "changed_by")
+    return rows.order_by("-changed_at")
+
+
+def scope_name(target: Target | None) -> str:
+    """How a switch is called in events, logs and pages."""
+    if target is None:
+        return "the whole system"
+    kind = {Account: "account", StrategyConfig: "strategy", Market: "market"}[type(target)]
+    name = f"{target.provider}:{target.symbol}" if isinstance(target, Market) else target.name
+    return f"{kind} {name}"
+
+
+# --- flat -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class AccountFlat:
+    """Whether one account was proved flat in the scope of a switch, and why not."""
+
+    account: Account
+    is_flat: bool
+    why: str
+    checked_at: datetime | None
+
+
+def accounts_of(target: Target | None) -> QuerySet[Account]:
+    """Accounts with something of ours to flatten under a switch: those with deals, that this platform can reach or
+    that still have a live one."""
+    deals = Deal.objects.filter(**_deals_of(target))
+    live = deals.exclude(status__in=FINISHED_DEALS)
+    here = Q(environment=settings.EXCHANGE_ENVIRONMENT, pk__in=deals.values("account"))
+    return Account.objects.filter(here | Q(pk__in=live.values("account"))).select_related("flat_proof").order_by("name")
+
+
+def _deals_of(target: Target | None) -> dict[str, Target]:
+    return {} if target is None else {target_field(target): target}
+
+
+def proof_max_age(clock: Clock) -> timedelta:
+    """How long a proof counts; the guardian renews it every minute while FLATTEN stands."""
+    return clock.wall(PROOF_MAX_AGE)
+
+
+def flat_state(
+    target: Target | None, *, since: datetime | None, now: datetime, max_age: timedelta
+) -> list[AccountFlat]:
+    """Every account in the scope of a switch and whether it has been proved flat since the switch was turned.
+
+    For an account or the whole system the proof is of all it holds. For a strategy or a market it is narrower: no live
+    deal, and no open order on its markets.
+    """
+    return [flat_in(account, target, since, now - max_age) for account in accounts_of(target)]
+
+
+def flat_in(account: Account, target: Target | None, since: datetime | None, oldest: datetime) -> AccountFlat:
+    """The same for one account. A proof from before `oldest` does not count."""
+    proof: FlatProof | None = getattr(account, "flat_proof", None)
+    if proof is None:
+        return AccountFlat(account, False, "it was never checked", None)
+    checked = proof.checked_at
+    if since is not None and checked < since:
+        return AccountFlat(account, False, "it was not checked since the switch was turned", checked)
+    if checked < oldest:
+        return AccountFlat(account, False, "its last check is too old to say anything about now", checked)
+    if target is None or isinstance(target, Account):
+        return AccountFlat(account, proof.is_flat, proof.summary, checked)
+    why = _narrow_gaps(account, target, proof)
+    return AccountFlat(account, not why, "; ".join(why) or "no live deal and no open order there", checked)
+
+
+def _narrow_gaps(account: Account, target: StrategyConfig | Market, proof: FlatProof) -> list[str]:
+    """What keeps a strategy or a market of an account from being flat: our books now, and the exchange's last list."""
+    deals = Deal.objects.filter(account=account, **_deals_of(target))
+    gaps = [f"deal {pk} has not ended" for pk in deals.exclude(status__in=FINISHED_DEALS).values_list("pk", flat=True)]
+    listed = proof.details.get("open_orders")
+    if listed is None:
+        return [*gaps, proof.summary]
+    symbols = set(deals.values_list("market__symbol", flat=True))
+    return gaps + [f"order {each['order']} is open on {each['symbol']}" for each in listed if each["symbol"] in symbols]
