@@ -12,37 +12,25 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
-from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
-from django.db.models import Sum
+from django.db import InterfaceError, OperationalError, transaction
+from django.db.models import Q
 
-from algo.execution.ledger_rows import order_plan
-from algo.execution.reconcile import QUARANTINE
+from algo.execution.entry_judge import EntryEvidence, decide_entry
+from algo.execution.entry_ledger import Decided, EntryRequest
+from algo.execution.entry_ledger_orm import OrmEntryLedger
 from algo.models import (
-    FINISHED_DEALS,
     Account,
     AccountState,
-    CloseReason,
-    Deal,
-    DealStatus,
     Decision,
-    KillSwitch,
     Market,
-    Order,
     Outcome,
-    Role,
-    Signal,
     StrategyConfig,
     StrategyStatus,
-    SystemControl,
-    Ticket,
 )
 from algo.models.fields import SecretUnreadable
-from algo.risk.codes import DenialCode
-from algo.risk.gate import check_entry
-from algo.risk.values import Approval, Denial, EntryIntent, RiskContext
+from algo.risk.values import Denial, EntryIntent
 from algo.selectors.candles import candles_window
 from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import CLOSE_GRACE, candles_update
@@ -52,7 +40,7 @@ from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
 from providers.clock import Clock
 from providers.errors import AuthFailed, ProviderError
 from providers.interface import ExchangeProvider
-from providers.types import ZERO, Balance, Capabilities, OrderBook, OrderType, Resolution, Side
+from providers.types import Balance, Capabilities, OrderBook, Resolution, Side
 
 logger = logging.getLogger("algo.strategies")
 
@@ -223,7 +211,8 @@ def _note_error(config: StrategyConfig, candles: Candles, now: datetime, exc: Ex
 @transaction.atomic
 def _note(config: StrategyConfig, bar: datetime, now: datetime, outcome: Outcome, journal: dict[str, Any]) -> Outcome:
     _journal(config, bar, now, outcome, journal)
-    StrategyConfig.objects.filter(pk=config.pk).update(last_bar_at=bar)
+    older = Q(last_bar_at=None) | Q(last_bar_at__lt=bar)  # a worker that was held up must not wind it back
+    StrategyConfig.objects.filter(older, pk=config.pk).update(last_bar_at=bar)
     return outcome
 
 
@@ -245,18 +234,56 @@ def _act(
     on_planned: Callable[[int], None],
 ) -> Outcome | None:
     account = Account.objects.get(pk=evaluation.config.account_id)  # as it is now: its key may be refused, or another
-    balances, capabilities = None, Capabilities()
-    if account.environment == settings.EXCHANGE_ENVIRONMENT and not _key_is_dead(account, clock.now()):
+    balances, capabilities, read_at = None, Capabilities(), clock.now()
+    if account.environment == settings.EXCHANGE_ENVIRONMENT and not _key_is_dead(account, read_at):
         balances, capabilities = _ask_account(account, account_provider, clock)
-    try:
-        outcome = _plan(evaluation, resolution, balances, capabilities, clock)
-    except IntegrityError:
-        # Another worker planned it first: the constraint is the judge, and its answer is not an error.
-        logger.info("%sstrategy=%s already planned", settings.STRATEGY_PROCESSOR_LOG_PREFIX, evaluation.config.name)
+    evidence = EntryEvidence(
+        book=evaluation.book,
+        resolution=resolution,
+        balances=balances,
+        read_at=read_at,
+        environment=settings.EXCHANGE_ENVIRONMENT,
+        time_zone=settings.TRADING_DAY_TIME_ZONE,
+        max_position_size_percent=settings.MAX_POSITION_SIZE_PERCENT,
+    )
+    decided = decide_entry(OrmEntryLedger(), _request(evaluation, capabilities), evidence, clock)
+    if decided is None:
         return None
-    if outcome in (Outcome.ENTERED, Outcome.EXIT):
+    _log(evaluation.config, decided)
+    if decided.outcome in (Outcome.ENTERED, Outcome.EXIT):
         on_planned(account.pk)
-    return outcome
+    return decided.outcome
+
+
+def _request(evaluation: Evaluation, capabilities: Capabilities) -> EntryRequest:
+    config, parameters, decision = evaluation.config, evaluation.strategy.parameters, evaluation.decision or {}
+    intent = EntryIntent(
+        side=Side(decision["side"]),
+        confidence=Decimal(str(decision.get("confidence", 1))),
+        reason=str(decision.get("reason", "")),
+        bar_open_at=evaluation.bar_open_at,
+        candle_close=evaluation.close if parameters.needs_candles else None,
+    )
+    return EntryRequest(
+        account_id=config.account_id,
+        config_id=config.pk,
+        market_id=config.market_id,
+        bar_open_at=evaluation.bar_open_at,
+        intent=intent,
+        price=evaluation.close,
+        rules=config.market.rules,
+        parameters=parameters,
+        capabilities=capabilities,
+        journal=evaluation.journal,
+    )
+
+
+def _log(config: StrategyConfig, decided: Decided) -> None:
+    prefix, answer = settings.STRATEGY_PROCESSOR_LOG_PREFIX, decided.answer
+    if isinstance(answer, Denial):
+        logger.info("%sstrategy=%s denied code=%s", prefix, config.name, answer.code)
+    else:
+        logger.info("%sstrategy=%s planned quantity=%s deal=%s", prefix, config.name, answer.quantity, decided.deal_id)
 
 
 def _key_is_dead(account: Account, now: datetime) -> bool:
@@ -282,197 +309,3 @@ def _ask_account(
         return None, Capabilities()
     balances_note(account, balances, read_at=read_at)
     return balances, capabilities
-
-
-@transaction.atomic
-def _plan(
-    evaluation: Evaluation,
-    resolution: Resolution,
-    balances: dict[str, Balance] | None,
-    capabilities: Capabilities,
-    clock: Clock,
-) -> Outcome | None:
-    """The account's row is locked: limits are counted and used up in one transaction, by however many workers."""
-    config, now = evaluation.config, clock.now()
-    decision = evaluation.decision or {}
-    account = Account.objects.select_for_update().get(pk=config.account_id)
-    side = Side(decision["side"])
-    if Decision.objects.filter(config=config, bar_open_at=evaluation.bar_open_at).exists():
-        return None
-    closing = _close_opposite(evaluation, side)
-    intent = EntryIntent(
-        side=side,
-        confidence=Decimal(str(decision.get("confidence", 1))),
-        reason=str(decision.get("reason", "")),
-        bar_open_at=evaluation.bar_open_at,
-        candle_close=evaluation.close if evaluation.strategy.parameters.needs_candles else None,
-    )
-    answer = _answer(evaluation, intent, account, balances, capabilities, resolution, clock, now)
-    signal = _record_signal(evaluation, intent, answer, now)
-    if not isinstance(answer, Denial):
-        deal = _plan_deal(evaluation, signal, answer, capabilities, now)
-        logger.info(
-            "%sstrategy=%s %s %s quantity=%s deal=%s",
-            settings.STRATEGY_PROCESSOR_LOG_PREFIX,
-            config.name,
-            intent.reason,
-            side,
-            answer.quantity,
-            deal.pk,
-        )
-        return _note(config, evaluation.bar_open_at, now, Outcome.ENTERED, evaluation.journal)
-    outcome = Outcome.EXIT if closing else Outcome.DENIED
-    journal = evaluation.journal | {"denial": {"code": answer.code, "message": answer.message}}
-    return _note(config, evaluation.bar_open_at, now, outcome, journal)
-
-
-def _close_opposite(evaluation: Evaluation, side: Side) -> bool:
-    """An opposite signal closes the strategy's own open deal where its rules say so."""
-    if not evaluation.strategy.parameters.exit_on_opposite_signal:
-        return False
-    open_deals = Deal.objects.filter(
-        config=evaluation.config, status=DealStatus.OPEN, side=side.opposite, exit_reason=""
-    )
-    return bool(open_deals.update(exit_reason=CloseReason.SIGNAL, status=DealStatus.EXITING, note="opposite signal"))
-
-
-def _answer(
-    evaluation: Evaluation,
-    intent: EntryIntent,
-    account: Account,
-    balances: dict[str, Balance] | None,
-    capabilities: Capabilities,
-    resolution: Resolution,
-    clock: Clock,
-    now: datetime,
-) -> Approval | Denial:
-    if account.environment != settings.EXCHANGE_ENVIRONMENT:
-        return Denial(
-            DenialCode.ACCOUNT_PAUSED,
-            f"this is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}",
-        )
-    blocked = _market_blocked(account, evaluation.config.market, clock, now)
-    if blocked:
-        return Denial(DenialCode.MARKET_BLOCKED, blocked)
-    if balances is None and not _key_is_dead(account, now):
-        return Denial(DenialCode.STALE_DATA, "the balances of the account could not be read")
-    return check_entry(intent, _context(evaluation, account, balances or {}, capabilities, resolution, clock, now))
-
-
-def _market_blocked(account: Account, market: Market, clock: Clock, now: datetime) -> str:
-    if Ticket.objects.filter(account=account, market=market, resolved_at=None).exists():
-        return "a reconciliation ticket is open for this market; resolve it first"
-    recent = now - clock.wall(QUARANTINE)
-    if Order.objects.filter(account=account, market=market, unknown_since__isnull=False).exists() or (
-        Order.objects.filter(account=account, market=market, negative_at__gte=recent).exists()
-    ):
-        return "the outcome of an order on this market is, or was just now, unknown"
-    return ""
-
-
-def _context(
-    evaluation: Evaluation,
-    account: Account,
-    balances: dict[str, Balance],
-    capabilities: Capabilities,
-    resolution: Resolution,
-    clock: Clock,
-    now: datetime,
-) -> RiskContext:
-    config, market = evaluation.config, evaluation.config.market
-    base = balances.get(market.base, Balance(market.base, ZERO, ZERO))
-    quote = balances.get(market.quote, Balance(market.quote, ZERO, ZERO))
-    mid = evaluation.book.mid_price if evaluation.book and evaluation.book.mid_price else evaluation.close
-    day = trading_day_start(now)
-    live = Deal.objects.filter(account=account).exclude(status__in=FINISHED_DEALS)
-    entered = Deal.objects.filter(config=config).exclude(status=DealStatus.CANCELED)
-    profit = (
-        Deal.objects.filter(account=account, market__quote=market.quote, closed_at__gte=day).aggregate(
-            total=Sum("profit")
-        )["total"]
-        or ZERO
-    )
-    level = SystemControl.objects.filter(pk=1).values_list("kill_switch", flat=True).first() or KillSwitch.OFF
-    return RiskContext(
-        now=now,
-        parameters=evaluation.strategy.parameters,
-        rules=market.rules,
-        book=evaluation.book,
-        resolution=resolution,
-        candles_closed_at=evaluation.bar_open_at + resolution.duration,
-        available_base=base.available,
-        available_quote=quote.available,
-        kill_switch=level != KillSwitch.OFF,
-        account_paused=account.state != AccountState.ACTIVE,
-        key_expires_at=account.key_expires_at,
-        ordering_enabled=StrategyConfig.objects.values_list("ordering_enabled", flat=True).get(pk=config.pk),
-        allowed_sides=config.sides,
-        open_deal_on_market=live.filter(market=market).exists(),
-        open_deals=live.count(),
-        last_trade_at=entered.order_by("-created_at").values_list("created_at", flat=True).first(),
-        trades_today=entered.filter(created_at__gte=day).count(),
-        loss_today=max(-profit, ZERO),
-        equity_at_day_start=quote.total + base.total * mid - profit,
-        max_position_size_percent=settings.MAX_POSITION_SIZE_PERCENT,
-        capabilities=capabilities,
-        max_book_age=clock.wall(5),
-    )
-
-
-def trading_day_start(now: datetime) -> datetime:
-    """Midnight of the trading day's time zone, as UTC."""
-    local = now.astimezone(ZoneInfo(settings.TRADING_DAY_TIME_ZONE))
-    return local.replace(hour=0, minute=0, second=0, microsecond=0).astimezone(UTC)
-
-
-def _record_signal(evaluation: Evaluation, intent: EntryIntent, answer: Approval | Denial, now: datetime) -> Signal:
-    denial = answer if isinstance(answer, Denial) else None
-    return Signal.objects.create(
-        config=evaluation.config,
-        bar_open_at=evaluation.bar_open_at,
-        created_at=now,
-        side=intent.side,
-        reason=intent.reason[:24],
-        confidence=intent.confidence,
-        price=evaluation.close,
-        indicators=evaluation.journal.get("indicators", {}),
-        denial_code=denial.code if denial else "",
-        denial_message=denial.message[:400] if denial else "",
-        warnings=list(answer.warnings) if isinstance(answer, Approval) else [],
-    )
-
-
-def _plan_deal(
-    evaluation: Evaluation, signal: Signal, approval: Approval, capabilities: Capabilities, now: datetime
-) -> Deal:
-    """Deal and entry order in the transaction of the decision: planned exactly once, or not at all."""
-    config = evaluation.config
-    deal = Deal.objects.create(
-        config=config,
-        account=config.account,
-        market=config.market,
-        signal=signal,
-        bar_open_at=evaluation.bar_open_at,
-        side=signal.side,
-        rules=evaluation.strategy.parameters.model_dump(mode="json"),
-        protection_mode=capabilities.protection_mode,
-        planned_quantity=approval.quantity,
-        planned_price=approval.expected_price,
-        initial_stop_price=approval.stop_price,
-        stop_price=approval.stop_price,
-        target_price=approval.target_price,
-        created_at=now,
-    )
-    order_plan(
-        deal,
-        role=Role.ENTRY,
-        leg=1,
-        side=Side(deal.side),
-        kind=OrderType.MARKET,
-        quantity=approval.quantity,
-        price=approval.expected_price if capabilities.market_takes_price else None,
-        stop_price=None,
-        reason=signal.reason,
-        now=now,
-    )
-    return deal

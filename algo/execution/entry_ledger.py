@@ -55,9 +55,9 @@ class LiveDeal:
     side: Side
     planned_quantity: Decimal
     planned_price: Decimal
-    entry_price: Decimal | None = None  # None until it is OPEN; and so are the others
-    opened_at: datetime | None = None
-    held: Decimal = ZERO  # base that booked fills left to close, never negative
+    entry_price: Decimal | None = None  # average of the entry fills that are booked
+    opened_at: datetime | None = None  # None while its entry is under way
+    held: Decimal = ZERO  # entry_quantity - exit_quantity by booked fills, never negative
     price: Decimal | None = None  # at which it could be closed now: bid of a BUY deal, ask of a SELL; None: not known
     is_in_doubt: bool = False
 
@@ -73,7 +73,7 @@ class EntryCounts:
     allowed_sides: frozenset[Side]  # likewise
     live: tuple[LiveDeal, ...]  # of the account, on every market and in every quote
     kill_switch: KillSwitch = KillSwitch.OFF  # the strictest that applies to this account, strategy and market
-    kill_switch_reason: str = ""
+    kill_switch_reason: str = ""  # in words, with whose switch it is
     market_blocked: str = ""  # why this account must not enter this market; empty where it may
     last_trade_at: datetime | None = None
     trades_today: int = 0

@@ -16,6 +16,7 @@ LIMITS: tuple[Callable[[EntryIntent, RiskContext], Denial | None], ...] = (
     limits.kill_switch,
     limits.account_paused,
     limits.key_expiring,
+    limits.market_blocked,
     limits.strategy_not_ordering,
     limits.side_not_allowed,
     limits.stale_data,
@@ -23,9 +24,11 @@ LIMITS: tuple[Callable[[EntryIntent, RiskContext], Denial | None], ...] = (
     limits.basis_too_wide,
     limits.open_deal_exists,
     limits.max_open_deals,
+    limits.max_exposure,
     limits.cooldown,
     limits.daily_trades,
     limits.daily_loss,
+    limits.runaway,
 )
 SIZE_LIMITS: tuple[Callable[[EntryIntent, RiskContext, Size], Denial | None], ...] = (
     limits.below_minimum,

@@ -6,7 +6,7 @@ from datetime import timedelta
 from decimal import Decimal
 
 from algo.risk.codes import DenialCode
-from algo.risk.sizing import BAND_MARGIN, Size, shortfall, size_at
+from algo.risk.sizing import BAND_MARGIN, Size, plain, shortfall, size_at, size_entry
 from algo.risk.stops import PERCENT, initial_stop, stop_crossed, target_price
 from algo.risk.values import Denial, EntryIntent, RiskContext
 from providers.types import ZERO, OrderBook, ProtectionMode, Side
@@ -14,12 +14,17 @@ from providers.types import ZERO, OrderBook, ProtectionMode, Side
 # Rial is ten toman. A ratio in here is no market move but a unit that was mixed up.
 _UNIT_FACTOR = (Decimal(5), Decimal(20))
 LAST_OF_A_KEY = timedelta(days=1)
+# A strategy gone mad plans entries as fast as candles close. Far below what the exchanges allow, far above what a sound
+# account does.
+RUNAWAY_ENTRIES = 30
+RUNAWAY_WINDOW = timedelta(minutes=10)
 
 
 def kill_switch(intent: EntryIntent, context: RiskContext) -> Denial | None:
     if not context.kill_switch:
         return None
-    return Denial(DenialCode.KILL_SWITCH, "the kill switch is on: no entries until a person releases it")
+    why = context.kill_switch_reason or "the kill switch is on"
+    return Denial(DenialCode.KILL_SWITCH, f"{why}; no entries until a person releases it")
 
 
 def account_paused(intent: EntryIntent, context: RiskContext) -> Denial | None:
@@ -38,6 +43,10 @@ def key_expiring(intent: EntryIntent, context: RiskContext) -> Denial | None:
     return Denial(DenialCode.KEY_EXPIRING, f"the API key {said} {when}: no entries with it; {advice}")
 
 
+def market_blocked(intent: EntryIntent, context: RiskContext) -> Denial | None:
+    return Denial(DenialCode.MARKET_BLOCKED, context.market_blocked) if context.market_blocked else None
+
+
 def strategy_not_ordering(intent: EntryIntent, context: RiskContext) -> Denial | None:
     if context.ordering_enabled:
         return None
@@ -52,8 +61,11 @@ def side_not_allowed(intent: EntryIntent, context: RiskContext) -> Denial | None
 
 
 def stale_data(intent: EntryIntent, context: RiskContext) -> Denial | None:
-    """Old candles, a candle that has not closed, or a book that is missing, old, one-sided or crossed."""
+    """Old candles, a candle that has not closed, a book that is missing, old, one-sided or crossed, or balances that
+    could not be read."""
     problem = _candle_problem(context) or _book_problem(context)
+    if not problem and not context.balances_known:
+        problem = "the balances of the account could not be read"
     return Denial(DenialCode.STALE_DATA, problem) if problem else None
 
 
@@ -130,9 +142,29 @@ def max_open_deals(intent: EntryIntent, context: RiskContext) -> Denial | None:
     )
 
 
+def max_exposure(intent: EntryIntent, context: RiskContext) -> Denial | None:
+    """Money tied up in deals, this one included: orders of unknown fate at full size, BUY and SELL added up, never
+    netted."""
+    size = size_entry(intent, context)
+    together = context.exposure + size.notional
+    if together == 0:
+        return None
+    quote, percent = context.rules.quote, context.parameters.max_exposure_percent
+    if context.equity is None:
+        return Denial(DenialCode.MAX_EXPOSURE, f"the account's equity in {quote} is not known")
+    limit = context.equity * percent / PERCENT
+    if together <= limit:
+        return None
+    return Denial(
+        DenialCode.MAX_EXPOSURE,
+        f"live deals stand for {plain(context.exposure)} {quote}, with this entry {plain(together)}; at most "
+        f"{plain(limit)} ({percent} % of the equity) is allowed",
+    )
+
+
 def cooldown(intent: EntryIntent, context: RiskContext) -> Denial | None:
     pause = timedelta(minutes=context.parameters.trade_cooldown_minutes)
-    if context.last_trade_at is None or context.now - context.last_trade_at >= pause:
+    if not pause or context.last_trade_at is None or context.now - context.last_trade_at >= pause:
         return None
     left = pause - (context.now - context.last_trade_at)
     return Denial(
@@ -161,7 +193,18 @@ def daily_loss(intent: EntryIntent, context: RiskContext) -> Denial | None:
         return None
     return Denial(
         DenialCode.DAILY_LOSS,
-        f"today's loss of {context.loss_today} {context.rules.quote} has reached the limit of {limit} ({percent} %)",
+        f"today's loss of {plain(context.loss_today)} {context.rules.quote} has reached the limit of {plain(limit)} "
+        f"({percent} %)",
+    )
+
+
+def runaway(intent: EntryIntent, context: RiskContext) -> Denial | None:
+    if context.entries_recently < RUNAWAY_ENTRIES:
+        return None
+    return Denial(
+        DenialCode.RUNAWAY,
+        f"{context.entries_recently} entries were planned on this account in {_seconds(RUNAWAY_WINDOW) // 60} minutes, "
+        "more than a sound strategy makes: the account was paused. Look at its strategies, then activate it",
     )
 
 

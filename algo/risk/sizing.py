@@ -119,7 +119,7 @@ def shortfall(side: Side, quantity: Decimal, price: Decimal, context: RiskContex
     if quantity <= 0 or quantity < rules.min_quantity:
         return f"{quantity} {rules.base} is below the least quantity {rules.min_quantity}"
     if quantity * price < rules.min_notional:
-        return f"{_plain(quantity * price)} {rules.quote} is below the least order of {rules.min_notional}"
+        return f"{plain(quantity * price)} {rules.quote} is below the least order of {rules.min_notional}"
     stop = initial_stop(price, side, parameters.stop_loss_percent, rules)
     target = target_price(price, side, parameters.take_profit_percent, rules)
     exit_quantity = held_after_fees(side, quantity, rules)
@@ -127,7 +127,7 @@ def shortfall(side: Side, quantity: Decimal, price: Decimal, context: RiskContex
     needed = MINIMUM_MARGIN * rules.min_notional
     if exit_quantity < rules.min_quantity or exit_notional < needed:
         return (
-            f"after fees the exit of {exit_quantity} {rules.base} would be worth {_plain(exit_notional)} "
+            f"after fees the exit of {exit_quantity} {rules.base} would be worth {plain(exit_notional)} "
             f"{rules.quote}; its own order needs {needed} to be safe from the exchange's minimum"
         )
     return None
@@ -138,6 +138,6 @@ def held_after_fees(side: Side, quantity: Decimal, rules: MarketRules) -> Decima
     return rules.round_quantity(quantity * (1 - rules.taker_fee_rate)) if side is Side.BUY else quantity
 
 
-def _plain(value: Decimal) -> str:
+def plain(value: Decimal) -> str:
     """A number for a sentence: at most eight decimals, no exponent."""
     return f"{value.quantize(Decimal('1E-8')).normalize():f}" if value else "0"

@@ -19,6 +19,11 @@ def target_price(entry_price: Decimal, side: Side, percent: Decimal, rules: Mark
     return rules.round_limit(entry_price * (1 + side.sign * percent / PERCENT), side.opposite)
 
 
+def better_price(side: Side, best: Decimal, price: Decimal) -> Decimal:
+    """The best price a deal has seen, once it has seen `price` too: the highest of a BUY, the lowest of a SELL."""
+    return max(best, price) if side is Side.BUY else min(best, price)
+
+
 def trailing_stop(
     side: Side,
     best_price: Decimal,

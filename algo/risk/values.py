@@ -40,17 +40,23 @@ class RiskContext:
     candles_closed_at: datetime | None = None  # close of the newest candle the strategy saw
     available_base: Decimal = ZERO
     available_quote: Decimal = ZERO
+    balances_known: bool = True
+    equity: Decimal | None = None  # of the account, in quote
     kill_switch: bool = False
+    kill_switch_reason: str = ""
     account_paused: bool = False
     key_expires_at: datetime | None = None  # None: not known
+    market_blocked: str = ""  # why; empty where it is not
     ordering_enabled: bool = True
     allowed_sides: frozenset[Side] = BOTH_SIDES
     open_deal_on_market: bool = False
     open_deals: int = 0  # of the account
+    exposure: Decimal = ZERO  # what the account's live deals in this quote stand for, in quote
     last_trade_at: datetime | None = None  # last entry of this config
     trades_today: int = 0  # entries of this config in this trading day
-    loss_today: Decimal = ZERO  # positive is a loss, in quote
+    loss_today: Decimal = ZERO  # positive is a loss, in quote; realised, and that of open deals
     equity_at_day_start: Decimal | None = None  # in quote
+    entries_recently: int = 0  # of the account, in the last RUNAWAY_WINDOW
     max_position_size_percent: Decimal = Decimal("50.0")  # the setting for everybody
     capabilities: Capabilities = field(default_factory=Capabilities)
     max_book_age: timedelta = timedelta(seconds=5)

@@ -113,15 +113,19 @@ def account_stop(account: Account, reason: str, *, at: datetime) -> bool:
     row = Account.objects.select_for_update().get(pk=account.pk)
     if row.state == AccountState.STOPPED or row.api_key_sealed != account.api_key_sealed:
         return False
-    sentence = (
-        f"The exchange refused the key: {reason} Resting stops stay where they are. Enter a valid key, then activate "
-        "the account: that asks the exchange first."
-    )
-    row.state, row.state_reason, row.last_error = AccountState.STOPPED, sentence[:400], sentence[:400]
+    sentence = refused_key(reason)[:400]
+    row.state, row.state_reason, row.last_error = AccountState.STOPPED, sentence, sentence
     row.save(update_fields=["state", "state_reason", "last_error"])
     event_record("account.stopped", _about(row) | {"reason": row.state_reason}, at=at)
     logger.error("account=%s stopped: %s", row.name, reason)
     return True
+
+
+def refused_key(reason: str) -> str:
+    return (
+        f"The exchange refused the key: {reason} Resting stops stay where they are. Enter a valid key, then activate "
+        "the account: that asks the exchange first."
+    )
 
 
 def account_is_stopped(account: Account) -> bool:

@@ -84,6 +84,14 @@ class StrategySchema(BaseModel):
     max_open_deals: int = Field(
         5, ge=1, le=100, title="Open deals of the account", description="No entry while the account has this many."
     )
+    max_exposure_percent: Decimal = Field(
+        Decimal(100),
+        gt=0,
+        le=100,
+        title="Largest exposure of the account (%)",
+        description="Share of the account's equity in the quote that its live deals together may stand for, this entry "
+        "included. An order whose outcome is unknown counts in full.",
+    )
     max_spread_percent: Decimal = Field(
         Decimal("0.5"),
         gt=0,

@@ -11,7 +11,8 @@ import pytest
 from django.db import connection
 from pydantic import Field
 
-from algo.execution.entries import due_groups, evaluate_group, trading_day_start
+from algo.execution.entries import due_groups, evaluate_group
+from algo.execution.entry_judge import trading_day_start
 from algo.models import (
     CloseReason,
     Deal,
@@ -49,6 +50,7 @@ from tests.market_data.exchange import FakeExchange, at, candles
 
 pytestmark = pytest.mark.django_db
 M1 = Resolution.M1
+TEHRAN = "Asia/Tehran"
 
 
 class SaysSchema(StrategySchema):
@@ -438,8 +440,12 @@ def test_a_sale_that_could_not_be_bought_back_is_denied(clock):
 
 def test_the_trading_day_begins_at_midnight_in_tehran():
     # 20:29 UTC is 23:59 in Tehran, 20:30 UTC the next day
-    assert trading_day_start(datetime(2026, 11, 2, 20, 29, tzinfo=UTC)) == datetime(2026, 11, 1, 20, 30, tzinfo=UTC)
-    assert trading_day_start(datetime(2026, 11, 2, 20, 30, tzinfo=UTC)) == datetime(2026, 11, 2, 20, 30, tzinfo=UTC)
+    assert trading_day_start(datetime(2026, 11, 2, 20, 29, tzinfo=UTC), TEHRAN) == datetime(
+        2026, 11, 1, 20, 30, tzinfo=UTC
+    )
+    assert trading_day_start(datetime(2026, 11, 2, 20, 30, tzinfo=UTC), TEHRAN) == datetime(
+        2026, 11, 2, 20, 30, tzinfo=UTC
+    )
 
 
 @pytest.mark.parametrize(("hours", "code"), [(13, "daily_trades"), (14, "")])

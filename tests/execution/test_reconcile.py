@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from algo.execution.entries import _market_blocked
-from algo.execution.reconcile import accounts_due, reconcile_due
+from algo.execution.entry_ledger_orm import market_blocked
+from algo.execution.reconcile import QUARANTINE, accounts_due, reconcile_due
 from algo.models import Account, CloseReason, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
 from providers.budgets import Priority, current_priority
 from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown
@@ -38,8 +38,8 @@ def everything(trader: Trader) -> list[Any]:
 
 
 def blocked(trader: Trader) -> str:
-    account = Account.objects.get(pk=trader.account.pk)
-    return _market_blocked(account, trader.market, trader.world.clock, trader.world.clock.now())
+    clock = trader.world.clock
+    return market_blocked(trader.account.pk, trader.market.pk, clock.now() - clock.wall(QUARANTINE))
 
 
 @PROVIDERS

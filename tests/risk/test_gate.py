@@ -50,6 +50,7 @@ CASES = [
     (DenialCode.KILL_SWITCH, {"kill_switch": True}),
     (DenialCode.ACCOUNT_PAUSED, {"account_paused": True}),
     (DenialCode.KEY_EXPIRING, {"key_expires_at": NOW + timedelta(hours=23)}),
+    (DenialCode.MARKET_BLOCKED, {"market_blocked": "a reconciliation ticket is open for this market"}),
     (DenialCode.STRATEGY_NOT_ORDERING, {"ordering_enabled": False}),
     (DenialCode.SIDE_NOT_ALLOWED, {"allowed_sides": frozenset({Side.SELL})}),
     (DenialCode.STALE_DATA, {"candles_closed_at": OLD_CANDLE}),
@@ -57,9 +58,11 @@ CASES = [
     (DenialCode.BASIS_TOO_WIDE, {"book": book_of(levels(("101100", "9")), levels(("101110", "9")), last="101100")}),
     (DenialCode.OPEN_DEAL_EXISTS, {"open_deal_on_market": True}),
     (DenialCode.MAX_OPEN_DEALS, {"open_deals": 5}),
+    (DenialCode.MAX_EXPOSURE, {"exposure": D(107_000)}),
     (DenialCode.COOLDOWN, {"last_trade_at": NOW - timedelta(minutes=29, seconds=59)}),
     (DenialCode.DAILY_TRADES, {"trades_today": 10}),
     (DenialCode.DAILY_LOSS, {"loss_today": D(500)}),
+    (DenialCode.RUNAWAY, {"entries_recently": 30}),
     (DenialCode.BELOW_MINIMUM, {"available_quote": D(14)}),
     (DenialCode.INSUFFICIENT_BALANCE, {"available_quote": D(5)}),
     (DenialCode.THIN_BOOK, {"book": book_of(asks=levels(("100000", "0.01"), ("101700", "9")))}),
@@ -76,14 +79,13 @@ def test_each_limit_denies_with_its_code_and_a_sentence(code, change):
 
 
 def test_the_codes_stand_in_the_order_of_the_gate():
-    asked_before_the_gate = {DenialCode.MARKET_BLOCKED}
-    assert [code for code, _ in CASES] == [code for code in DenialCode if code not in asked_before_the_gate]
+    assert [code for code, _ in CASES] == list(DenialCode)
 
 
-@pytest.mark.parametrize("position", range(13))
+@pytest.mark.parametrize("position", range(16))
 def test_the_earlier_limit_answers_when_two_would_deny(position):
     code, change = CASES[position]
-    later = {name: value for _, more in CASES[position + 1 : 13] for name, value in more.items()}
+    later = {name: value for _, more in CASES[position + 1 : 16] for name, value in more.items()}
     assert denied(**{**later, **change}) is code
 
 

@@ -60,6 +60,7 @@ def context_of(**change: Any) -> RiskContext:
         "candles_closed_at": NOW - timedelta(seconds=1),
         "available_base": D(1),
         "available_quote": D(10_000),
+        "equity": D(110_000),  # 10,000 USDT, and 1 BTC at 100,000
         "equity_at_day_start": D(10_000),
         "capabilities": STOPS,
     }

@@ -1,0 +1,679 @@
+"""The ledger in memory, for the seeded world: the same books as `ledger_orm`, thousands of times a second.
+
+One instance serves one account of a MemoryStore. What changes rows is one transaction: it happens whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from functools import wraps
+from typing import Any, TypeVar, cast
+
+from django.conf import settings
+
+from algo.execution.balances import Change, asset_spent, change_by
+from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
+from algo.execution.ledger import DealStands, Fenced, Located
+from algo.execution.ledger_rows import (
+    add_up,
+    amount_text,
+    deal_payload,
+    effect_on,
+    end_unprotected,
+    is_cover,
+    lock_change,
+    log_deal,
+    log_order,
+    log_stop,
+    order_view,
+    outran_cancel,
+    realised_profit,
+    status_after,
+    take_amounts,
+    take_identity,
+    with_pair,
+)
+from algo.execution.lifecycle import check_deal, check_order
+from algo.execution.memory_store import AccountRow, DealRow, MemoryStore, OrderRow, stored, stored_or_none
+from algo.execution.views import Control, DealView, OrderView
+from algo.models import AccountState, CloseReason, DealStatus, KillSwitch, Role, TicketKind
+from providers.types import (
+    ZERO,
+    Balance,
+    Capabilities,
+    Fill,
+    OrderReport,
+    OrderStatus,
+    OrderType,
+    ProtectionMode,
+    Side,
+)
+
+orders_log = logging.getLogger("algo.orders")
+
+_WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
+_IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
+_ENTERING = (DealStatus.PLANNED, DealStatus.ENTERING)
+
+
+_Method = TypeVar("_Method", bound=Callable[..., Any])
+
+
+def _transaction(method: _Method) -> _Method:
+    @wraps(method)
+    def whole(self: MemoryLedger, *args: Any, **kwargs: Any) -> Any:
+        mark = self.store.begin()
+        try:
+            result = method(self, *args, **kwargs)
+        except BaseException:
+            self.store.roll_back(mark)
+            raise
+        self.store.commit(mark)
+        return result
+
+    return cast(_Method, whole)
+
+
+class MemoryLedger:
+    """Ledger over a MemoryStore; arguments as those of OrmLedger."""
+
+    def __init__(
+        self, store: MemoryStore, account_id: int, capabilities: Capabilities, epoch: int | None = None
+    ) -> None:
+        self.store = store
+        self._account: AccountRow = store.accounts[account_id]
+        self._capabilities = capabilities
+        self._epoch = epoch
+        self._key = self._account.api_key_sealed
+
+    # --- the account ------------------------------------------------------------------------------------------------
+
+    def is_stopped(self) -> bool:
+        return self._account.state == AccountState.STOPPED
+
+    @_transaction
+    def stop_account(self, reason: str, *, now: datetime) -> None:
+        self.store.stop_account(self._account, self._key, reason, now)
+
+    def note_error(self, error: str) -> None:
+        self._account.last_error = error[:400]
+
+    def note_advanced(self, *, now: datetime) -> None:
+        self._account.advanced_at = now
+
+    def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
+        account = self._account
+        if account.balances_read_at is None or account.balances_read_at <= read_at:
+            account.balances = {asset: (each.total, each.locked) for asset, each in balances.items()}
+            account.balances_read_at = read_at
+
+    def balances_read_at(self) -> datetime | None:
+        return self._account.balances_read_at
+
+    # --- reconciliation ---------------------------------------------------------------------------------------------
+
+    def reconciled_at(self) -> datetime | None:
+        return self._account.reconciled_at
+
+    def note_reconciled(self, *, now: datetime) -> None:
+        self._account.reconciled_at = now
+
+    def is_in_doubt(self, since: datetime) -> bool:
+        doubted = self.store.doubted_orders(self._account.pk)
+        return any(row.negative_at is not None and row.negative_at >= since for row in doubted)
+
+    def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
+        row = self.store.order_at_exchange(self._account.pk, exchange_order_id) if exchange_order_id else None
+        if row is None and client_order_id:
+            row = self.store.order_named(client_order_id)
+        return self._located(row) if row is not None and row.account is self._account else None
+
+    def working(self) -> Sequence[Located]:
+        rows = (row for row in self.store.unended_orders(self._account.pk) if row.status in _WORKING)
+        return [self._located(row) for row in sorted(rows, key=lambda row: (row.created_at, row.pk))]
+
+    def _located(self, row: OrderRow) -> Located:
+        return Located(row.deal.pk, row.market.symbol, _order_view(row))
+
+    def symbols_since(self, since: datetime) -> Sequence[str]:
+        return sorted({row.market.symbol for row in self._orders() if row.created_at >= since})
+
+    def _orders(self) -> Iterable[OrderRow]:
+        return (row for row in self.store.orders.values() if row.account is self._account)
+
+    def resembles_lost_leg(self, report: OrderReport) -> bool:
+        return report.client_order_id is None and any(
+            row.pair_id is not None
+            and row.exchange_order_id is None
+            and row.status in _IN_BETWEEN
+            and row.market.symbol == report.symbol
+            and row.side == report.side
+            and row.quantity == report.quantity
+            for row in self.store.unended_orders(self._account.pk)
+        )
+
+    @_transaction
+    def reopen_deal(self, deal_id: int, *, now: datetime) -> None:
+        row = self.store.find_deal(deal_id)
+        if not row.is_finished:
+            return
+        if any(other.market is row.market for other in self.store.live_deals(self._account.pk)):
+            raise DealStands(f"Deal {deal_id} cannot be reopened: another deal is open on its market.")
+        self.store.touch(row)
+        old = row.status
+        self.store.set_deal_status(row, DealStatus.OPEN)
+        row.exit_reason, row.close_reason = CloseReason.EMERGENCY, ""
+        row.opened_at, row.closed_at, row.profit = row.opened_at or now, None, None
+        row.unprotected_since, row.reopened = now, row.reopened + 1
+        row.note = "reopened: the exchange executed an order of this deal after its end"
+        self._note_deal(row, "reopened", old, now, note=row.note)
+        self.store.note_event("deal.reopened", {"deal_id": row.pk}, now)
+
+    @_transaction
+    def ticket_order(self, report: OrderReport, *, now: datetime) -> None:
+        self._ticket(
+            TicketKind.UNKNOWN_ORDER,
+            report.exchange_order_id or report.client_order_id or "unknown",
+            f"{self._account.provider} shows a {report.side} order of {report.quantity} {report.symbol} that the "
+            "platform did not place, or cannot take into its books. It was left alone; new entries on this market wait "
+            "until this is resolved.",
+            symbol=report.symbol,
+            details=dict(report.raw),
+            now=now,
+        )
+
+    @_transaction
+    def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
+        self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=symbol, now=now)
+
+    def _ticket(
+        self,
+        kind: TicketKind,
+        reference: str,
+        summary: str,
+        *,
+        symbol: str,
+        now: datetime,
+        details: Mapping[str, Any] | None = None,
+    ) -> bool:
+        """Whether it is a new one."""
+        market = self.store.market_of(self._account.provider, symbol)
+        opened = self.store.add_ticket(
+            self._account, kind, reference[:80], market=market, summary=summary, details=details or {}, now=now
+        )
+        if opened:
+            orders_log.error("ticket kind=%s about=%s account=%s", kind, reference, self._account.name)
+            self.store.note_event("ticket.opened", {"account": self._account.name, "reference": reference}, now)
+        return opened is not None
+
+    def trades_seen(self, symbol: str) -> datetime | None:
+        return self._account.trades_seen.get(symbol)
+
+    def note_trades_seen(self, symbol: str, until: datetime) -> None:
+        self._account.trades_seen[symbol] = until
+
+    def unbooked(self, trades: Sequence[Fill]) -> Sequence[Fill]:
+        return [trade for trade in trades if not self.store.is_booked(self._account.pk, trade.trade_id)]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def control(self, deal_id: int) -> Control:
+        return self._control(self.store.find_deal(deal_id))
+
+    def _control(self, deal: DealRow) -> Control:
+        standing = self.store.standing(deal.config, deal.market, self._account)
+        if standing.stops_entries:
+            cancel = standing.level.severity >= KillSwitch.CANCEL.severity
+            return Control(False, cancel, standing.level == KillSwitch.FLATTEN, standing.reason)
+        state = self._account.state
+        return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
+
+    def live_deals(self) -> Sequence[int]:
+        live = self.store.live_deals(self._account.pk)
+        return [row.pk for row in sorted(live, key=_urgency)]
+
+    def deal(self, deal_id: int) -> DealView:
+        row = self.store.find_deal(deal_id)
+        view = row.view
+        if view is None or view.capabilities is not self._capabilities:
+            view = row.view = _deal_view(row, self._capabilities)
+        return view
+
+    def filled_since(
+        self, symbol: str, side: Side, since: datetime, *, besides: Collection[str], until: datetime | None = None
+    ) -> Decimal:
+        fills = (
+            fill.quantity
+            for fill in self.store.fills
+            if fill.account is self._account
+            and fill.executed_at >= since
+            and (until is None or fill.executed_at < until)
+            and fill.order.side == side
+            and fill.order.market.symbol == symbol
+            and (fill.order.exchange_order_id is None or fill.order.exchange_order_id not in besides)
+        )
+        return sum(fills, ZERO)
+
+    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+        since = order.balance_read_at
+        if since is None:
+            return Change()
+        asset, own = asset_spent(deal, order), with_pair(order)
+        fills = (fill for fill in self.store.fills if fill.account is self._account and fill.executed_at >= since)
+        recent = (
+            row
+            for row in self._orders()
+            if row.pk not in own and row.accepted_at is not None and (row.closed_at is None or row.closed_at >= since)
+        )
+        ours = Change(
+            total=sum((effect_on(asset, fill) for fill in fills), ZERO),
+            locked=sum((lock_change(asset, row, since, self._capabilities) for row in recent), ZERO),
+        )
+        theirs = (report for report in listed if not self._is_known(report.exchange_order_id))
+        return sum((change_by(report, deal.rules, asset, since) for report in theirs), ours)
+
+    def _is_known(self, exchange_order_id: str | None) -> bool:
+        if exchange_order_id is None:
+            return False
+        return self.store.order_at_exchange(self._account.pk, exchange_order_id) is not None
+
+    # --- orders -----------------------------------------------------------------------------------------------------
+
+    @_transaction
+    def plan_order(self, deal: DealView, place: Place, *, now: datetime) -> None:
+        self._plan(deal, place.role, place.type, place.quantity, place.price, place.stop_price, place.reason, now)
+
+    @_transaction
+    def plan_pair(self, deal: DealView, pair: PlacePair, *, now: datetime) -> None:
+        quantity, limit = pair.quantity, pair.stop_limit_price
+        target = self._plan(deal, Role.TARGET, OrderType.LIMIT, quantity, pair.price, None, "target of an OCO", now)
+        stop = self._plan(
+            deal, Role.STOP, OrderType.STOP_LIMIT, quantity, limit, pair.stop_price, "stop of an OCO", now
+        )
+        target.pair_id, stop.pair_id = stop.pk, target.pk
+
+    def _plan(
+        self,
+        deal: DealView,
+        role: Role,
+        kind: OrderType,
+        quantity: Decimal,
+        price: Decimal | None,
+        stop_price: Decimal | None,
+        reason: str,
+        now: datetime,
+    ) -> OrderRow:
+        return self.store.add_order(
+            self.store.find_deal(deal.id),
+            role=role,
+            side=deal.exit_side,
+            kind=kind,
+            quantity=quantity,
+            price=price,
+            stop_price=stop_price,
+            reason=reason,
+            now=now,
+        )
+
+    @_transaction
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+        read_at, asset = self._account.balances_read_at, asset_spent(deal, order)
+        known = read_at is not None and read_at >= not_before
+        total, locked = self._account.balances.get(asset, (ZERO, ZERO)) if known else (None, None)
+        for row in self._rows(with_pair(order), OrderStatus.PENDING):
+            row.balance_asset = asset if known else ""
+            row.balance_before, row.locked_before = stored_or_none(total), stored_or_none(locked)
+            row.balance_read_at = read_at if known else None
+
+    def _rows(self, ids: Collection[int], status: OrderStatus) -> list[OrderRow]:
+        """Those of the orders that have this status, touched."""
+        rows = [row for pk in ids if (row := self.store.orders.get(pk)) is not None and row.status == status]
+        for row in rows:
+            self.store.touch(row)
+        return rows
+
+    def _check_lock(self) -> None:
+        if self._epoch is not None and self._account.epoch != self._epoch:
+            raise Fenced(f"The lock of account {self._account.name} went to another process; nothing was sent.")
+
+    @_transaction
+    def claim_send(self, order: OrderView, *, now: datetime) -> bool:
+        self._check_lock()
+        if order.role == Role.ENTRY and not self._control(self.store.find_order(order.id).deal).entries_allowed:
+            return False
+        if not self._claim(order.id, order.attempts + 1, now):
+            return False
+        if order.pair_id:
+            self._claim(order.pair_id, order.attempts + 1, now)
+        if order.role == Role.ENTRY:
+            self._move_deal_of(order, DealStatus.ENTERING, now)
+        return True
+
+    def _claim(self, order_id: int, attempts: int, now: datetime) -> bool:
+        rows = self._rows([order_id], OrderStatus.PENDING)
+        for row in rows:
+            row.status, row.submitted_at, row.checked_at = OrderStatus.SUBMITTED, now, None
+            row.attempts, row.epoch = attempts, self._epoch
+            self.store.save_order(row)
+            self.store.note_order(row, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+        return bool(rows)
+
+    @_transaction
+    def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        for row in self._rows(with_pair(order), OrderStatus.SUBMITTED):
+            row.status, row.submitted_at, row.unknown_since = OrderStatus.PENDING, None, None
+            row.attempts, row.reason = order.attempts, reason[:200]
+            self.store.note_order(row, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
+        if order.role == Role.ENTRY:
+            self._move_deal_of(order, DealStatus.PLANNED, now)
+
+    @_transaction
+    def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        for row in self._rows(with_pair(order), OrderStatus.SUBMITTED):
+            first = row.unknown_since is None
+            row.unknown_since, row.checked_at = row.unknown_since or now, now
+            if first:
+                self.store.note_order(row, row.status, row.status, now, f"outcome unknown: {reason}")
+
+    @_transaction
+    def note_doubt(self, order: OrderView, kind: TicketKind, reason: str, *, now: datetime) -> None:
+        row = self.store.find_order(order.id)
+        opened = self._ticket(
+            kind,
+            order.client_order_id,
+            f"Our {order.role} order {order.client_order_id} is nowhere at the exchange, but {reason}. It counts as "
+            "never arrived; new entries on this market wait until this is resolved.",
+            symbol=row.market.symbol,
+            now=now,
+        )
+        if opened:
+            self.store.note_order(row, order.status, order.status, now, f"in doubt: {reason}")
+
+    @_transaction
+    def note_negative(self, order: OrderView, *, now: datetime) -> None:
+        for pk in with_pair(order):
+            row = self.store.find_order(pk)
+            self.store.touch(row)
+            self.store.note_negative(row, now)
+
+    @_transaction
+    def end_order(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        self._end(order, with_pair(order), status, reason, now)
+
+    @_transaction
+    def end_leg(self, order: OrderView, status: OrderStatus, *, reason: str, now: datetime) -> None:
+        self._end(order, [order.id], status, reason, now)
+
+    @_transaction
+    def lose_order(self, order: OrderView, *, now: datetime) -> None:
+        self._end(order, [order.id], OrderStatus.CANCELED, "the exchange does not know it any more", now)
+        self._ticket(
+            TicketKind.ORDER_MISSING,
+            order.exchange_order_id or order.client_order_id,
+            f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts cancelled; "
+            "new entries on this market wait until this is resolved.",
+            symbol=self.store.find_order(order.id).market.symbol,
+            now=now,
+        )
+
+    def _end(self, order: OrderView, ids: Collection[int], status: OrderStatus, reason: str, now: datetime) -> None:
+        for pk in ids:
+            row = self.store.find_order(pk)
+            if row.status.is_final:
+                continue
+            check_order(row.status, status)
+            self.store.touch(row)
+            self.store.note_order(row, row.status, status, now, reason)
+            row.status, row.reason, row.closed_at, row.unknown_since = status, reason[:200], now, None
+            self.store.save_order(row)
+        orders_log.info(
+            "%s%s order=%s cid=%s role=%s reason=%s",
+            settings.ORDER_MANAGEMENT_LOG_PREFIX,
+            status.lower(),
+            order.id,
+            order.client_order_id,
+            order.role,
+            reason,
+        )
+
+    @_transaction
+    def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
+        row = self.store.find_order(order.id)
+        if row.status not in _WORKING:
+            return
+        self.store.touch(row)
+        self.store.note_order(row, row.status, OrderStatus.CANCELING, now, reason)
+        row.status, row.cancel_requested_at = OrderStatus.CANCELING, now
+        deal = row.deal
+        if is_cover(row) and deal.opened_at is not None and deal.unprotected_since is None:
+            self.store.touch(deal)
+            deal.unprotected_since = now
+
+    @_transaction
+    def apply_report(
+        self,
+        order: OrderView,
+        report: OrderReport,
+        fills: Sequence[Fill],
+        *,
+        now: datetime,
+        adopting: bool = False,
+        read_back: bool = True,
+    ) -> None:
+        row = self.store.find_order(order.id)
+        self.store.touch(row)
+        take_identity(row, report, now)
+        take_amounts(row, report)
+        row.filled_quantity, row.fee = stored(row.filled_quantity), stored(row.fee)
+        row.average_price = stored_or_none(row.average_price)
+        row.unknown_since = None
+        if read_back:
+            row.checked_at = now
+        self._take_status(row, report, adopting, now)
+        self.store.save_order(row)
+        if self._book(row, fills):
+            self._add_up(row.deal)
+        booked_fee = sum((fill.fee for fill in row.fills if fill.fee_asset == row.fee_asset), ZERO)
+        row.fee = max(row.fee, booked_fee)
+
+    def _take_status(self, row: OrderRow, report: OrderReport, adopting: bool, now: datetime) -> None:
+        old = row.status
+        new = status_after(old, report.status, row, adopting)
+        if new == old:
+            return
+        check_order(old, new, adopting=adopting)
+        row.status, row.raw, row.closed_at = new, dict(report.raw), now if new.is_final else None
+        if old.is_final and not outran_cancel(old, new):
+            row.adoptions += 1
+        self.store.note_order(row, old, new, now, "adopted from the exchange" if adopting else "", row.raw)
+        log_order(row)
+
+    def _book(self, row: OrderRow, fills: Sequence[Fill]) -> bool:
+        """Whether any of them is new."""
+        new = [
+            self.store.add_fill(
+                row,
+                trade_id=fill.trade_id,
+                price=fill.price,
+                quantity=fill.quantity,
+                fee=fill.fee,
+                fee_asset=fill.fee_asset,
+                executed_at=fill.executed_at,
+            )
+            for fill in fills
+        ]
+        return any(new)
+
+    def _add_up(self, row: DealRow) -> None:
+        self.store.touch(row)
+        add_up(row, row.fills)
+        row.fees_quote = stored(row.fees_quote)
+
+    # --- deals ------------------------------------------------------------------------------------------------------
+
+    def _touched(self, deal_id: int) -> DealRow:
+        row = self.store.find_deal(deal_id)
+        self.store.touch(row)
+        return row
+
+    def _note_deal(self, row: DealRow, kind: str, old: str, now: datetime, **detail: Decimal | str | None) -> None:
+        told = {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
+        self.store.note_deal(row, kind, old, now, told)
+
+    def _move_deal_of(self, order: OrderView, status: DealStatus, now: datetime) -> None:
+        row = self.store.find_order(order.id).deal
+        if row.status != status:
+            check_deal(row.status, status)
+            self.store.touch(row)
+            old = row.status
+            self.store.set_deal_status(row, status)
+            self._note_deal(row, "status", old, now)
+
+    @_transaction
+    def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None:
+        row = self._touched(deal.id)
+        old = row.status
+        check_deal(old, DealStatus.OPEN)
+        self.store.set_deal_status(row, DealStatus.OPEN)
+        row.stop_price = row.initial_stop_price = stored(action.stop_price)
+        row.target_price, row.best_price = stored(action.target_price), stored(action.entry_price)
+        row.opened_at = min((fill.executed_at for fill in row.fills), default=action.opened_at)
+        row.unprotected_since = row.unprotected_since or row.opened_at
+        self._note_deal(row, "status", old, now, entry=action.entry_price, stop=action.stop_price)
+        log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
+        self.store.note_event("deal.opened", deal_payload(row), now)
+
+    @_transaction
+    def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None:
+        row = self._touched(deal.id)
+        moved_back = stop_price < row.stop_price if row.side == Side.BUY else stop_price > row.stop_price
+        if moved_back:
+            raise ValueError("A trailing stop never moves back.")
+        log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
+        self._note_deal(row, "stop_moved", row.status, now, before=row.stop_price, after=stop_price, best=best_price)
+        row.stop_price, row.best_price, row.trailed_at = stored(stop_price), stored(best_price), now
+        self.store.note_event("stop.moved", deal_payload(row), now)
+
+    @_transaction
+    def note_best(self, deal: DealView, best_price: Decimal) -> None:
+        self._touched(deal.id).best_price = stored(best_price)
+
+    @_transaction
+    def note_crossed(self, deal: DealView, crossed: bool, *, now: datetime) -> None:
+        self._touched(deal.id).crossed_at = now if crossed else None
+
+    @_transaction
+    def begin_swap(self, deal: DealView, *, now: datetime) -> None:
+        self._touched(deal.id).swapped_at = now
+
+    @_transaction
+    def start_exit(self, deal: DealView, action: StartExit, *, now: datetime) -> None:
+        row = self._touched(deal.id)
+        old = row.status
+        if old == DealStatus.OPEN:
+            self.store.set_deal_status(row, DealStatus.EXITING)
+        row.exit_reason, row.note = action.reason, action.note[:400]
+        self._note_deal(row, "exit", old, now, reason=action.reason, why=action.note)
+        log_stop(row, f"exit reason={action.reason} why={action.note}")
+
+    @_transaction
+    def close_deal(self, deal: DealView, action: CloseDeal, *, now: datetime) -> None:
+        row = self._touched(deal.id)
+        old = row.status
+        check_deal(old, DealStatus.CLOSED)
+        self.store.set_deal_status(row, DealStatus.CLOSED)
+        row.close_reason, row.closed_at, row.crossed_at = action.reason, now, None
+        row.dust_quantity, row.profit = stored(action.dust), stored(realised_profit(row, row.fills))
+        end_unprotected(row, now)
+        row.unprotected_seconds = stored(row.unprotected_seconds)
+        self._note_deal(row, "status", old, now, reason=action.reason, profit=row.profit, dust=action.dust)
+        log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
+        self.store.note_event("deal.closed", deal_payload(row), now)
+        if deal.held is not None:
+            self._ticket_gone(row, action.dust, now)
+
+    def _ticket_gone(self, row: DealRow, missing: Decimal, now: datetime) -> None:
+        self._ticket(
+            TicketKind.UNKNOWN_TRADE,
+            f"deal {row.pk}",
+            f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account does not "
+            "hold them. Somebody moved them by hand; new entries on this market wait until this is resolved.",
+            symbol=row.market.symbol,
+            now=now,
+        )
+
+    @_transaction
+    def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:
+        row = self._touched(deal.id)
+        old = row.status
+        check_deal(old, DealStatus.CANCELED)
+        self.store.set_deal_status(row, DealStatus.CANCELED)
+        row.note, row.closed_at = note[:400], now
+        self._note_deal(row, "status", old, now, why=note)
+        log_deal(row, f"canceled why={note}")
+
+    def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
+        protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
+        if deal.opened_at is not None and protected != (deal.unprotected_since is None):
+            self._note_protection(deal, protected, now)
+
+    @_transaction
+    def _note_protection(self, deal: DealView, protected: bool, now: datetime) -> None:
+        row = self._touched(deal.id)
+        if protected == (row.unprotected_since is None) or row.closed_at is not None:
+            return
+        if protected:
+            gap = end_unprotected(row, now)
+            row.unprotected_seconds = stored(row.unprotected_seconds)
+            row.protected_at = row.protected_at or now
+            self._note_deal(row, "protected", row.status, now, seconds=gap)
+        else:
+            row.unprotected_since = now
+            self._note_deal(row, "unprotected", row.status, now)
+
+
+def _urgency(row: DealRow) -> tuple[int, datetime, int]:
+    """Those in danger first, then the others with a position, then those still to enter."""
+    in_danger = bool(row.exit_reason) or row.unprotected_since is not None
+    rank = 2 if row.status in _ENTERING else 0 if in_danger else 1
+    return rank, row.created_at, row.pk
+
+
+def _order_view(row: OrderRow) -> OrderView:
+    if row.view is None:
+        row.view = order_view(row, row.market.rules)
+    return row.view
+
+
+def _deal_view(row: DealRow, capabilities: Capabilities) -> DealView:
+    orders = sorted(row.orders, key=lambda order: (order.created_at, order.pk))
+    return DealView(
+        id=row.pk,
+        side=row.side,
+        status=row.status,
+        mode=ProtectionMode(row.protection_mode),
+        rules=row.market.rules,
+        capabilities=capabilities,
+        planned_quantity=row.planned_quantity,
+        planned_price=row.planned_price,
+        stop_percent=Decimal(str(row.rules["stop_loss_percent"])),
+        target_percent=Decimal(str(row.rules["take_profit_percent"])),
+        trailing_percent=Decimal(str(row.rules.get("trailing_stop_percent", 0))),
+        trailing_step_percent=Decimal(str(row.rules.get("trailing_step_percent", 0))),
+        initial_stop_price=row.initial_stop_price,
+        stop_price=row.stop_price,
+        target_price=row.target_price,
+        best_price=row.best_price,
+        created_at=row.created_at,
+        exit_reason=CloseReason(row.exit_reason) if row.exit_reason else None,
+        entry_price=row.entry_price,
+        swapped_at=row.swapped_at,
+        crossed_at=row.crossed_at,
+        trailed_at=row.trailed_at,
+        opened_at=row.opened_at,
+        unprotected_since=row.unprotected_since,
+        orders=tuple(map(_order_view, orders)),
+    )
