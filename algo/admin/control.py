@@ -1,4 +1,4 @@
-"""The kill switch, tickets, heartbeats."""
+"""The kill switch, heartbeats."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from django.contrib.auth.models import User
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.timesince import timesince
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
-from unfold.decorators import action, display
+from unfold.decorators import display
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
 from algo.admin.base import LedgerAdmin, SettingsAdmin, badge
-from algo.models import Heartbeat, KillSwitch, SystemControl, Ticket
-from algo.services.control import kill_switch_set, ticket_resolve
+from algo.models import Heartbeat, KillSwitch, SystemControl
+from algo.services.control import kill_switch_set
 from providers.clock import clock_from_env
 
 
@@ -100,33 +99,6 @@ class SystemControlAdmin(SettingsAdmin):
     def level(self, control: SystemControl) -> str:
         saved = SystemControl.objects.values_list("kill_switch", flat=True).get(pk=control.pk)
         return badge(KillSwitch(saved).label, "success" if saved == KillSwitch.OFF else "danger")
-
-
-@admin.register(Ticket)
-class TicketAdmin(LedgerAdmin):
-    list_display = ("id", "state", "kind", "account", "market", "summary", "reference", "created_at", "resolved_by")
-    list_select_related = ("account", "market", "resolved_by")
-    list_filter = (
-        ("resolved_at", admin.EmptyFieldListFilter),
-        ("kind", ChoicesDropdownFilter),
-        ("account", RelatedDropdownFilter),
-    )
-    search_fields = ("reference", "summary", "market__symbol")
-    date_hierarchy = "created_at"
-    actions = ("resolve",)
-
-    def has_resolve_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("algo.change_ticket")
-
-    @action(description="Resolve: explained, the market takes entries again", permissions=["resolve"])
-    def resolve(self, request: HttpRequest, rows: Any) -> None:
-        now, user = clock_from_env().now(), cast(User, request.user)
-        resolved = sum(ticket_resolve(ticket, user=user, at=now) for ticket in rows)
-        messages.success(request, f"{resolved} resolved; their markets take entries again where no other is open.")
-
-    @display(description="state", ordering="resolved_at")
-    def state(self, ticket: Ticket) -> str:
-        return badge("Resolved", "success") if ticket.resolved_at else badge("Open: blocks entries", "danger")
 
 
 @admin.register(Heartbeat)

@@ -5,8 +5,8 @@ import threading
 import pytest
 from django.db import connection
 
-from algo.models import KillSwitch, OutboxEvent, SystemControl, Ticket
-from algo.services.control import ControlRefused, kill_switch_set, ticket_resolve
+from algo.models import KillSwitch, OutboxEvent, SystemControl
+from algo.services.control import ControlRefused, kill_switch_set
 from tests import factories as make
 from tests.admin.pages import errors, form_data, said, shown
 from tests.factories import NOW
@@ -120,22 +120,3 @@ def test_two_at_once_are_two_versions():
     assert SystemControl.load().version == 2
     first, second = OutboxEvent.objects.order_by("id")
     assert (first.payload["from"], second.payload["from"]) == ("off", first.payload["to"])
-
-
-def test_ticket_is_resolved_once_by_somebody(admin_user):
-    ticket = make.make_ticket()
-    assert ticket_resolve(ticket, user=admin_user, at=NOW)
-    assert not ticket_resolve(ticket, user=make.make_user(), at=NOW)
-    ticket.refresh_from_db()
-    assert (ticket.resolved_at, ticket.resolved_by) == (NOW, admin_user)
-    assert OutboxEvent.objects.get().kind == "ticket.resolved"
-
-
-def test_tickets_are_resolved_from_the_list(browser, admin_user):
-    ticket, other = make.make_ticket(), make.make_ticket()
-    page = browser.get("/admin/algo/ticket/")
-    assert "Open: blocks entries" in shown(page)
-    browser.post("/admin/algo/ticket/", {"action": "resolve", "_selected_action": [ticket.pk]})
-    assert Ticket.objects.get(pk=ticket.pk).resolved_by == admin_user
-    assert Ticket.objects.get(pk=other.pk).resolved_at is None
-    assert len(browser.get("/admin/algo/ticket/?resolved_at__isempty=1").context["cl"].result_list) == 1
