@@ -134,13 +134,15 @@ def account_is_stopped(account: Account) -> bool:
 
 
 @transaction.atomic
-def account_pause(account: Account, *, user: AbstractBaseUser, at: datetime) -> bool:
-    """No new positions; open ones stay protected. False where it was not active."""
-    reason = f"paused by {user.get_username()}"
+def account_pause(account: Account, *, user: AbstractBaseUser | None, at: datetime, reason: str = "") -> bool:
+    """No new positions; open ones stay protected. `user` is None where the platform itself does it, for `reason`.
+    False where it was not active."""
+    by = user.get_username() if user else "the platform"
+    sentence = f"paused by {by}: {reason}" if reason else f"paused by {by}"
     rows = Account.objects.filter(pk=account.pk, state=AccountState.ACTIVE)
-    if not rows.update(state=AccountState.PAUSED, state_reason=reason):
+    if not rows.update(state=AccountState.PAUSED, state_reason=sentence[:400]):
         return False
-    event_record("account.paused", _about(account) | {"by": user.get_username()}, at=at)
+    event_record("account.paused", _about(account) | {"by": by, "reason": reason}, at=at)
     return True
 
 
