@@ -15,6 +15,15 @@ from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 
+# What CLOCK_MONOTONIC leaves out on Linux is the time a machine was suspended; an order is just as late after that.
+_SINCE_BOOT: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def seconds_since_boot() -> float:
+    """By a clock that nobody sets and that counts while the machine sleeps."""
+    return time.clock_gettime(_SINCE_BOOT)
+
+
 class Clock(Protocol):
     """Where `now` comes from. `speed` is platform seconds per wall second."""
 
@@ -27,6 +36,10 @@ class Clock(Protocol):
 
     def wall(self, seconds: float) -> timedelta:
         """How much platform time passes in `seconds` on the wall: deadlines of networks and processes are wall time."""
+        ...
+
+    def monotonic(self) -> float:
+        """Wall seconds since some moment, never set back or forward: what elapsed time is measured with."""
         ...
 
 
@@ -43,6 +56,9 @@ class AnchoredClock:
 
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds * self.speed)
+
+    def monotonic(self) -> float:
+        return seconds_since_boot()
 
 
 def clock_from_env(environ: Mapping[str, str] | None = None) -> AnchoredClock:

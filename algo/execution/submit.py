@@ -29,11 +29,12 @@ def order_submit(
     deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
 ) -> None:
     """Send a planned order (with its pair) at most once. Raises `Unavailable`, `AuthFailed` when nothing was sent."""
-    claimed_at = clock.now()
+    began, claimed_at = clock.monotonic(), clock.now()
     ledger.note_baseline(deal, order, not_before=claimed_at - budgets.baseline_max_age)
     if not ledger.claim_send(order, now=claimed_at):
         return  # another worker got here first, or entries were switched off
-    if clock.now() - claimed_at > budgets.send_deadline:
+    # Not by `now`: somebody may set that clock back while this process stalls, or forward while it does not.
+    if clock.wall(clock.monotonic() - began) > budgets.send_deadline:
         # Too late to send, and provably not sent: what rests goes out at the next step, an entry is looked at again.
         ledger.release_send(order, reason="the process stalled before sending", now=clock.now())
         return

@@ -36,6 +36,9 @@ class AdjustableClock:
     def wall(self, seconds: float) -> timedelta:
         return self._base.wall(seconds)
 
+    def monotonic(self) -> float:
+        return self._base.monotonic()
+
     def pause(self) -> None:
         """Time stands still until `resume`; `advance` still moves it."""
         self._stands_at = self.now()

@@ -36,6 +36,9 @@ class StoppedClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
 
 class FakeVenue(FakeExchange):
     """Also answers what an account has and what the exchange promises."""

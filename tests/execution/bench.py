@@ -55,6 +55,9 @@ class HandClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
+    def monotonic(self) -> float:
+        return self._now.timestamp()
+
     def step(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 

@@ -24,6 +24,9 @@ class HandClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds * self.speed)
 
+    def monotonic(self) -> float:
+        return self.at.timestamp() / self.speed
+
     def step(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
 

@@ -51,6 +51,9 @@ class MovedClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
 
 class Paper:
     """A running exchange. Prices are those of `CANDLES` in `pair`, times 1000 in toman."""

@@ -33,6 +33,9 @@ class ManualClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
+    def monotonic(self) -> float:
+        return self.at.timestamp()
+
 
 @pytest.fixture
 def world(tmp_path):

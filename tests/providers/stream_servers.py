@@ -70,6 +70,9 @@ class SteppedClock:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
+    def monotonic(self) -> float:
+        return self.moment.timestamp()
+
     def forward(self, seconds: float) -> None:
         self.moment += timedelta(seconds=seconds)
 

@@ -61,6 +61,7 @@ __all__ = [
 START = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
 PAIRS = ("BTC/USDT", "BTC/IRT", "USDT/IRT")
 VENUES = ("wallex", "nobitex")
+_LEAN = {"wallex": {"public_trades_shown": 1}, "nobitex": {}}  # the last price is asked for often
 BASE_URL = "http://exchange.invalid"
 _ADDRESS = ("127.0.0.1", 1)
 _NO_TICKS = Ticks.joined([])
@@ -79,6 +80,9 @@ class VirtualTime:
 
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
+
+    def monotonic(self) -> float:
+        return self.unix()
 
     def step(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
@@ -101,8 +105,8 @@ class Liquidity:
     `quantity` (base) stands on the best level and `growth` times as much on each next one."""
 
     spread: Decimal = Decimal("0.0004")
-    step: Decimal = Decimal("0.002")
-    levels: int = 8
+    step: Decimal = Decimal("0.004")
+    levels: int = 6
     quantity: Decimal = Decimal(2)
     growth: Decimal = Decimal(1)
 
@@ -438,7 +442,7 @@ def _profiles(
     pairs: tuple[str, ...], venues: tuple[str, ...], switches: Mapping[str, Mapping[str, object]]
 ) -> tuple[VenueProfile, ...]:
     chosen = (profile for profile in venue_profiles(pairs) if profile.name in venues)
-    return tuple(profile.with_switches(**switches.get(profile.name, {})) for profile in chosen)
+    return tuple(profile.with_switches(**_LEAN[profile.name] | dict(switches.get(profile.name, {}))) for profile in chosen)
 
 
 def _scope(request: Request) -> tuple[dict[str, Any], dict[str, str]]:
