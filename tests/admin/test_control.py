@@ -7,7 +7,6 @@ from django.db import connection
 
 from algo.models import KillSwitch, OutboxEvent, SystemControl
 from algo.services.control import ControlRefused, kill_switch_set
-from tests import factories as make
 from tests.admin.pages import errors, form_data, said, shown
 from tests.factories import NOW
 
