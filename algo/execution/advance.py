@@ -11,28 +11,30 @@ import logging
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from datetime import datetime
+from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
 
 from algo.execution import decide
 from algo.execution.decide import Action, next_action
-from algo.execution.ledger import Ledger
+from algo.execution.ledger import Fenced, Ledger
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.locks import account_lock
+from algo.execution.probe import ProbesLeft
 from algo.execution.quotes import Quotes
-from algo.execution.reconcile import reconcile, reconcile_due
+from algo.execution.reconcile import Strangers, reconcile, reconcile_due
 from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit
 from algo.execution.views import Budgets, DealView, Quote
 from algo.models import Account, Role
-from algo.services.accounts import account_is_stopped, account_stop, balances_note
+from algo.services.accounts import account_is_stopped, account_stop
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
-from providers.types import ZERO, OrderStatus, Side
+from providers.types import ZERO, Balance, Capabilities, OrderStatus, Side
 
 logger = logging.getLogger("algo.advance")
 
@@ -50,16 +52,26 @@ class Advanced(StrEnum):
     STOPPED = "stopped"  # the exchange refuses the key
 
 
+class Prices(Protocol):
+    """Where quotes come from."""
+
+    def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None: ...
+
+    def with_last(self, provider: ExchangeProvider, symbol: str, quote: Quote) -> Quote: ...
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What is needed to work on one account."""
+    """What is needed to work on one account. `beat` tells the holder of its lock that the work moves."""
 
-    account: Account
+    name: str
     ledger: Ledger
     provider: ExchangeProvider
-    quotes: Quotes
+    quotes: Prices
     clock: Clock
     budgets: Budgets
+    strangers: Strangers | None = None
+    beat: Callable[[], None] = lambda: None
 
 
 def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
@@ -77,60 +89,63 @@ def advance(
     provider: ExchangeProvider,
     clock: Clock,
     *,
-    quotes: Quotes | None = None,
+    quotes: Prices | None = None,
     reconcile_now: bool = False,
 ) -> Advanced:
     """Do everything that is safe and due for `account` now. Failures of the exchange are recorded and end the call;
     the next trigger tries again."""
     if account.environment != settings.EXCHANGE_ENVIRONMENT:
-        _note_error(
-            account,
-            f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}.",
+        OrmLedger(account, Capabilities()).note_error(
+            f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}."
         )
         return Advanced.STOPPED
-    with account_lock(account.pk) as held:
-        if not held:
+    with account_lock(account.pk) as lease:
+        if lease is None:
             return Advanced.BUSY
         if account_is_stopped(account):  # while this worker came here, another one may have been refused
             return Advanced.STOPPED
         capabilities = account.known_capabilities(provider.capabilities())
         worker = Worker(
-            account,
-            OrmLedger(account, capabilities),
+            account.name,
+            OrmLedger(account, capabilities, lease.epoch),
             provider,
             quotes or Quotes(clock),
             clock,
             Budgets.of(clock),
+            ProbesLeft(account, provider, clock),
+            lease.beat,
         )
-        return _advance_locked(worker, reconcile_now)
+        return advance_locked(worker, reconcile_now=reconcile_now)
 
 
-def _advance_locked(worker: Worker, reconcile_now: bool) -> Advanced:
-    account, clock = worker.account, worker.clock
+def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
+    """`advance` for a caller that holds the account's lock."""
+    ledger, clock = worker.ledger, worker.clock
     error = ""
     try:
-        if reconcile_now or reconcile_due(account, clock):
+        if reconcile_now or reconcile_due(ledger, clock):
             error = _reconcile_safely(worker)
-        for deal_id in worker.ledger.live_deals():
-            if account_is_stopped(account):
+        for deal_id in ledger.live_deals():
+            worker.beat()
+            if ledger.is_stopped():
                 return Advanced.STOPPED
             error = _advance_deal_safely(worker, deal_id) or error
     except AuthFailed as exc:
-        account_stop(account, str(exc), at=clock.now())
+        ledger.stop_account(str(exc), now=clock.now())
         return Advanced.STOPPED
-    _note_error(account, error)
-    Account.objects.filter(pk=account.pk).update(advanced_at=clock.now())
+    ledger.note_error(error)
+    ledger.note_advanced(now=clock.now())
     return Advanced.DONE
 
 
 def _reconcile_safely(worker: Worker) -> str:
     """A list that cannot be read must not keep open positions from their protection."""
     try:
-        reconcile(worker.account, worker.ledger, worker.provider, worker.clock)
+        reconcile(worker.ledger, worker.provider, worker.clock, strangers=worker.strangers)
     except AuthFailed:
         raise
     except ProviderError as exc:
-        logger.warning("account=%s not reconciled: %s", worker.account.name, exc)
+        logger.warning("account=%s not reconciled: %s", worker.name, exc)
         return str(exc)
     return ""
 
@@ -139,13 +154,11 @@ def _advance_deal_safely(worker: Worker, deal_id: int) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
         _advance_deal(worker, worker.ledger.deal(deal_id))
-    except AuthFailed:
+    except (AuthFailed, Fenced, OperationalError, InterfaceError):
         raise
     except ProviderError as exc:
         logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id, exc)
         return str(exc)
-    except (OperationalError, InterfaceError):
-        raise
     except Exception:  # outlives one deal: the others are still to be looked after
         logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id)
         return f"deal {deal_id} failed unexpectedly; see the log"
@@ -156,9 +169,10 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
     ledger, clock = worker.ledger, worker.clock
     unreadable: dict[int, ProviderError] = {}
     for _ in range(MAX_STEPS):
+        worker.beat()
         quote = _quote(worker, deal)
         deal = _measured(worker, deal, quote)
-        action = next_action(deal, quote, ledger.control(), clock.now(), worker.budgets)
+        action = next_action(deal, quote, ledger.control(deal.id), clock.now(), worker.budgets)
         price = quote.closing_price(deal.exit_side) if quote else None
         if isinstance(action, REPLACING) and deal.live(Role.STOP) and not worker.provider.can_place(REPLACED_BY):
             # A stop that rests now is better than a better stop after a wait without any: the next look tries again.
@@ -205,7 +219,8 @@ def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
     """The deal with what the account can close with, where an order was refused for its balance and another is due."""
     if not decide.needs_balance(deal) or quote is None:
         return deal
-    if not isinstance(next_action(deal, quote, worker.ledger.control(), worker.clock.now(), worker.budgets), PLACING):
+    control = worker.ledger.control(deal.id)
+    if not isinstance(next_action(deal, quote, control, worker.clock.now(), worker.budgets), PLACING):
         return deal
     side = deal.exit_side
     asset = deal.rules.base if side is Side.SELL else deal.rules.quote
@@ -216,19 +231,14 @@ def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
         # The exchange measures too: what it refuses again costs a pause, what it takes protects.
         logger.warning("%sdeal=%s goes on unmeasured: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, exc)
         return deal
-    balances_note(worker.account, balances, read_at=read_at)
-    balance = balances.get(asset)
-    free = balance.available if balance else ZERO
-    if side is Side.BUY:  # what buying back may cost, up to the edge of the market band
-        free /= quote.ask * (1 + deal.rules.market_band)
+    worker.ledger.note_balances(balances, read_at=read_at)
+    balance = balances.get(asset) or Balance(asset, ZERO, ZERO)
+    # What buying back may cost, up to the edge of the market band.
+    price = quote.ask * (1 + deal.rules.market_band) if side is Side.BUY else Decimal(1)
+    free, owned = balance.available / price, balance.total / price
     if free < deal.position:
         logger.error("%sdeal=%s holds less than its books say: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id, free)
-    return replace(deal, held=free)
-
-
-def _note_error(account: Account, error: str) -> None:
-    if error[:400] != account.last_error:
-        Account.objects.filter(pk=account.pk).update(last_error=error[:400])
+    return replace(deal, held=free, owned=owned)
 
 
 # --- performing -----------------------------------------------------------------------------------------------------

@@ -66,9 +66,15 @@ def change_by(report: OrderReport, rules: MarketRules, asset: str, since: dateti
 
 def filled_since(report: OrderReport, since: datetime) -> Decimal:
     """How much of an order was filled at or after `since`; all of it where its fills are not told."""
+    return filled_between(report, since, None)
+
+
+def filled_between(report: OrderReport, since: datetime, until: datetime | None) -> Decimal:
+    """How much of an order was filled from `since` on and before `until`; all of it where its fills are not told."""
     if not report.fills_complete:
         return report.filled_quantity
-    return sum((fill.quantity for fill in report.fills if fill.executed_at >= since), ZERO)
+    times = (fill for fill in report.fills if since <= fill.executed_at and (until is None or fill.executed_at < until))
+    return sum((fill.quantity for fill in times), ZERO)
 
 
 def _size(deal: DealView, order: OrderView) -> Decimal:

@@ -7,14 +7,14 @@ action, and the next one to look does what is safe.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
 
 from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
 from algo.models import CloseReason, DealStatus, Role
-from algo.risk.stops import initial_stop, stop_crossed, target_price, target_reached, trailing_stop
+from algo.risk.stops import better_price, initial_stop, stop_crossed, target_price, target_reached, trailing_stop
 from providers.types import ZERO, OrderStatus, OrderType, ProtectionMode, Side
 
 MAX_EXITS = 8  # exits of one deal before a person is called
@@ -170,7 +170,7 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
         or _unsent(deal, quote, control, now, budgets)
         or _unread(deal, quote, now, budgets)
         or _uncanceled(deal, now, budgets)
-        or _entering(deal, now, budgets)
+        or _entering(deal, control, now, budgets)
         or _finishing(deal, quote, now, budgets)
         or _exiting(deal, quote, control, now, budgets)
         or _protecting(deal, quote, now, budgets)
@@ -273,14 +273,14 @@ def _uncanceled(deal: DealView, now: datetime, budgets: Budgets) -> Action | Non
 # --- entry and end --------------------------------------------------------------------------------------------------
 
 
-def _entering(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
+def _entering(deal: DealView, control: Control, now: datetime, budgets: Budgets) -> Action | None:
     if deal.status not in (DealStatus.PLANNED, DealStatus.ENTERING):
         return None
     entry = deal.last(Role.ENTRY)
     if entry is None:
         return CancelDeal("it has no entry order")
     if not entry.is_final:
-        return _working_entry(entry, now, budgets)
+        return _working_entry(entry, control, now, budgets)
     if entry.filled <= 0:
         return CancelDeal(entry.reason or "the entry was not filled")
     price = entry.average_price or deal.planned_price
@@ -293,8 +293,11 @@ def _entering(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
     )
 
 
-def _working_entry(entry: OrderView, now: datetime, budgets: Budgets) -> Action:
-    """A market entry that is still working after its patience is cut off: what was filled gets its protection."""
+def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
+    """An entry that is still working after its patience, or against the kill switch, is cut off: what was filled gets
+    its protection, or its exit."""
+    if (control.cancel or control.flatten) and entry.status is not OrderStatus.CANCELING:
+        return Cancel(entry, control.reason or "entries are to be cancelled")
     waited = now - (entry.submitted_at or entry.created_at)
     if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, "the entry was not filled in time")
@@ -308,6 +311,8 @@ def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budg
         return None
     if deal.held is not None and now - _refused_at(deal) < budgets.retry_cap:
         return Rest("the account holds nothing of what the books say is open")
+    if deal.owned is not None and not replace(deal, held=deal.owned).is_dust(_valuation(deal, quote)):
+        return Rest("what would close the position is held by orders that are not the platform's: cancel them")
     if any(order.is_final and not order.is_settled for order in deal.orders):
         return _take_back(deal) or Rest()
     return _take_back(deal) or CloseDeal(_close_reason(deal), max(deal.position, ZERO))
@@ -439,7 +444,7 @@ def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> 
         return None
     price = quote.trigger_price(deal.exit_side)
     start = deal.best_price or deal.entry_price or price
-    best = max(start, price) if deal.side is Side.BUY else min(start, price)
+    best = better_price(deal.side, start, price)
     stop = trailing_stop(
         deal.side, best, deal.stop_price, deal.trailing_percent, deal.trailing_step_percent, deal.rules
     )

@@ -118,14 +118,17 @@ class Ledger(Protocol):
         ...
 
     def live_deals(self) -> Sequence[int]:
-        """The id of every deal of the account that has not ended, oldest first."""
+        """The id of every deal of the account that has not ended: those being exited or unprotected first, then the
+        others with a position, then those still to enter; oldest first within each."""
         ...
 
     def deal(self, deal_id: int) -> DealView: ...
 
-    def filled_since(self, deal: DealView, side: Side, since: datetime, *, besides: Collection[str]) -> Decimal:
-        """What our orders on the deal's market bought or sold at or after `since`, by our books; orders whose exchange
-        id is in `besides` are left out."""
+    def filled_since(
+        self, symbol: str, side: Side, since: datetime, *, besides: Collection[str], until: datetime | None = None
+    ) -> Decimal:
+        """What our orders on a market bought or sold from `since` on (and before `until`), by our booked fills; orders
+        whose exchange id is in `besides` are left out."""
         ...
 
     def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Prefetch, Q, QuerySet, Sum
+from django.db.models import Case, F, Prefetch, Q, QuerySet, Sum, When
 
 from algo.execution.balances import Change, asset_spent, change_by
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
+from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     begin_unprotected,
     control_of,
@@ -26,7 +28,9 @@ from algo.execution.ledger_rows import (
     log_stop,
     order_plan,
     order_view,
+    outran_cancel,
     realised_profit,
+    record_deal_event,
     record_event,
     refresh_totals,
     status_after,
@@ -40,48 +44,195 @@ from algo.execution.views import Control, DealView, OrderView
 from algo.models import (
     FINISHED_DEALS,
     Account,
+    AccountLock,
     CloseReason,
     Deal,
     DealStatus,
     Fill,
+    Market,
     Order,
     Role,
-    SystemControl,
     Ticket,
     TicketKind,
 )
+from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from algo.services.outbox import event_record
 from providers import types
-from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
 orders_log = logging.getLogger("algo.orders")
 
 
-class OrmLedger:
-    """Ledger over the Django models. `capabilities` are the account's, known to the caller."""
+_WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
+_IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
+_IN_DANGER = ~Q(exit_reason="") | Q(unprotected_since__isnull=False)
 
-    def __init__(self, account: Account, capabilities: Capabilities) -> None:
+
+class OrmLedger:
+    """Ledger over the Django models. `capabilities` are the account's, known to the caller; `epoch` is that of the lock
+    under which it writes, None where the caller holds none."""
+
+    def __init__(self, account: Account, capabilities: Capabilities, epoch: int | None = None) -> None:
         self._account = account
         self._capabilities = capabilities
+        self._epoch = epoch
+
+    # --- the account ------------------------------------------------------------------------------------------------
+
+    def is_stopped(self) -> bool:
+        return account_is_stopped(self._account)
+
+    def stop_account(self, reason: str, *, now: datetime) -> None:
+        account_stop(self._account, reason, at=now)
+
+    def note_error(self, error: str) -> None:
+        Account.objects.filter(pk=self._account.pk).exclude(last_error=error[:400]).update(last_error=error[:400])
+
+    def note_advanced(self, *, now: datetime) -> None:
+        Account.objects.filter(pk=self._account.pk).update(advanced_at=now)
+
+    def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
+        balances_note(self._account, balances, read_at=read_at)
+
+    def balances_read_at(self) -> datetime | None:
+        return self._of_account("balances_read_at")
+
+    def _of_account(self, name: str) -> Any:
+        return Account.objects.values_list(name, flat=True).get(pk=self._account.pk)
+
+    # --- reconciliation ---------------------------------------------------------------------------------------------
+
+    def reconciled_at(self) -> datetime | None:
+        return self._of_account("reconciled_at")
+
+    def note_reconciled(self, *, now: datetime) -> None:
+        Account.objects.filter(pk=self._account.pk).update(reconciled_at=now)
+
+    def is_in_doubt(self, since: datetime) -> bool:
+        return Order.objects.filter(account=self._account, negative_at__gte=since).exists()
+
+    def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
+        for field, name in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
+            row = self._orders().filter(account=self._account, **{field: name}).first() if name else None
+            if row is not None:
+                return self._located(row)
+        return None
+
+    def working(self) -> Sequence[Located]:
+        rows = self._orders().filter(account=self._account, status__in=_WORKING).order_by("created_at", "id")
+        return [self._located(row) for row in rows]
+
+    def _located(self, row: Order) -> Located:
+        return Located(row.deal_id, row.market.symbol, order_view(row, row.market.rules))
+
+    def symbols_since(self, since: datetime) -> Sequence[str]:
+        recent = Order.objects.filter(account=self._account, created_at__gte=since).order_by("market__symbol")
+        return list(recent.values_list("market__symbol", flat=True).distinct())
+
+    def resembles_lost_leg(self, report: OrderReport) -> bool:
+        lost = Order.objects.filter(
+            account=self._account, pair__isnull=False, exchange_order_id=None, status__in=_IN_BETWEEN
+        )
+        like_it = lost.filter(market__symbol=report.symbol, side=report.side, quantity=report.quantity)
+        return report.client_order_id is None and like_it.exists()
+
+    @transaction.atomic
+    def reopen_deal(self, deal_id: int, *, now: datetime) -> None:
+        row = Deal.objects.select_for_update().get(pk=deal_id)
+        if row.status not in FINISHED_DEALS:
+            return
+        others = Deal.objects.filter(account=self._account, market_id=row.market_id).exclude(status__in=FINISHED_DEALS)
+        if others.exists():
+            raise DealStands(f"Deal {deal_id} cannot be reopened: another deal is open on its market.")
+        old = row.status
+        row.status, row.exit_reason, row.close_reason = DealStatus.OPEN, CloseReason.EMERGENCY, ""
+        row.opened_at, row.closed_at, row.profit = row.opened_at or now, None, None
+        row.unprotected_since, row.reopened = now, row.reopened + 1
+        row.note = "reopened: the exchange executed an order of this deal after its end"
+        row.save()
+        record_deal_event(row, "reopened", old, now, note=row.note)
+        event_record("deal.reopened", {"deal_id": row.pk}, at=now)
+
+    def ticket_order(self, report: OrderReport, *, now: datetime) -> None:
+        self._ticket(
+            TicketKind.UNKNOWN_ORDER,
+            report.exchange_order_id or report.client_order_id or "unknown",
+            f"{self._account.provider} shows a {report.side} order of {report.quantity} {report.symbol} that the "
+            "platform did not place, or cannot take into its books. It was left alone; new entries on this market wait "
+            "until this is resolved.",
+            symbol=report.symbol,
+            details=dict(report.raw),
+            now=now,
+        )
+
+    def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
+        self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=symbol, now=now)
+
+    @transaction.atomic
+    def _ticket(
+        self,
+        kind: TicketKind,
+        reference: str,
+        summary: str,
+        *,
+        symbol: str,
+        now: datetime,
+        details: dict[str, Any] | None = None,
+    ) -> bool:
+        """Whether it is a new one."""
+        market = Market.objects.filter(provider=self._account.provider, symbol=symbol).first()
+        _, created = Ticket.objects.get_or_create(
+            account=self._account,
+            kind=kind,
+            reference=reference[:80],
+            defaults={"market": market, "summary": summary[:400], "details": details or {}, "created_at": now},
+        )
+        if created:
+            orders_log.error("ticket kind=%s about=%s account=%s", kind, reference, self._account.name)
+            event_record("ticket.opened", {"account": self._account.name, "reference": reference}, at=now)
+        return created
+
+    def trades_seen(self, symbol: str) -> datetime | None:
+        seen = self._of_account("trades_seen").get(symbol)
+        return datetime.fromisoformat(seen) if seen else None
+
+    @transaction.atomic
+    def note_trades_seen(self, symbol: str, until: datetime) -> None:
+        row = Account.objects.select_for_update(no_key=True).only("trades_seen").get(pk=self._account.pk)
+        row.trades_seen = row.trades_seen | {symbol: until.isoformat()}
+        row.save(update_fields=["trades_seen"])
+
+    def unbooked(self, trades: Sequence[types.Fill]) -> Sequence[types.Fill]:
+        names = [trade.trade_id for trade in trades]
+        known = set(Fill.objects.filter(account=self._account, trade_id__in=names).values_list("trade_id", flat=True))
+        return [trade for trade in trades if trade.trade_id not in known]
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
-    def control(self) -> Control:
-        return control_of(SystemControl.objects.filter(pk=1).first(), self._account)
+    def control(self, deal_id: int) -> Control:
+        return control_of(self._account.pk, *self._scope_of(deal_id))
+
+    def _scope_of(self, deal_id: int) -> tuple[int, int]:
+        return Deal.objects.values_list("config_id", "market_id").get(pk=deal_id)
 
     def live_deals(self) -> Sequence[int]:
         live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
-        return list(live.order_by("created_at").values_list("pk", flat=True))
+        entering = Q(status__in=(DealStatus.PLANNED, DealStatus.ENTERING))
+        urgency = Case(When(entering, then=2), When(_IN_DANGER, then=0), default=1)
+        return list(live.order_by(urgency, "created_at", "pk").values_list("pk", flat=True))
 
     def deal(self, deal_id: int) -> DealView:
         return self._view(self._deals().get(pk=deal_id))
 
     def _deals(self) -> QuerySet[Deal]:
-        in_base = Q(fills__fee_asset=F("market__base"))
-        orders = Order.objects.annotate(
-            booked=Sum("fills__quantity"), booked_fee_base=Sum("fills__fee", filter=in_base)
-        ).order_by("created_at", "id")
+        orders = self._orders().order_by("created_at", "id")
         return Deal.objects.select_related("market").prefetch_related(Prefetch("orders", queryset=orders))
+
+    def _orders(self) -> QuerySet[Any]:
+        in_base = Q(fills__fee_asset=F("market__base"))
+        return Order.objects.annotate(
+            booked=Sum("fills__quantity"), booked_fee_base=Sum("fills__fee", filter=in_base)
+        ).select_related("market")
 
     def _view(self, deal: Deal) -> DealView:
         rules = deal.market.rules
@@ -108,12 +259,18 @@ class OrmLedger:
             swapped_at=deal.swapped_at,
             crossed_at=deal.crossed_at,
             trailed_at=deal.trailed_at,
+            opened_at=deal.opened_at,
+            unprotected_since=deal.unprotected_since,
             orders=tuple(order_view(order, rules) for order in deal.orders.all()),
         )
 
-    def filled_since(self, deal: DealView, side: Side, since: datetime, *, besides: Collection[str]) -> Decimal:
-        ours = Fill.objects.filter(account=self._account, order__market__symbol=deal.rules.symbol, order__side=side)
+    def filled_since(
+        self, symbol: str, side: Side, since: datetime, *, besides: Collection[str], until: datetime | None = None
+    ) -> Decimal:
+        ours = Fill.objects.filter(account=self._account, order__market__symbol=symbol, order__side=side)
         rows = ours.filter(executed_at__gte=since).exclude(order__exchange_order_id__in=besides)
+        if until is not None:
+            rows = rows.filter(executed_at__lt=until)
         return rows.aggregate(total=Sum("quantity"))["total"] or ZERO
 
     def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
@@ -196,28 +353,44 @@ class OrmLedger:
             balance_read_at=account.balances_read_at if known else None,
         )
 
+    def _check_lock(self) -> None:
+        """The lock is the session's, and a lost session cannot write. This is the second line of defence."""
+        if self._epoch is None:
+            return
+        now_held = AccountLock.objects.filter(pk=self._account.pk).values_list("epoch", flat=True).first()
+        if now_held != self._epoch:
+            raise Fenced(f"The lock of account {self._account.name} went to another process; nothing was sent.")
+
     @transaction.atomic
     def claim_send(self, order: OrderView, *, now: datetime) -> bool:
+        self._check_lock()
         if order.role == Role.ENTRY:
-            # FOR SHARE: a kill switch that commits before this transaction is seen by it, one that commits after is
-            # bounded by the send deadline.
-            control = SystemControl.objects.select_for_update(no_key=True).filter(pk=1).first()
-            account = Account.objects.get(pk=self._account.pk)
-            if not control_of(control, account).entries_allowed:
+            # A kill switch that committed before this transaction is seen by it; one that commits after is bounded by
+            # the send deadline.
+            scope = Order.objects.values_list("deal__config_id", "deal__market_id").get(pk=order.id)
+            if not control_of(self._account.pk, *scope, lock=True).entries_allowed:
                 return False
         claimed = Order.objects.filter(pk=order.id, status=OrderStatus.PENDING).update(
-            status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
+            status=OrderStatus.SUBMITTED,
+            submitted_at=now,
+            attempts=order.attempts + 1,
+            checked_at=None,
+            epoch=self._epoch,
         )
         if not claimed:
             return False
         record_event(order.id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
         if order.pair_id:
             Order.objects.filter(pk=order.pair_id, status=OrderStatus.PENDING).update(
-                status=OrderStatus.SUBMITTED, submitted_at=now, attempts=order.attempts + 1, checked_at=None
+                status=OrderStatus.SUBMITTED,
+                submitted_at=now,
+                attempts=order.attempts + 1,
+                checked_at=None,
+                epoch=self._epoch,
             )
             record_event(order.pair_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
         if order.role == Role.ENTRY:
-            self._move_deal_of(order, DealStatus.ENTERING)
+            self._move_deal_of(order, DealStatus.ENTERING, now)
         return True
 
     @transaction.atomic
@@ -233,7 +406,7 @@ class OrmLedger:
             if released:
                 record_event(pk, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
         if order.role == Role.ENTRY:
-            self._move_deal_of(order, DealStatus.PLANNED)
+            self._move_deal_of(order, DealStatus.PLANNED, now)
 
     @transaction.atomic
     def note_unknown(self, order: OrderView, *, reason: str, now: datetime) -> None:
@@ -253,30 +426,19 @@ class OrmLedger:
 
     @transaction.atomic
     def note_doubt(self, order: OrderView, kind: TicketKind, reason: str, *, now: datetime) -> None:
-        row = Order.objects.get(pk=order.id)
-        _, created = Ticket.objects.get_or_create(
-            account=self._account,
-            kind=kind,
-            reference=order.client_order_id,
-            defaults={
-                "market_id": row.market_id,
-                "summary": (
-                    f"Our {row.role} order {row.client_order_id} is nowhere at the exchange, but {reason}. It counts "
-                    "as never arrived; new entries on this market wait until this is resolved."
-                )[:400],
-                "created_at": now,
-            },
+        opened = self._ticket(
+            kind,
+            order.client_order_id,
+            f"Our {order.role} order {order.client_order_id} is nowhere at the exchange, but {reason}. It counts as "
+            "never arrived; new entries on this market wait until this is resolved.",
+            symbol=self._symbol_of(order),
+            now=now,
         )
-        if created:
-            record_event(row.pk, row.status, row.status, now, f"in doubt: {reason}")
-            orders_log.error(
-                "%sin doubt order=%s cid=%s why=%s",
-                settings.ORDER_MANAGEMENT_LOG_PREFIX,
-                row.pk,
-                row.client_order_id,
-                reason,
-            )
-            event_record("ticket.opened", {"account": self._account.name, "reference": row.client_order_id}, at=now)
+        if opened:
+            record_event(order.id, order.status, order.status, now, f"in doubt: {reason}")
+
+    def _symbol_of(self, order: OrderView) -> str:
+        return Order.objects.values_list("market__symbol", flat=True).get(pk=order.id)
 
     @transaction.atomic
     def note_negative(self, order: OrderView, *, now: datetime) -> None:
@@ -294,19 +456,13 @@ class OrmLedger:
     def lose_order(self, order: OrderView, *, now: datetime) -> None:
         reason = "the exchange does not know it any more"
         self._end(order, [order.id], OrderStatus.CANCELED, reason, now)
-        row = Order.objects.get(pk=order.id)
-        Ticket.objects.get_or_create(
-            account=self._account,
-            kind=TicketKind.ORDER_MISSING,
-            reference=order.exchange_order_id or order.client_order_id,
-            defaults={
-                "market_id": row.market_id,
-                "summary": (
-                    f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts "
-                    "cancelled; new entries on this market wait until this is resolved."
-                ),
-                "created_at": now,
-            },
+        self._ticket(
+            TicketKind.ORDER_MISSING,
+            order.exchange_order_id or order.client_order_id,
+            f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts cancelled; "
+            "new entries on this market wait until this is resolved.",
+            symbol=self._symbol_of(order),
+            now=now,
         )
 
     def _end(self, order: OrderView, ids: list[int], status: OrderStatus, reason: str, now: datetime) -> None:
@@ -358,8 +514,9 @@ class OrmLedger:
         if new != old:
             check_order(old, new, adopting=adopting)
             row.status = new
-            if new.is_final:
-                row.closed_at = now
+            if old.is_final and not outran_cancel(old, new):
+                row.adoptions += 1
+            row.closed_at = now if new.is_final else None
             record_event(row.pk, old, new, now, "adopted from the exchange" if adopting else "", dict(report.raw))
             row.raw = dict(report.raw)
             log_order(row)
@@ -391,18 +548,19 @@ class OrmLedger:
     def _locked(self, deal: DealView) -> Deal:
         return Deal.objects.select_for_update(of=("self",)).select_related("market").get(pk=deal.id)
 
-    def _move_deal_of(self, order: OrderView, status: DealStatus) -> None:
+    def _move_deal_of(self, order: OrderView, status: DealStatus, now: datetime) -> None:
         deal = Deal.objects.select_for_update().get(orders=order.id)
         if deal.status != status:
             check_deal(DealStatus(deal.status), status)
-            deal.status = status
+            old, deal.status = deal.status, status
             deal.save(update_fields=["status"])
+            record_deal_event(deal, "status", old, now)
 
     @transaction.atomic
     def open_deal(self, deal: DealView, action: OpenDeal, *, now: datetime) -> None:
         row = self._locked(deal)
         check_deal(DealStatus(row.status), DealStatus.OPEN)
-        row.status = DealStatus.OPEN
+        old, row.status = row.status, DealStatus.OPEN
         row.stop_price = row.initial_stop_price = action.stop_price
         row.target_price, row.best_price = action.target_price, action.entry_price
         first_fill = Fill.objects.filter(order__deal=row).order_by("executed_at").first()
@@ -410,6 +568,7 @@ class OrmLedger:
         row.unprotected_since = row.unprotected_since or row.opened_at
         row.save()
         refresh_totals(row)
+        record_deal_event(row, "status", old, now, entry=action.entry_price, stop=action.stop_price)
         log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
         event_record("deal.opened", deal_payload(row), at=now)
 
@@ -420,6 +579,7 @@ class OrmLedger:
         if moved_back:
             raise ValueError("A trailing stop never moves back.")
         log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
+        record_deal_event(row, "stop_moved", row.status, now, before=row.stop_price, after=stop_price, best=best_price)
         row.stop_price, row.best_price, row.trailed_at = stop_price, best_price, now
         row.save(update_fields=["stop_price", "best_price", "trailed_at"])
         event_record("stop.moved", deal_payload(row), at=now)
@@ -436,10 +596,12 @@ class OrmLedger:
     @transaction.atomic
     def start_exit(self, deal: DealView, action: StartExit, *, now: datetime) -> None:
         row = self._locked(deal)
+        old = row.status
         if row.status == DealStatus.OPEN:
             row.status = DealStatus.EXITING
         row.exit_reason, row.note = action.reason, action.note[:400]
         row.save(update_fields=["status", "exit_reason", "note"])
+        record_deal_event(row, "exit", old, now, reason=action.reason, why=action.note)
         log_stop(row, f"exit reason={action.reason} why={action.note}")
 
     @transaction.atomic
@@ -447,50 +609,52 @@ class OrmLedger:
         row = self._locked(deal)
         check_deal(DealStatus(row.status), DealStatus.CLOSED)
         refresh_totals(row)
+        old = row.status
         row.status, row.close_reason, row.closed_at = DealStatus.CLOSED, action.reason, now
         row.dust_quantity, row.profit, row.crossed_at = action.dust, realised_profit(row, fills_of(row)), None
         end_unprotected(row, now)
         row.save()
+        record_deal_event(row, "status", old, now, reason=action.reason, profit=row.profit, dust=action.dust)
         log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         event_record("deal.closed", deal_payload(row), at=now)
         if deal.held is not None:
             self._ticket_gone(row, action.dust, now)
 
     def _ticket_gone(self, row: Deal, missing: Decimal, now: datetime) -> None:
-        Ticket.objects.get_or_create(
-            account=self._account,
-            kind=TicketKind.UNKNOWN_TRADE,
-            reference=f"deal {row.pk}",
-            defaults={
-                "market_id": row.market_id,
-                "summary": (
-                    f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account "
-                    "does not hold them. Somebody moved them by hand; new entries on this market wait until this is "
-                    "resolved."
-                ),
-                "created_at": now,
-            },
+        self._ticket(
+            TicketKind.UNKNOWN_TRADE,
+            f"deal {row.pk}",
+            f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account does not "
+            "hold them. Somebody moved them by hand; new entries on this market wait until this is resolved.",
+            symbol=row.market.symbol,
+            now=now,
         )
 
     @transaction.atomic
     def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:
         row = self._locked(deal)
         check_deal(DealStatus(row.status), DealStatus.CANCELED)
+        old = row.status
         row.status, row.note, row.closed_at = DealStatus.CANCELED, note[:400], now
         row.save(update_fields=["status", "note", "closed_at"])
+        record_deal_event(row, "status", old, now, why=note)
         log_deal(row, f"canceled why={note}")
 
-    @transaction.atomic
     def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
-        row = self._locked(deal)
-        if row.opened_at is None:
-            return
         protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
+        if deal.opened_at is not None and protected != (deal.unprotected_since is None):
+            self._note_protection(deal, protected, now)
+
+    @transaction.atomic
+    def _note_protection(self, deal: DealView, protected: bool, now: datetime) -> None:
+        row = self._locked(deal)
         if protected == (row.unprotected_since is None) or row.closed_at is not None:
             return
         if protected:
-            end_unprotected(row, now)
+            gap = end_unprotected(row, now)
             row.protected_at = row.protected_at or now
+            record_deal_event(row, "protected", row.status, now, seconds=gap)
         else:
             row.unprotected_since = now
+            record_deal_event(row, "unprotected", row.status, now)
         row.save(update_fields=["unprotected_seconds", "unprotected_since", "protected_at"])

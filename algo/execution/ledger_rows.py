@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -15,14 +15,16 @@ from algo.execution.identity import client_order_id
 from algo.execution.views import Control, OrderView
 from algo.models import (
     Account,
+    AccountState,
     Deal,
+    DealEvent,
     Fill,
     KillSwitch,
     Order,
     OrderEvent,
     Role,
-    SystemControl,
 )
+from algo.selectors.halts import halt_for
 from providers import types
 from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
@@ -97,13 +99,14 @@ def amount_text(value: Decimal | None) -> str | None:
     return None if value is None else format(value, "f")
 
 
-def control_of(control: SystemControl | None, account: Account) -> Control:
-    level = control.kill_switch if control else KillSwitch.OFF
-    if level != KillSwitch.OFF:
-        return Control(False, level == KillSwitch.FLATTEN, (control.reason if control else "") or "kill switch")
-    if account.state != "active":
-        return Control(False, False, f"the account is {account.state}")
-    return Control()
+def control_of(account_id: int, config_id: int, market_id: int, *, lock: bool = False) -> Control:
+    """What the switches over an account, a strategy and a market allow now. `lock`: see `halt_for`."""
+    standing = halt_for(account_id, config_id, market_id, lock=lock)
+    if standing.stops_entries:
+        cancel = standing.level.severity >= KillSwitch.CANCEL.severity
+        return Control(False, cancel, standing.level == KillSwitch.FLATTEN, standing.reason)
+    state = Account.objects.values_list("state", flat=True).get(pk=account_id)
+    return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
 
 
 def with_pair(order: OrderView) -> list[int]:
@@ -187,6 +190,11 @@ def record_event(
     )
 
 
+def record_deal_event(deal: Deal, kind: str, old: str, now: datetime, **detail: Decimal | str | None) -> None:
+    told = {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
+    DealEvent.objects.create(deal_id=deal.pk, at=now, kind=kind, from_status=old, to_status=deal.status, detail=told)
+
+
 def take_identity(row: Any, report: OrderReport, now: datetime) -> None:
     if row.exchange_order_id is None and report.exchange_order_id is not None:
         row.exchange_order_id = report.exchange_order_id
@@ -230,12 +238,19 @@ def status_after(old: OrderStatus, reported: OrderStatus, row: Any, adopting: bo
     return reported
 
 
-def end_unprotected(row: Any, now: datetime) -> None:
+def outran_cancel(old: OrderStatus, new: OrderStatus) -> bool:
+    """A fill that came after the end, told by a plain look at the order: no adoption."""
+    return old in (OrderStatus.CANCELED, OrderStatus.EXPIRED) and new is OrderStatus.FILLED
+
+
+def end_unprotected(row: Any, now: datetime) -> Decimal:
+    """Close the interval; how long it was, in seconds."""
     if row.unprotected_since is None:
-        return
-    gap = max((now - row.unprotected_since).total_seconds(), 0.0)
-    row.unprotected_seconds += Decimal(str(round(gap, 6)))
+        return ZERO
+    gap = Decimal(max(now - row.unprotected_since, timedelta(0)) // timedelta(microseconds=1)) / 1_000_000
+    row.unprotected_seconds += gap
     row.unprotected_since = None
+    return gap
 
 
 def begin_unprotected(row: Order, now: datetime) -> None:

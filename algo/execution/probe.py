@@ -28,6 +28,7 @@ from algo.services.probe import Patient
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
+    BadPayload,
     OrderNotFound,
     OrderRejected,
     OutcomeUnknown,
@@ -551,6 +552,38 @@ def _close(row: ProbeOrder, outcome: ProbeOutcome, *, note: str, now: datetime) 
     row.outcome, row.note, row.closed_at = outcome, note[:400], now
     row.save(update_fields=["outcome", "note", "closed_at", "raw", "filled_quantity"])
     logger.info("probe=%s %s: %s", row.client_order_id, outcome, note)
+
+
+class ProbesLeft:
+    """Probe orders among what reconciliation finds. Whoever placed one that is open is gone: a living prober would hold
+    the account's lock."""
+
+    def __init__(self, account: Account, provider: ExchangeProvider, clock: Clock) -> None:
+        self._account, self._provider, self._clock = account, provider, clock
+
+    def take_open(self, report: OrderReport) -> bool:
+        probe = probe_of(self._account, report)
+        if probe is None:
+            return False
+        end = probe_remove(probe, self._provider)
+        if end is not None:
+            probe_close(probe, end, now=self._clock.now())
+        return True
+
+    def take_past(self, report: OrderReport) -> bool:
+        probe = probe_of(self._account, report)
+        if probe is None:
+            return False
+        if report.filled_quantity > probe.filled_quantity:
+            probe_close(probe, report, now=self._clock.now())
+        return True
+
+    def sweep(self) -> None:
+        try:
+            for sentence in probe_sweep(self._account, self._provider, self._clock):
+                logger.error("account=%s %s", self._account.name, sentence)
+        except (Unavailable, BadPayload) as exc:
+            logger.warning("probes not cleared away account=%s why=%s", self._account.name, exc)
 
 
 def how_to_remove(row: ProbeOrder) -> str:

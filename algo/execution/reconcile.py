@@ -7,36 +7,21 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from typing import Protocol
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from algo.execution.balances import filled_between
 from algo.execution.identity import is_ours
-from algo.execution.ledger import Ledger
-from algo.execution.probe import probe_close, probe_of, probe_remove, probe_sweep
+from algo.execution.ledger import DealStands, Ledger, Located
 from algo.execution.submit import order_ask, order_take
-from algo.execution.views import DealView, OrderView
-from algo.models import (
-    FINISHED_DEALS,
-    Account,
-    AccountState,
-    CloseReason,
-    Deal,
-    DealStatus,
-    Market,
-    Order,
-    ProbeOrder,
-    Role,
-    Ticket,
-    TicketKind,
-)
-from algo.services.accounts import balances_note
-from algo.services.outbox import event_record
+from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
-from providers.types import FINAL_STATUSES, OrderRef, OrderReport, OrderStatus
+from providers.types import ZERO, Fill, OrderRef, OrderReport, OrderStatus, Side
 
 logger = logging.getLogger("algo.reconcile")
 
@@ -45,15 +30,42 @@ EVERY = 60.0  # wall seconds between two comparisons
 BASELINE_EVERY = 45.0  # wall seconds between two readings of balances: reconciliations in doubt come oftener
 EVERY_IN_DOUBT = 10.0  # while an order that was given up is young: it may still turn up
 QUARANTINE = 150.0  # wall seconds during which it is young, and without entries on its market
-IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
+TRADES_SETTLE = 60.0  # wall seconds after which a trade must be booked, or somebody is asked about it
 
 
-def reconcile_due(account: Account, clock: Clock) -> bool:
+class Strangers(Protocol):
+    """Orders of the platform at the exchange that belong to no deal: probes."""
+
+    def take_open(self, report: OrderReport) -> bool:
+        """Whether a working order is one of them; it is cleared away."""
+        ...
+
+    def take_past(self, report: OrderReport) -> bool:
+        """Whether an order of any status is one of them; its end is recorded."""
+        ...
+
+    def sweep(self) -> None: ...
+
+
+class NoStrangers:
+    """An account that was never probed."""
+
+    def take_open(self, report: OrderReport) -> bool:
+        return False
+
+    def take_past(self, report: OrderReport) -> bool:
+        return False
+
+    def sweep(self) -> None: ...
+
+
+def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
     """Whether it is time: often while an order that was given up may still turn up, else once a minute."""
-    now = clock.now()
-    last = Account.objects.values_list("reconciled_at", flat=True).get(pk=account.pk)
-    young = Order.objects.filter(account=account, negative_at__gte=now - clock.wall(QUARANTINE))
-    return last is None or now - last >= clock.wall(EVERY_IN_DOUBT if young.exists() else EVERY)
+    now, last = clock.now(), ledger.reconciled_at()
+    if last is None:
+        return True
+    every = EVERY_IN_DOUBT if ledger.is_in_doubt(now - clock.wall(QUARANTINE)) else EVERY
+    return now - last >= clock.wall(every)
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
@@ -65,51 +77,41 @@ def accounts_due(clock: Clock) -> QuerySet[Account]:
     return Account.objects.exclude(state=AccountState.STOPPED).filter(Q(Exists(live)) | Q(Exists(doubt)) | stale)
 
 
-def reconcile(account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
-    """Compare our working orders with the exchange's, both ways, and its recent orders of every status with ours.
-    Errors of the exchange's lists travel up; what is wrong with one order is logged and does not hide the others."""
+def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, strangers: Strangers | None = None) -> None:
+    """Compare our working orders with the exchange's, both ways; its recent orders of every status with ours; and its
+    trades with our fills. Errors of the exchange's lists travel up; what is wrong with one order is logged and does
+    not hide the others."""
+    others = strangers or NoStrangers()
     reports = provider.open_orders()
     for report in reports:
         with _one_order(report.exchange_order_id):
-            _match_open(account, ledger, provider, clock, report)
-    _ask_missing(account, ledger, provider, clock, reports)
-    for market in _recent_markets(account, clock.now()):
-        _match_history(account, ledger, provider, clock, market)
-    _sweep_probes(account, provider, clock)
-    _read_balances(account, provider, clock)
-    Account.objects.filter(pk=account.pk).update(reconciled_at=clock.now())
+            _match_open(ledger, provider, clock, others, report)
+    _ask_missing(ledger, provider, clock, reports)
+    for symbol in ledger.symbols_since(clock.now() - RECENT):
+        listed = provider.orders_since(symbol, clock.now() - RECENT)
+        for report in listed:
+            with _one_order(report.exchange_order_id):
+                _match_past(ledger, provider, clock, others, report)
+        _match_trades(ledger, provider, clock, symbol, listed)
+    others.sweep()
+    _read_balances(ledger, provider, clock)
+    ledger.note_reconciled(now=clock.now())
 
 
-def _clear_probe(probe: ProbeOrder, provider: ExchangeProvider, clock: Clock) -> None:
-    """Whoever placed it is gone: a living prober would hold the account's lock."""
-    end = probe_remove(probe, provider)
-    if end is not None:
-        probe_close(probe, end, now=clock.now())
-
-
-def _sweep_probes(account: Account, provider: ExchangeProvider, clock: Clock) -> None:
-    try:
-        for sentence in probe_sweep(account, provider, clock):
-            logger.error("account=%s %s", account.name, sentence)
-    except (Unavailable, BadPayload) as exc:
-        logger.warning("probes not cleared away account=%s why=%s", account.name, exc)
-
-
-def _read_balances(account: Account, provider: ExchangeProvider, clock: Clock) -> None:
+def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
     """A baseline for the orders of the next minute, where there is a deal to place them; an entry brings its own. Only
     evidence: doing without it costs nothing, while exits and the recovery ladder need the few calls that balances
     allow (contract: nobitex 2.2). So it never touches their reserve, and is not read again while it is young."""
-    read_at = clock.now()
-    known_at = Account.objects.values_list("balances_read_at", flat=True).get(pk=account.pk)
+    read_at, known_at = clock.now(), ledger.balances_read_at()
     is_young = known_at is not None and read_at - known_at < clock.wall(BASELINE_EVERY)
-    if is_young or not Deal.objects.filter(account=account).exclude(status__in=FINISHED_DEALS).exists():
+    if is_young or not ledger.live_deals():
         return
     try:
         with budget_priority(Priority.NORMAL):
             balances = provider.balances()
-        balances_note(account, balances, read_at=read_at)
+        ledger.note_balances(balances, read_at=read_at)
     except (Unavailable, BadPayload) as exc:
-        logger.warning("balances not read account=%s why=%s", account.name, exc)
+        logger.warning("balances not read why=%s", exc)
 
 
 @contextmanager
@@ -124,147 +126,143 @@ def _one_order(name: object) -> Iterator[None]:
         logger.exception("order=%s could not be reconciled", name)
 
 
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
 def _match_open(
-    account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, report: OrderReport
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers, report: OrderReport
 ) -> None:
-    row = _find(account, report)
-    if row is None:
-        if probe := probe_of(account, report):
-            _clear_probe(probe, provider, clock)
-        elif not _may_be_lost_leg(account, report):
-            _ticket_unknown_order(account, provider, report, clock.now())
-    elif _is_twin(row, report):
+    found = ledger.find(report.exchange_order_id, report.client_order_id)
+    if found is None:
+        if not strangers.take_open(report) and not ledger.resembles_lost_leg(report):
+            ledger.ticket_order(report, now=clock.now())
+    elif _is_twin(found, report):
         # Sent twice under one name, because the first seemed lost; that one has turned up after all. Not wanted.
         provider.cancel_order(OrderRef(report.symbol, exchange_order_id=report.exchange_order_id))
-        _ticket_unknown_order(account, provider, report, clock.now())
-    elif OrderStatus(row.status).is_final:
-        _adopt(ledger, provider, clock, row, report)
+        ledger.ticket_order(report, now=clock.now())
+    elif found.order.is_final:
+        _adopt(ledger, provider, clock, found, report)
 
 
-def _is_twin(row: Order, report: OrderReport) -> bool:
+def _is_twin(found: Located, report: OrderReport) -> bool:
     """Our name on another order than the one we know by it."""
-    return row.exchange_order_id is not None and row.exchange_order_id != report.exchange_order_id
+    known = found.order.exchange_order_id
+    return known is not None and known != report.exchange_order_id
 
 
-def _may_be_lost_leg(account: Account, report: OrderReport) -> bool:
-    """The stop leg of an OCO bears no name: while the answer of its creation is missing, only its looks are known."""
-    lost = Order.objects.filter(account=account, pair__isnull=False, exchange_order_id=None, status__in=IN_BETWEEN)
-    like_it = lost.filter(market__symbol=report.symbol, side=report.side, quantity=report.quantity)
-    return report.client_order_id is None and like_it.exists()
-
-
-def _find(account: Account, report: OrderReport) -> Order | None:
-    orders = Order.objects.filter(account=account)
-    if report.exchange_order_id:
-        found = orders.filter(exchange_order_id=report.exchange_order_id).first()
-        if found:
-            return found
-    return orders.filter(client_order_id=report.client_order_id).first() if report.client_order_id else None
-
-
-def _ask_missing(
-    account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, reports: Sequence[OrderReport]
-) -> None:
+def _ask_missing(ledger: Ledger, provider: ExchangeProvider, clock: Clock, reports: Sequence[OrderReport]) -> None:
     """Orders that work in our books but not in the exchange's list are asked for one by one."""
     listed = {report.exchange_order_id for report in reports}
-    working = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
-    for row in Order.objects.filter(account=account, status__in=working).exclude(exchange_order_id__in=listed):
-        deal, view = _view(ledger, row)
-        with _one_order(row.client_order_id):
-            order_ask(deal, view, ledger=ledger, provider=provider, clock=clock)
-
-
-def _view(ledger: Ledger, row: Order) -> tuple[DealView, OrderView]:
-    deal = ledger.deal(row.deal_id)
-    return deal, next(order for order in deal.orders if order.id == row.pk)
-
-
-def _recent_markets(account: Account, now: datetime) -> QuerySet[Market]:
-    """Markets where something of ours happened lately: history of the others cannot have changed through us."""
-    return Market.objects.filter(orders__account=account, orders__created_at__gte=now - RECENT).distinct()
-
-
-def _match_history(account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, market: Market) -> None:
-    """Orders of every status in the last hour: what bears our name but has another end here is corrected."""
-    for report in provider.orders_since(market.symbol, clock.now() - RECENT):
-        with _one_order(report.exchange_order_id):
-            _match_past(account, ledger, provider, clock, report)
+    for found in ledger.working():
+        if found.order.exchange_order_id in listed:
+            continue
+        with _one_order(found.order.client_order_id):
+            deal = ledger.deal(found.deal_id)
+            order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
 
 
 def _match_past(
-    account: Account, ledger: Ledger, provider: ExchangeProvider, clock: Clock, report: OrderReport
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers, report: OrderReport
 ) -> None:
-    row = _find(account, report)
-    if row is None and (probe := probe_of(account, report)):
-        if report.filled_quantity > probe.filled_quantity:
-            probe_close(probe, report, now=clock.now())
-        return
-    if row is None:
+    """What bears our name in the list of every status but has another end here is corrected."""
+    found = ledger.find(report.exchange_order_id, report.client_order_id)
+    if found is None:
         known_or_filled = is_ours(report.client_order_id) or report.filled_quantity > 0
-        if known_or_filled and not _may_be_lost_leg(account, report):
-            _ticket_unknown_order(account, provider, report, clock.now())
+        if not strangers.take_past(report) and known_or_filled and not ledger.resembles_lost_leg(report):
+            ledger.ticket_order(report, now=clock.now())
         return
-    if _is_twin(row, report):
+    if _is_twin(found, report):
         if report.filled_quantity > 0:
-            _ticket_unknown_order(account, provider, report, clock.now())
+            ledger.ticket_order(report, now=clock.now())
         return
-    given_up = row.status == OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
-    grew = report.filled_quantity > row.filled_quantity and OrderStatus(row.status) in FINAL_STATUSES
-    if given_up or grew:
-        _adopt(ledger, provider, clock, row, report)
+    order = found.order
+    given_up = order.status is OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
+    if given_up or (order.is_final and report.filled_quantity > order.filled):
+        _adopt(ledger, provider, clock, found, report)
 
 
-def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, row: Order, listed: OrderReport) -> None:
+def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Located, listed: OrderReport) -> None:
     """An order that had ended for us is alive, or was filled after its end: take it over and reopen its deal. Lists
     lag, so the order itself is asked first; what it answers is all that counts."""
-    ref = OrderRef(listed.symbol, row.client_order_id, listed.exchange_order_id, row.submitted_at)
+    deal = ledger.deal(found.deal_id)
+    order = deal.order(found.order.id)
+    ref = OrderRef(listed.symbol, order.client_order_id, listed.exchange_order_id, order.submitted_at)
     report = provider.fetch_order(ref)
-    deal, view = _view(ledger, row)
-    alive, grew = not report.status.is_final, report.filled_quantity > view.filled
-    if not (alive or grew) and view.exchange_order_id is not None:
+    alive, grew = not report.status.is_final, report.filled_quantity > order.filled
+    if not (alive or grew) and order.exchange_order_id is not None:
         return  # the list was behind
-    logger.warning("adopting order=%s status=%s filled=%s", row.client_order_id, report.status, report.filled_quantity)
-    if alive and view.role == Role.EXIT and any(other.id != view.id for other in deal.live(Role.EXIT)):
+    logger.warning(
+        "adopting order=%s status=%s filled=%s", order.client_order_id, report.status, report.filled_quantity
+    )
+    if alive and order.role == Role.EXIT and any(other.id != order.id for other in deal.live(Role.EXIT)):
         provider.cancel_order(ref)  # one live exit at a time: this one has been replaced
         report = provider.fetch_order(ref)
     try:
-        if alive or grew:
-            _reopen(row.deal_id, clock.now())  # first: an open deal without a position closes, the reverse is naked
-        order_take(deal.id, view, report, ledger=ledger, provider=provider, clock=clock, adopting=True)
-    except IntegrityError:
+        if alive or grew:  # first: an open deal without a position closes, the reverse is naked
+            ledger.reopen_deal(deal.id, now=clock.now())
+        order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock, adopting=True)
+    except (DealStands, IntegrityError):
         # Another deal is open on this market: two cannot share one position. A person has to look.
-        _ticket_unknown_order(row.account, provider, report, clock.now())
+        ledger.ticket_order(report, now=clock.now())
 
 
-@transaction.atomic
-def _reopen(deal_id: int, now: datetime) -> None:
-    deal = Deal.objects.select_for_update().get(pk=deal_id)
-    if deal.status not in FINISHED_DEALS:
+# --- trades ---------------------------------------------------------------------------------------------------------
+
+
+def _match_trades(
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, symbol: str, listed: Sequence[OrderReport]
+) -> None:
+    """Own trades since those that were last compared: each is booked, or belongs to an order in the exchange's list, or
+    a person is asked. Only trades that had the time to be booked are judged."""
+    now = clock.now()
+    since, until = ledger.trades_seen(symbol) or now - RECENT, now - clock.wall(TRADES_SETTLE)
+    if until <= since:
         return
-    deal.status, deal.exit_reason, deal.close_reason = DealStatus.OPEN, CloseReason.EMERGENCY, ""
-    deal.opened_at, deal.closed_at, deal.profit = deal.opened_at or now, None, None
-    deal.note = "reopened: the exchange executed an order of this deal after its end"
-    deal.save()
-    event_record("deal.reopened", {"deal_id": deal.pk}, at=now)
+    trades = [trade for trade in provider.own_trades(symbol, since) if since <= trade.executed_at < until]
+    names = {report.exchange_order_id for report in listed if report.exchange_order_id}
+    for trade in ledger.unbooked([each for each in trades if each.exchange_order_id is not None]):
+        with _one_order(trade.exchange_order_id):
+            _explain(ledger, provider, clock, symbol, trade, names)
+    for side in Side:
+        _compare_nameless(ledger, symbol, side, trades, listed, (since, until), now)
+    ledger.note_trades_seen(symbol, until)
 
 
-def _ticket_unknown_order(account: Account, provider: ExchangeProvider, report: OrderReport, now: datetime) -> None:
-    reference = report.exchange_order_id or report.client_order_id or "unknown"
-    market = Market.objects.filter(provider=provider.name, symbol=report.symbol).first()
-    _, created = Ticket.objects.get_or_create(
-        account=account,
-        kind=TicketKind.UNKNOWN_ORDER,
-        reference=reference,
-        defaults={
-            "market": market,
-            "summary": (
-                f"{provider.name} shows a {report.side} order of {report.quantity} {report.symbol} that the platform "
-                "did not place. It was left alone; new entries on this market wait until this is resolved."
-            ),
-            "details": dict(report.raw),
-            "created_at": now,
-        },
-    )
-    if created:
-        logger.error("ticket: unknown order %s on account=%s market=%s", reference, account.name, report.symbol)
-        event_record("ticket.opened", {"account": account.name, "reference": reference}, at=now)
+def _explain(
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, symbol: str, trade: Fill, listed: set[str]
+) -> None:
+    found = ledger.find(trade.exchange_order_id, trade.client_order_id)
+    if found is not None:
+        deal = ledger.deal(found.deal_id)
+        order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
+    elif trade.exchange_order_id not in listed:
+        summary = (
+            f"The exchange shows a trade of {trade.quantity} {symbol} ({trade.side}) of an order that neither it nor "
+            "the platform lists. Nothing was done about it; new entries on this market wait until this is resolved."
+        )
+        ledger.ticket_trade(symbol, trade.trade_id, summary, now=clock.now())
+
+
+def _compare_nameless(
+    ledger: Ledger,
+    symbol: str,
+    side: Side,
+    trades: Sequence[Fill],
+    listed: Sequence[OrderReport],
+    span: tuple[datetime, datetime],
+    now: datetime,
+) -> None:
+    """Where trades name no order (contract: wallex 5.4), what was traded is compared with what orders were filled."""
+    nameless = [each for each in trades if each.exchange_order_id is None and each.side is side]
+    total = sum((each.quantity for each in nameless), ZERO)
+    if not total:
+        return
+    shown = {report.exchange_order_id for report in listed if report.exchange_order_id}
+    explained = sum((filled_between(each, *span) for each in listed if each.side is side), ZERO)
+    explained += ledger.filled_since(symbol, side, span[0], besides=shown, until=span[1])
+    if total > explained:
+        summary = (
+            f"The exchange shows trades of {total} {symbol} ({side}), and all orders together explain {explained}. "
+            "Nothing was done about it; new entries on this market wait until this is resolved."
+        )
+        ledger.ticket_trade(symbol, f"{symbol} {side} {nameless[0].executed_at:%Y-%m-%dT%H:%M:%S}", summary, now=now)

@@ -173,7 +173,7 @@ def _unexplained_trades(
     if not nameless:
         return False
     explained = sum((filled_since(report, sent) for report in listed if report.side is order.side), ZERO)
-    explained += ledger.filled_since(deal, order.side, sent, besides=shown)
+    explained += ledger.filled_since(deal.rules.symbol, order.side, sent, besides=shown)
     return nameless - explained >= deal.rules.step_size
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from algo.models import Deal
-from algo.risk.stops import trailing_stop
+from algo.risk.stops import better_price, trailing_stop
 from providers.types import Side
 
 
@@ -16,8 +16,7 @@ def update_trailing_stop(deal: Deal, current_price: Decimal) -> Decimal | None:
     and is never lowered (raised for a short deal). Nothing is saved or sent: `advance` does both, one step at a time.
     """
     side = Side(deal.side)
-    best = deal.best_price or deal.entry_price or current_price
-    best = max(best, current_price) if side is Side.BUY else min(best, current_price)
+    best = better_price(side, deal.best_price or deal.entry_price or current_price, current_price)
     return trailing_stop(
         side,
         best,

@@ -117,8 +117,11 @@ class DealView:
     swapped_at: datetime | None = None
     crossed_at: datetime | None = None
     trailed_at: datetime | None = None
+    opened_at: datetime | None = None
+    unprotected_since: datetime | None = None
     orders: tuple[OrderView, ...] = ()
     held: Decimal | None = None  # what the account can close with at most, asked after a refusal for its balance
+    owned: Decimal | None = None  # the same, with what other orders hold
 
     @property
     def exit_side(self) -> Side:
@@ -151,6 +154,9 @@ class DealView:
         ended = [order for order in self.orders if order.role != Role.ENTRY and order.is_final]
         last = ended[-1] if ended else None
         return last is not None and last.status is OrderStatus.REJECTED and last.reason.startswith(NO_BALANCE)
+
+    def order(self, order_id: int) -> OrderView:
+        return next(order for order in self.orders if order.id == order_id)
 
     def live(self, *roles: Role) -> tuple[OrderView, ...]:
         """Orders of these roles that have not ended, oldest first."""
@@ -193,6 +199,7 @@ class Control:
     """What the switches allow. Protection is not among the things they can forbid."""
 
     entries_allowed: bool = True
+    cancel: bool = False  # entries that still work are cut off, whatever they could still get
     flatten: bool = False
     reason: str = ""
 
