@@ -134,11 +134,13 @@ def is_running(pid: int) -> bool:
     return True
 
 
-def make_plan(mode: Mode, *, recording: Recording | None = None, speed: float = 1.0) -> Plan:
-    """Decide everything about a session and write its files; starts nothing."""
+def make_plan(
+    mode: Mode, *, recording: Recording | None = None, speed: float = 1.0, state_dir: Path | None = None
+) -> Plan:
+    """Decide everything about a session and write its files; starts nothing. `state_dir`: another than the mode's."""
     user = _user_words(mode)
     paper = _wants_paper(mode, user)
-    state_dir = _state_dir(mode)
+    state_dir = state_dir or _state_dir(mode)
     secrets = Secrets.load_or_make(state_dir / "secrets.json")
     plan = Plan(mode, state_dir, secrets, {}, paper=paper)
     plan.web_port = _port("The web application", WEB_PORT)

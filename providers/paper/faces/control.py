@@ -150,6 +150,7 @@ def order_truth(venue: Venue, order: Order) -> dict[str, Any]:
     # Wallex knows orders by their client id alone.
     exchange_id = order.client_id if venue.profile.client_ids_unique_forever else str(order.id)
     return {
+        "id": order.id,
         "client_order_id": order.client_id,
         "exchange_order_id": exchange_id,
         "venue": venue.profile.name,
