@@ -19,8 +19,10 @@ from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartEx
 from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     add_up,
-    amount_text,
+    control_under,
+    deal_detail,
     deal_payload,
+    deal_view,
     effect_on,
     end_unprotected,
     is_cover,
@@ -39,7 +41,7 @@ from algo.execution.ledger_rows import (
 from algo.execution.lifecycle import check_deal, check_order
 from algo.execution.memory_store import AccountRow, DealRow, MemoryStore, OrderRow, stored, stored_or_none
 from algo.execution.views import Control, DealView, OrderView
-from algo.models import AccountState, CloseReason, DealStatus, KillSwitch, Role, TicketKind
+from algo.models import AccountState, CloseReason, DealStatus, Role, TicketKind
 from providers.types import (
     ZERO,
     Balance,
@@ -48,7 +50,6 @@ from providers.types import (
     OrderReport,
     OrderStatus,
     OrderType,
-    ProtectionMode,
     Side,
 )
 
@@ -225,11 +226,7 @@ class MemoryLedger:
 
     def _control(self, deal: DealRow) -> Control:
         standing = self.store.standing(deal.config, deal.market, self._account)
-        if standing.stops_entries:
-            cancel = standing.level.severity >= KillSwitch.CANCEL.severity
-            return Control(False, cancel, standing.level == KillSwitch.FLATTEN, standing.reason)
-        state = self._account.state
-        return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
+        return control_under(standing, self._account.state)
 
     def live_deals(self) -> Sequence[int]:
         live = self.store.live_deals(self._account.pk)
@@ -520,8 +517,7 @@ class MemoryLedger:
         return row
 
     def _note_deal(self, row: DealRow, kind: str, old: str, now: datetime, **detail: Decimal | str | None) -> None:
-        told = {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
-        self.store.note_deal(row, kind, old, now, told)
+        self.store.note_deal(row, kind, old, now, deal_detail(detail))
 
     def _move_deal_of(self, order: OrderView, status: DealStatus, now: datetime) -> None:
         row = self.store.find_order(order.id).deal
@@ -650,30 +646,4 @@ def _order_view(row: OrderRow) -> OrderView:
 
 def _deal_view(row: DealRow, capabilities: Capabilities) -> DealView:
     orders = sorted(row.orders, key=lambda order: (order.created_at, order.pk))
-    return DealView(
-        id=row.pk,
-        side=row.side,
-        status=row.status,
-        mode=ProtectionMode(row.protection_mode),
-        rules=row.market.rules,
-        capabilities=capabilities,
-        planned_quantity=row.planned_quantity,
-        planned_price=row.planned_price,
-        stop_percent=Decimal(str(row.rules["stop_loss_percent"])),
-        target_percent=Decimal(str(row.rules["take_profit_percent"])),
-        trailing_percent=Decimal(str(row.rules.get("trailing_stop_percent", 0))),
-        trailing_step_percent=Decimal(str(row.rules.get("trailing_step_percent", 0))),
-        initial_stop_price=row.initial_stop_price,
-        stop_price=row.stop_price,
-        target_price=row.target_price,
-        best_price=row.best_price,
-        created_at=row.created_at,
-        exit_reason=CloseReason(row.exit_reason) if row.exit_reason else None,
-        entry_price=row.entry_price,
-        swapped_at=row.swapped_at,
-        crossed_at=row.crossed_at,
-        trailed_at=row.trailed_at,
-        opened_at=row.opened_at,
-        unprotected_since=row.unprotected_since,
-        orders=tuple(map(_order_view, orders)),
-    )
+    return deal_view(row, row.market.rules, capabilities, map(_order_view, orders))

@@ -19,6 +19,7 @@ from algo.execution.ledger_rows import (
     begin_unprotected,
     control_of,
     deal_payload,
+    deal_view,
     effect_on,
     end_unprotected,
     fills_of,
@@ -58,7 +59,7 @@ from algo.models import (
 from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from algo.services.outbox import event_record
 from providers import types
-from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
 
 orders_log = logging.getLogger("algo.orders")
 
@@ -236,33 +237,7 @@ class OrmLedger:
 
     def _view(self, deal: Deal) -> DealView:
         rules = deal.market.rules
-        return DealView(
-            id=deal.pk,
-            side=Side(deal.side),
-            status=DealStatus(deal.status),
-            mode=ProtectionMode(deal.protection_mode),
-            rules=rules,
-            capabilities=self._capabilities,
-            planned_quantity=deal.planned_quantity,
-            planned_price=deal.planned_price,
-            stop_percent=Decimal(str(deal.rules["stop_loss_percent"])),
-            target_percent=Decimal(str(deal.rules["take_profit_percent"])),
-            trailing_percent=Decimal(str(deal.rules.get("trailing_stop_percent", 0))),
-            trailing_step_percent=Decimal(str(deal.rules.get("trailing_step_percent", 0))),
-            initial_stop_price=deal.initial_stop_price,
-            stop_price=deal.stop_price,
-            target_price=deal.target_price,
-            best_price=deal.best_price,
-            created_at=deal.created_at,
-            exit_reason=CloseReason(deal.exit_reason) if deal.exit_reason else None,
-            entry_price=deal.entry_price,
-            swapped_at=deal.swapped_at,
-            crossed_at=deal.crossed_at,
-            trailed_at=deal.trailed_at,
-            opened_at=deal.opened_at,
-            unprotected_since=deal.unprotected_since,
-            orders=tuple(order_view(order, rules) for order in deal.orders.all()),
-        )
+        return deal_view(deal, rules, self._capabilities, (order_view(order, rules) for order in deal.orders.all()))
 
     def filled_since(
         self, symbol: str, side: Side, since: datetime, *, besides: Collection[str], until: datetime | None = None

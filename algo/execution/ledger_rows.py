@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -12,19 +12,21 @@ from django.conf import settings
 from django.db.models import Sum
 
 from algo.execution.identity import client_order_id
-from algo.execution.views import Control, OrderView
+from algo.execution.views import Control, DealView, OrderView
 from algo.models import (
     Account,
     AccountState,
+    CloseReason,
     Deal,
     DealEvent,
+    DealStatus,
     Fill,
     KillSwitch,
     Order,
     OrderEvent,
     Role,
 )
-from algo.selectors.halts import halt_for
+from algo.selectors.halts import Standing, halt_for
 from providers import types
 from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 
@@ -102,15 +104,50 @@ def amount_text(value: Decimal | None) -> str | None:
 def control_of(account_id: int, config_id: int, market_id: int, *, lock: bool = False) -> Control:
     """What the switches over an account, a strategy and a market allow now. `lock`: see `halt_for`."""
     standing = halt_for(account_id, config_id, market_id, lock=lock)
+    return control_under(standing, Account.objects.values_list("state", flat=True).get(pk=account_id))
+
+
+def control_under(standing: Standing, state: str) -> Control:
+    """What a switch and the state of the account allow together."""
     if standing.stops_entries:
         cancel = standing.level.severity >= KillSwitch.CANCEL.severity
         return Control(False, cancel, standing.level == KillSwitch.FLATTEN, standing.reason)
-    state = Account.objects.values_list("state", flat=True).get(pk=account_id)
     return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
 
 
 def with_pair(order: OrderView) -> list[int]:
     return [order.id, order.pair_id] if order.pair_id else [order.id]
+
+
+def deal_view(deal: Any, rules: types.MarketRules, capabilities: Capabilities, orders: Iterable[OrderView]) -> DealView:
+    """`orders` oldest first."""
+    return DealView(
+        id=deal.pk,
+        side=Side(deal.side),
+        status=DealStatus(deal.status),
+        mode=ProtectionMode(deal.protection_mode),
+        rules=rules,
+        capabilities=capabilities,
+        planned_quantity=deal.planned_quantity,
+        planned_price=deal.planned_price,
+        stop_percent=Decimal(str(deal.rules["stop_loss_percent"])),
+        target_percent=Decimal(str(deal.rules["take_profit_percent"])),
+        trailing_percent=Decimal(str(deal.rules.get("trailing_stop_percent", 0))),
+        trailing_step_percent=Decimal(str(deal.rules.get("trailing_step_percent", 0))),
+        initial_stop_price=deal.initial_stop_price,
+        stop_price=deal.stop_price,
+        target_price=deal.target_price,
+        best_price=deal.best_price,
+        created_at=deal.created_at,
+        exit_reason=CloseReason(deal.exit_reason) if deal.exit_reason else None,
+        entry_price=deal.entry_price,
+        swapped_at=deal.swapped_at,
+        crossed_at=deal.crossed_at,
+        trailed_at=deal.trailed_at,
+        opened_at=deal.opened_at,
+        unprotected_since=deal.unprotected_since,
+        orders=tuple(orders),
+    )
 
 
 def order_view(order: Any, rules: types.MarketRules) -> OrderView:
@@ -191,8 +228,12 @@ def record_event(
 
 
 def record_deal_event(deal: Deal, kind: str, old: str, now: datetime, **detail: Decimal | str | None) -> None:
-    told = {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
+    told = deal_detail(detail)
     DealEvent.objects.create(deal_id=deal.pk, at=now, kind=kind, from_status=old, to_status=deal.status, detail=told)
+
+
+def deal_detail(detail: Mapping[str, Decimal | str | None]) -> dict[str, str | None]:
+    return {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
 
 
 def take_identity(row: Any, report: OrderReport, now: datetime) -> None:
