@@ -2,7 +2,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from algo.api import views
+from algo.api import tickets, views
 
 router = SimpleRouter()
 router.trailing_slash = "/?"  # with or without: the same address
@@ -11,6 +11,7 @@ router.register("orders", views.OrderViewSet)
 router.register("fills", views.FillViewSet)
 router.register("signals", views.SignalViewSet)
 router.register("strategies", views.StrategyViewSet)
+router.register("tickets", tickets.TicketViewSet)
 
 v1 = [
     re_path(r"^auth/login/?$", views.LoginView.as_view(), name="login"),

@@ -1,4 +1,4 @@
-"""REST, read only so far. Rows come from selectors that know who may see them."""
+"""REST: lists and rows to read. They come from selectors that know who may see them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from providers.clock import clock_from_env
 logger = logging.getLogger(__name__)
 
 
-class _Rows(viewsets.ReadOnlyModelViewSet[Any]):
+class RowsViewSet(viewsets.ReadOnlyModelViewSet[Any]):
     """A list and its rows, as far as the user may see them; what one may not see does not exist (404)."""
 
     filter_backends = (DjangoFilterBackend, OrderingFilter)
@@ -43,7 +43,7 @@ class _Rows(viewsets.ReadOnlyModelViewSet[Any]):
         return type(self).rows(self.request.user)
 
 
-class DealViewSet(_Rows):
+class DealViewSet(RowsViewSet):
     """Deals: one decision each, from entry to exit."""
 
     queryset = Deal.objects.none()
@@ -54,7 +54,7 @@ class DealViewSet(_Rows):
     ordering_fields = ("id", "created_at", "opened_at", "closed_at", "profit", "unprotected_seconds")
 
 
-class OrderViewSet(_Rows):
+class OrderViewSet(RowsViewSet):
     """Orders: one instruction to an exchange each."""
 
     queryset = Order.objects.none()
@@ -65,7 +65,7 @@ class OrderViewSet(_Rows):
     ordering_fields = ("id", "created_at", "closed_at")
 
 
-class FillViewSet(_Rows):
+class FillViewSet(RowsViewSet):
     """Fills: executions of orders, as the exchange reported them."""
 
     queryset = Fill.objects.none()
@@ -76,7 +76,7 @@ class FillViewSet(_Rows):
     ordering_fields = ("id", "executed_at")
 
 
-class SignalViewSet(_Rows):
+class SignalViewSet(RowsViewSet):
     """Signals: what the strategies said, and why nothing was ordered where nothing was."""
 
     queryset = Signal.objects.none()
@@ -87,7 +87,7 @@ class SignalViewSet(_Rows):
     ordering_fields = ("id", "created_at", "bar_open_at", "confidence")
 
 
-class StrategyViewSet(_Rows):
+class StrategyViewSet(RowsViewSet):
     """Strategies at work: rules, market, state."""
 
     queryset = StrategyConfig.objects.none()

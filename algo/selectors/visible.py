@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from django.db.models import F, Model, QuerySet
 
-from algo.models import Deal, Fill, Order, Signal, StrategyConfig
+from algo.models import Deal, Fill, Order, Signal, StrategyConfig, Ticket
 
 Row = TypeVar("Row", bound=Model)
 
@@ -35,3 +35,7 @@ def signals_visible(user: Any) -> QuerySet[Any]:
 
 def strategies_visible(user: Any) -> QuerySet[StrategyConfig]:
     return _of(user, StrategyConfig.objects.select_related("account", "market", "data_market"), "account__owner")
+
+
+def tickets_visible(user: Any) -> QuerySet[Ticket]:
+    return _of(user, Ticket.objects.select_related("account", "market", "resolved_by"), "account__owner")

@@ -1,0 +1,123 @@
+"""Tickets over REST: look, and answer."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, cast
+
+import django_filters as filters
+from django.contrib.auth.models import User
+from django.db.models import F
+from drf_spectacular.utils import extend_schema
+from rest_framework import serializers
+from rest_framework.decorators import action
+from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from algo.api.serializers import MarketSerializer
+from algo.api.views import RowsViewSet
+from algo.models import StrategyConfig, Ticket, TicketAnswer, TicketKind
+from algo.selectors import visible
+from algo.services.tickets import TicketRefused, ticket_answer, ticket_answers
+from providers.clock import clock_from_env
+
+
+class TicketFilter(filters.FilterSet):
+    account = filters.NumberFilter(field_name="account_id", label="Id of the account")
+    market = filters.CharFilter(
+        field_name="market__symbol", lookup_expr="iexact", label="Symbol as the exchange spells it"
+    )
+    kind = filters.MultipleChoiceFilter(choices=TicketKind.choices)
+    open = filters.BooleanFilter(
+        field_name="resolved_at", lookup_expr="isnull", label="Not resolved: entries on its market wait"
+    )
+
+    class Meta:
+        model = Ticket
+        fields: list[str] = []
+
+
+class TicketSerializer(serializers.ModelSerializer[Ticket]):
+    market = MarketSerializer(allow_null=True)
+    resolved_by = serializers.CharField(
+        source="resolved_by.username", default=None, allow_null=True, help_text="Who answered it."
+    )
+
+    class Meta:
+        model = Ticket
+        fields: tuple[str, ...] = (
+            "id",
+            "account",
+            "market",
+            "kind",
+            "reference",
+            "summary",
+            "details",
+            "created_at",
+            "answer",
+            "answer_note",
+            "answered_at",
+            "adopt_config",
+            "outcome",
+            "resolved_at",
+            "resolved_by",
+        )
+
+
+class TicketDetailSerializer(TicketSerializer):
+    answers = serializers.SerializerMethodField(help_text="What may be answered now; empty when it is resolved.")
+
+    class Meta(TicketSerializer.Meta):
+        fields = (*TicketSerializer.Meta.fields, "answers")
+
+    def get_answers(self, ticket: Ticket) -> list[str]:
+        return list(ticket_answers(ticket))
+
+
+class TicketAnswerSerializer(serializers.Serializer[Any]):
+    answer = serializers.ChoiceField(choices=TicketAnswer.choices)
+    note = serializers.CharField(required=False, default="", allow_blank=True, max_length=400)
+    config = serializers.PrimaryKeyRelatedField(
+        queryset=StrategyConfig.objects.none(),
+        required=False,
+        default=None,
+        allow_null=True,
+        help_text="To adopt where no deal is open on the market: the strategy under whose rules it is looked after.",
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if request := self.context.get("request"):
+            cast(Any, self.fields["config"]).queryset = visible.strategies_visible(request.user)
+
+
+class TicketViewSet(RowsViewSet):
+    """Tickets: what an exchange shows and the platform cannot explain, newest open first. An open one blocks new
+    entries on its market."""
+
+    queryset = Ticket.objects.none()
+    rows: ClassVar[Any] = visible.tickets_visible
+    serializer_class = TicketSerializer
+    filterset_class = TicketFilter
+    ordering = (F("resolved_at").desc(nulls_first=True), "-created_at", "-id")  # type: ignore[assignment]
+    ordering_fields = ("id", "created_at", "resolved_at")
+
+    def get_serializer_class(self) -> type[TicketSerializer]:
+        return TicketSerializer if self.action == "list" else TicketDetailSerializer
+
+    @extend_schema(request=TicketAnswerSerializer, responses=TicketDetailSerializer)
+    @action(detail=True, methods=["post"])
+    def answer(self, request: Request, pk: str | None = None) -> Response:
+        """Decide about a ticket of one's own account (others need the permission `algo.change_ticket`). Adopting and
+        closing are carried out within a minute: look at `outcome` and `resolved_at`. The same answer twice is once."""
+        ticket: Ticket = self.get_object()
+        user = cast(User, request.user)
+        if ticket.account.owner_id != user.pk and not user.has_perm("algo.change_ticket"):
+            raise PermissionDenied("Only the owner of the account, or who may change tickets, can answer this one.")
+        given = TicketAnswerSerializer(data=request.data, context=self.get_serializer_context())
+        given.is_valid(raise_exception=True)
+        try:
+            ticket_answer(ticket, **given.validated_data, user=user, at=clock_from_env().now())
+        except TicketRefused as exc:
+            raise ValidationError({exc.field: [str(exc)]}) from exc
+        return Response(TicketDetailSerializer(self.get_queryset().get(pk=ticket.pk)).data)
