@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from django.conf import settings
 from django.db import InterfaceError, OperationalError
@@ -22,7 +22,7 @@ from algo.execution import decide
 from algo.execution.decide import Action, next_action
 from algo.execution.ledger import Fenced, Ledger
 from algo.execution.ledger_orm import OrmLedger
-from algo.execution.locks import account_lock
+from algo.execution.locks import Beating, account_lock
 from algo.execution.probe import ProbesLeft
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import Strangers, reconcile, reconcile_due
@@ -99,11 +99,12 @@ def advance(
             f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}."
         )
         return Advanced.STOPPED
-    with account_lock(account.pk) as lease:
+    with account_lock(account.pk, clock) as lease:
         if lease is None:
             return Advanced.BUSY
         if account_is_stopped(account):  # while this worker came here, another one may have been refused
             return Advanced.STOPPED
+        provider = cast(ExchangeProvider, Beating(provider, lease.touch))
         capabilities = account.known_capabilities(provider.capabilities())
         worker = Worker(
             account.name,

@@ -15,7 +15,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -25,6 +25,7 @@ from algo.execution.ledger import Fenced
 from algo.models import Account
 from algo.services.outbox import event_record
 from providers.clock import Clock, clock_from_env
+from providers.interface import ExchangeProvider
 
 logger = logging.getLogger("algo.locks")
 
@@ -69,6 +70,18 @@ def is_silent(seconds: float | None) -> bool:
     return seconds is not None and seconds > SILENT_SECONDS
 
 
+class LetGo(Fenced):
+    """This process was told to end: the account is left to whoever comes next."""
+
+
+_ending = threading.Event()
+
+
+def let_go() -> None:
+    """From now on, every account that this process holds is let go after the step that is being done."""
+    _ending.set()
+
+
 class Lease:
     """An account that is held. `epoch` is the number of this hold."""
 
@@ -84,8 +97,14 @@ class Lease:
         return connection.connection is not None and connection.connection is self._session
 
     def beat(self) -> None:
-        """Say that the loop moves; called between its steps, by the loop itself. Raises Fenced when the account went to
-        somebody else."""
+        """Say that the loop moves; called between its steps, by the loop itself, for a thread that beats for another
+        would keep a hung one alive. Raises Fenced when the account went to somebody else, or shall."""
+        if _ending.is_set():
+            raise LetGo(f"Account {self.account_id} is let go: this process ends.")
+        self.touch()
+
+    def touch(self) -> None:
+        """The same within a step, which is always finished."""
         if not self.is_standing:
             raise Fenced(f"The session that held account {self.account_id} is gone; another worker goes on.")
         if time.monotonic() - self._beaten_at < BEAT_SECONDS:
@@ -95,6 +114,31 @@ class Lease:
             if cursor.rowcount != 1:
                 raise Fenced(f"Account {self.account_id} was taken by another worker, which goes on.")
         self._beaten_at = time.monotonic()
+
+    def rest(self, seconds: float, sleep: Callable[[float], None] = time.sleep) -> None:
+        """Wait, with signs of life."""
+        while seconds > 0:
+            self.touch()
+            sleep(min(seconds, BEAT_SECONDS))
+            seconds -= BEAT_SECONDS
+
+
+class Beating:
+    """A client that gives a sign of life before every call: one call ends in time, a row of them may not."""
+
+    def __init__(self, inside: ExchangeProvider, beat: Callable[[], None]) -> None:
+        self._inside, self._beat = inside, beat
+
+    def __getattr__(self, name: str) -> Any:
+        value = getattr(self._inside, name)
+        if not callable(value):
+            return value
+
+        def call(*args: Any, **kwargs: Any) -> Any:
+            self._beat()
+            return value(*args, **kwargs)
+
+        return call
 
 
 @contextmanager

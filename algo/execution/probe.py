@@ -13,12 +13,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
+from functools import partial
 from typing import cast
 
 from django.db import transaction
 
 from algo.execution.identity import client_order_id
-from algo.execution.locks import account_lock
+from algo.execution.locks import Beating, account_lock
 from algo.execution.views import Budgets
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, ProbeOrder, ProbeOutcome, Ticket, TicketKind
 from algo.models.market import Market
@@ -133,10 +134,12 @@ def account_probe_orders(
 
     Raises ProbeRefused and, where it fails before anything is sent, ProviderError. A refused key stops the account.
     """
-    with account_lock(account.pk) as held:
-        if not held:
+    with account_lock(account.pk, clock) as lease:
+        if lease is None:
             raise ProbeRefused("The account is being worked on at this moment. Nothing was sent. Try again.")
-        prober = _Prober(account, cast(ExchangeProvider, Patient(provider, sleep)), clock, sleep)
+        beating = cast(ExchangeProvider, Beating(provider, lease.touch))
+        rest = partial(lease.rest, sleep=sleep)
+        prober = _Prober(account, cast(ExchangeProvider, Patient(beating, rest)), clock, rest)
         try:
             return prober.run(symbol)
         except AuthFailed as exc:

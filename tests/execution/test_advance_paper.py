@@ -285,8 +285,8 @@ def test_an_account_held_by_somebody_else_is_left_alone(world: World, monkeypatc
     from contextlib import contextmanager
 
     @contextmanager
-    def taken(account_id):
-        yield False
+    def taken(*args):
+        yield None
 
     trader = world.trader()
     trader.plan()

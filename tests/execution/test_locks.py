@@ -12,7 +12,7 @@ from django.db import OperationalError, connection, transaction
 
 from algo.execution import locks
 from algo.execution.ledger import Fenced
-from algo.execution.locks import Lease, account_lock, is_silent
+from algo.execution.locks import Beating, Lease, LetGo, account_lock, is_silent, let_go
 from algo.models import Account, AccountLock, OutboxEvent
 from tests.factories import make_account
 
@@ -260,6 +260,42 @@ def test_a_beat_over_another_session_than_the_one_that_took_the_lock_says_so():
         Account.objects.count()  # Django connects anew without a word; the lock stayed behind
         with pytest.raises(Fenced):
             lease.beat()
+
+
+def test_a_row_of_calls_and_a_long_wait_are_full_of_signs_of_life(monkeypatch):
+    """Each call ends in time; five of them in a row, without a word to the database between, may not."""
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 0.0)
+    beats: list[str] = []
+
+    class Exchange:
+        name = "wallex"
+
+        def last_price(self, symbol: str) -> str:
+            beats.append("call")
+            return symbol
+
+    client = Beating(Exchange(), lambda: beats.append("beat"))
+    assert (client.name, client.last_price("BTCUSDT"), client.last_price("BTCUSDT")) == ("wallex", "BTCUSDT", "BTCUSDT")
+    assert beats == ["beat", "call", "beat", "call"]
+
+    monkeypatch.setattr(locks, "BEAT_SECONDS", 2.0)
+    slept: list[float] = []
+    with account_lock(make_account().pk) as lease:
+        lease.rest(5.0, slept.append)
+    assert slept == [2.0, 2.0, 1.0]
+
+
+def test_a_process_that_ends_lets_go_between_two_steps_and_not_within_one(monkeypatch):
+    monkeypatch.setattr(locks, "_ending", threading.Event())
+    account = make_account()
+    with account_lock(account.pk) as lease:
+        lease.beat()
+        let_go()
+        lease.touch()
+        with pytest.raises(LetGo):
+            lease.beat()
+    with holding(account) as holder:
+        assert holder.lease
 
 
 def test_of_many_who_find_a_silent_holder_one_takes_the_account(monkeypatch):
