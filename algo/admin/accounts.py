@@ -17,6 +17,7 @@ from unfold.widgets import UnfoldAdminPasswordWidget
 
 from algo import exchanges
 from algo.admin.base import LedgerAdmin, SettingsAdmin, badge
+from algo.admin.kill_switch import SwitchPage
 from algo.models import Account, AccountState, ProbeOrder
 from algo.models.fields import SecretUnreadable
 from algo.services.accounts import (
@@ -64,7 +65,7 @@ class AccountForm(forms.ModelForm):
 
 
 @admin.register(Account)
-class AccountAdmin(SettingsAdmin):
+class AccountAdmin(SwitchPage, SettingsAdmin):
     form = AccountForm
     list_display = (
         "name",

@@ -1,104 +1,83 @@
-"""The kill switch, heartbeats."""
+"""The kill switch of the whole system, and heartbeats."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
-from django import forms
-from django.contrib import admin, messages
-from django.contrib.auth.models import User
+from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.html import format_html
 from django.utils.timesince import timesince
 from unfold.decorators import display
-from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWidget, UnfoldBooleanWidget
 
-from algo.admin.base import LedgerAdmin, SettingsAdmin, badge
-from algo.models import Heartbeat, KillSwitch, SystemControl
-from algo.services.control import kill_switch_set
+from algo.admin.base import NOTHING, LedgerAdmin, badge
+from algo.admin.kill_switch import SwitchPage, level_badge
+from algo.models import Account, FlatProof, Halt, Heartbeat, Market, SystemControl
+from algo.selectors.halts import Target, halts_standing, level_of, scope_name
 from providers.clock import clock_from_env
 
 
-class SystemControlForm(forms.ModelForm):
-    kill_switch = forms.ChoiceField(choices=KillSwitch.choices, widget=UnfoldAdminRadioSelectWidget)
-    new_reason = forms.CharField(
-        label="Reason for the change",
-        required=False,
-        max_length=400,
-        widget=UnfoldAdminTextInputWidget,
-        help_text="Required: whoever finds the switch turned must know why.",
-    )
-    confirm_flatten = forms.BooleanField(
-        label="Close every open position at the market, now",
-        required=False,
-        widget=UnfoldBooleanWidget,
-        help_text="Required for the last level: it sells at whatever the market gives.",
-    )
-    seen_version = forms.IntegerField(widget=forms.HiddenInput)
-
-    class Meta:
-        model = SystemControl
-        fields = ("kill_switch",)
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.before = self.instance.kill_switch
-        self.initial["seen_version"] = self.instance.version
-
-    def clean(self) -> dict[str, Any]:
-        data = super().clean() or {}
-        if data.get("seen_version") != self.instance.version:
-            raise forms.ValidationError(
-                f"The switch was turned by somebody else meanwhile; it stands at “{self.instance}”. Nothing was "
-                "changed. Open this page again and decide anew."
-            )
-        level = data.get("kill_switch")
-        if level == self.before:
-            return data
-        if not data.get("new_reason"):
-            self.add_error("new_reason", "Say why. Nothing was changed.")
-        if level == KillSwitch.FLATTEN and not data.get("confirm_flatten"):
-            self.add_error("confirm_flatten", "Confirm that every open position is to be closed. Nothing was changed.")
-        return data
-
-
 @admin.register(SystemControl)
-class SystemControlAdmin(SettingsAdmin):
-    """One row, so one page."""
+class SystemControlAdmin(SwitchPage, LedgerAdmin):
+    """One row, so one page: the system's switch, every other one that stands, and what was last proved of accounts."""
 
-    form = SystemControlForm
-    fieldsets = (
-        ("Now", {"fields": ("level", "reason", "changed_by", "changed_at", "version")}),
-        ("Turn the kill switch", {"fields": ("kill_switch", "new_reason", "confirm_flatten", "seen_version")}),
-    )
-    readonly_fields = ("level", "reason", "changed_by", "changed_at", "version")
-    actions = None
+    switch_permission = "algo.change_systemcontrol"
+    sections = {"": ("changed_by", "changed_at", "version")}
 
-    def has_add_permission(self, request: HttpRequest) -> bool:
-        return False
-
-    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
-        return False
+    def switch_target(self, row: Any) -> Target | None:
+        return None
 
     def changelist_view(self, request: HttpRequest, extra_context: Any = None) -> HttpResponse:
         row = SystemControl.load()
         return HttpResponseRedirect(reverse("admin:algo_systemcontrol_change", args=[row.pk]))
 
-    def save_model(self, request: HttpRequest, obj: SystemControl, form: Any, change: bool) -> None:
-        if form.cleaned_data["kill_switch"] == form.before:
-            messages.info(request, "The kill switch stands where it stood: nothing was changed.")
-            return
-        kill_switch_set(
-            form.cleaned_data["kill_switch"],
-            reason=form.cleaned_data["new_reason"],
-            user=cast(User, request.user),
-            at=clock_from_env().now(),
-        )
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        tables = {"Accounts, strategies and markets": _halts_table(), "Last checked whether flat": _proofs_table()}
+        return super().change_view(request, object_id, form_url, {**(extra_context or {}), "switch_tables": tables})
 
-    @display(description="kill switch")
-    def level(self, control: SystemControl) -> str:
-        saved = SystemControl.objects.values_list("kill_switch", flat=True).get(pk=control.pk)
-        return badge(KillSwitch(saved).label, "success" if saved == KillSwitch.OFF else "danger")
+
+def _halts_table() -> dict[str, Any]:
+    return {
+        "headers": ["Of", "Stands at", "Reason", "By", "Since (UTC)"],
+        "rows": [
+            [
+                _link(halt),
+                level_badge(level_of(halt)),
+                halt.reason,
+                str(halt.changed_by or "the platform"),
+                f"{halt.changed_at:%Y-%m-%d %H:%M:%S}" if halt.changed_at else NOTHING,
+            ]
+            for halt in halts_standing()
+        ],
+        "empty": "No account, strategy or market is switched off by itself. Their own pages have their switches.",
+    }
+
+
+def _link(halt: Halt) -> str:
+    target = halt.target
+    model = "account" if isinstance(target, Account) else "market" if isinstance(target, Market) else "strategyconfig"
+    address = reverse(f"admin:algo_{model}_change", args=[target.pk if target else 0])
+    return format_html('<a class="text-link" href="{}#kill-switch">{}</a>', address, scope_name(target))
+
+
+def _proofs_table() -> dict[str, Any]:
+    proofs = FlatProof.objects.select_related("account").order_by("account__name")
+    return {
+        "headers": ["Account", "Was flat", "Checked (UTC)", "What the exchange and the books said"],
+        "rows": [
+            [
+                proof.account.name,
+                badge("Proved", "success") if proof.is_flat else badge("Not proven", "danger"),
+                f"{proof.checked_at:%Y-%m-%d %H:%M:%S}",
+                proof.summary,
+            ]
+            for proof in proofs
+        ],
+        "empty": "No account was checked yet: accounts are checked while a switch over them stands at its last level.",
+    }
 
 
 @admin.register(Heartbeat)

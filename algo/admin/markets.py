@@ -4,11 +4,12 @@ from django.contrib import admin
 from unfold.contrib.filters.admin import ChoicesDropdownFilter
 
 from algo.admin.base import LedgerAdmin
+from algo.admin.kill_switch import SwitchPage
 from algo.models import Market
 
 
 @admin.register(Market)
-class MarketAdmin(LedgerAdmin):
+class MarketAdmin(SwitchPage, LedgerAdmin):
     """Facts of the exchanges; `manage.py refresh_markets` fetches them anew."""
 
     list_display = (

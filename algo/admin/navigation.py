@@ -8,7 +8,8 @@ from django.conf import settings
 from django.http import HttpRequest
 from django.urls import reverse
 
-from algo.models import KillSwitch, SystemControl, Ticket
+from algo.models import KillSwitch, Ticket
+from algo.selectors.halts import switches_at_a_glance
 
 
 def environment(request: HttpRequest) -> list[str]:
@@ -79,7 +80,8 @@ def _open_tickets() -> str:
 
 
 def _kill_switch_on() -> str:
-    return "on" if SystemControl.objects.exclude(kill_switch=KillSwitch.OFF).exists() else ""
+    level, in_part = switches_at_a_glance()
+    return "on" if level != KillSwitch.OFF else "in part" if in_part else ""
 
 
 def _elsewhere() -> list[dict[str, Any]]:

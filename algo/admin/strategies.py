@@ -11,6 +11,7 @@ from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import action, display
 
 from algo.admin.base import SettingsAdmin, badge, in_pairs
+from algo.admin.kill_switch import SwitchPage
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
@@ -20,7 +21,7 @@ from providers.types import Resolution
 
 
 @admin.register(StrategyConfig)
-class StrategyConfigAdmin(SettingsAdmin):
+class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     form = StrategyConfigForm
     list_display = (
         "name",

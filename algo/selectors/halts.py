@@ -9,7 +9,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection
-from django.db.models import CharField, Q, QuerySet, Value
+from django.db.models import CharField, Exists, Q, QuerySet, Value
 
 from algo.models import (
     FINISHED_DEALS,
@@ -52,7 +52,7 @@ def halt_for(account_id: int, config_id: int | None, market_id: int | None, *, l
     """
     if lock:
         _hold_switches()
-    standing = [_standing(*row) for row in _switches(account_id, config_id, market_id)]
+    standing = [standing_of(*row) for row in _switches(account_id, config_id, market_id)]
     return max(standing, key=lambda each: each.level.severity, default=Standing())
 
 
@@ -77,9 +77,10 @@ def _switches(account_id: int, config_id: int | None, market_id: int | None) -> 
     return list(system.union(narrow, all=True))
 
 
-def _standing(
+def standing_of(
     account: str | None, config: str | None, symbol: str | None, provider: str | None, level: str, reason: str
 ) -> Standing:
+    """One switch that is not off, in words; the system's where nothing is named."""
     whose = f"account {account}" if account else f"strategy {config}" if config else f"market {symbol} at {provider}"
     scope = whose if account or config or symbol else "whole system"
     return Standing(KillSwitch(level), f"kill switch of the {scope}: {reason or 'no reason given'}")
@@ -106,6 +107,13 @@ def halts_standing() -> QuerySet[Halt]:
     """Every switch of an account, a strategy or a market that is not off."""
     rows = Halt.objects.exclude(level=KillSwitch.OFF).select_related("account", "config", "market", "changed_by")
     return rows.order_by("-changed_at")
+
+
+def switches_at_a_glance() -> tuple[KillSwitch, bool]:
+    """The system's level, and whether any account, strategy or market has a switch of its own that is not off."""
+    narrow = Exists(Halt.objects.exclude(level=KillSwitch.OFF))
+    row = SystemControl.objects.filter(pk=1).values_list("kill_switch", narrow).first()
+    return (KillSwitch(row[0]), row[1]) if row else (KillSwitch.OFF, False)
 
 
 def scope_name(target: Target | None) -> str:
