@@ -325,7 +325,7 @@ def _decode(reply: Reply) -> tuple[Any, str]:
     if kind and "json" not in kind:
         return None, f"the body is {redact(kind)[:40]}, not JSON"
     try:
-        return json.loads(reply.content.decode(), parse_float=to_json_number, parse_constant=_no_constant), ""
+        return _JSON.decode(reply.content.decode()), ""
     except (ValueError, RecursionError):
         return None, "the body is not JSON"
 
@@ -340,6 +340,9 @@ def to_json_number(text: str) -> Any:
 
 def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
+
+
+_JSON = json.JSONDecoder(parse_float=to_json_number, parse_constant=_no_constant)
 
 
 def stated_wait(headers: Mapping[str, str], payload: Any, now: float | None = None) -> float | None:

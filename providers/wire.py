@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Context, Decimal, InvalidOperation
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
@@ -39,7 +40,14 @@ def to_amount(value: object) -> Decimal:
     """The exact Decimal of a wire amount. Raises ValueError for anything that is not a finite, sensible number."""
     usable = isinstance(value, str | int | Decimal) and not isinstance(value, bool)
     text = str(value).strip().replace("−", "-").replace("_", "") if usable else ""
-    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
+    if len(text) > _LONGEST:
+        raise ValueError("not an amount")
+    return _amount_of(text)
+
+
+@lru_cache(maxsize=4096)  # the same few prices and quantities come again and again
+def _amount_of(text: str) -> Decimal:
+    if not _NUMBER.fullmatch(text):
         raise ValueError("not an amount")
     number = Decimal(text)
     if number and abs(number.adjusted()) > _LARGEST:
@@ -134,16 +142,20 @@ def as_list(value: object, what: str) -> list[Any]:
 
 def jsonable(value: Any) -> Any:
     """A copy that JSON and PostgreSQL accept: amounts as text, no NUL, no lone surrogate."""
+    if isinstance(value, str):
+        return _clean(value)
     if isinstance(value, Mapping):
         return {_clean(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [jsonable(item) for item in value]
     if isinstance(value, Decimal):
         return wire_text(value) if value.is_finite() and abs(value.adjusted()) <= _LARGEST else str(value)
-    return _clean(value) if isinstance(value, str) else value
+    return value
 
 
 def _clean(text: str) -> str:
+    if text.isascii() and "\x00" not in text:
+        return text
     return text.replace("\x00", "�").encode("utf-8", "replace").decode("utf-8")
 
 

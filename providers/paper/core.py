@@ -195,10 +195,10 @@ class Venue:
 
     def settle(self, now: datetime) -> None:
         """Do what faults have put off until now: orders enter the market, or are rejected after all."""
-        with localcontext(EXACT):
-            for due in self.faults.due(now):
-                order = self.records[due.order_id]
-                if order.state is State.NEW:
+        for due in self.faults.due(now):
+            order = self.records[due.order_id]
+            if order.state is State.NEW:
+                with localcontext(EXACT):
                     self._settle_order(order, due.at, is_rejected=due.is_rejected)
         self.faults.settle(now)
 

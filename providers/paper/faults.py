@@ -319,6 +319,7 @@ class FaultPlan:
 
     def __init__(self) -> None:
         self._rules: dict[int, _Watched] = {}
+        self._asked_at: dict[str, dict[int, _Watched]] = {}  # by moment, those that can be asked then
         self._next_id = 1
         self._injected: dict[FaultKind, int] = {}
 
@@ -326,17 +327,23 @@ class FaultPlan:
         """Put a rule in force. Raises `ValueError`, with a sentence, for one that could never mean anything."""
         rule = _checked(rule)
         number, self._next_id = self._next_id, self._next_id + 1
-        self._rules[number] = _Watched(rule, random.Random(rule.seed))  # noqa: S311 - replayable on purpose
+        watched = self._rules[number] = _Watched(rule, random.Random(rule.seed))  # noqa: S311 - replayable on purpose
+        for moment in KINDS[rule.kind].moments:
+            if rule.method in ("*", moment):
+                self._asked_at.setdefault(moment, {})[number] = watched
         return number
 
     def remove(self, rule_id: int) -> None:
         """Take a rule out of force, and whatever it still does with it. Raises `LookupError`."""
         if self._rules.pop(rule_id, None) is None:
             raise LookupError(f"there is no fault rule {rule_id}")
+        for asked in self._asked_at.values():
+            asked.pop(rule_id, None)
 
     def clear(self) -> None:
         """No faults any more; the counts by kind stay."""
         self._rules.clear()
+        self._asked_at.clear()
 
     def has(self, rule_id: int) -> bool:
         """Whether the rule is in force: what a fault does for a while ends with its rule."""
@@ -357,22 +364,19 @@ class FaultPlan:
     def decide(self, venue: str, method: str, path: str, account: str | None = None) -> list[Fault]:
         """The faults of this moment, in the order their rules were added. Every call counts."""
         faults = []
-        for number, watched in self._rules.items():
-            if _matches(watched.rule, venue, method, path, account) and watched.decide():
+        for number, watched in self._asked_at.get(method, {}).items():
+            if _matches(watched.rule, venue, path, account) and watched.decide():
                 kind = watched.rule.kind
                 self._injected[kind] = self._injected.get(kind, 0) + 1
                 faults.append(Fault(number, kind, watched.rule.params))
         return faults
 
 
-def _matches(rule: FaultRule, venue: str, method: str, path: str, account: str | None) -> bool:
-    spec = KINDS[rule.kind]
+def _matches(rule: FaultRule, venue: str, path: str, account: str | None) -> bool:
     return (
-        method in spec.moments
-        and rule.venue in ("*", venue)
-        and rule.method in ("*", method)
+        rule.venue in ("*", venue)
         and (rule.account is None or rule.account == account)
-        and not (spec.needs_key and account is None)
+        and not (KINDS[rule.kind].needs_key and account is None)
         and (rule.path == "*" or fnmatchcase(path, rule.path))
     )
 

@@ -63,6 +63,8 @@ class MarketFaults:
 
     def due(self, now: datetime) -> list[PutOff]:
         """Orders whose time has come, earliest first; each is told once."""
+        if not self._put_off:
+            return []
         found = sorted((each for each in self._put_off.values() if each.at <= now), key=lambda e: (e.at, e.order_id))
         for each in found:
             del self._put_off[each.order_id]

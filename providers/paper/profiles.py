@@ -62,6 +62,7 @@ WALLEX_EXTRAS: Mapping[str, Extra] = MappingProxyType(
         "depth_price_as_number": Extra(False, "3.3", "book prices are JSON numbers"),
         "last_quantity_is_price": Extra(True, "3.1", "stats.lastQty carries the last price"),
         "empty_direction_every": Extra(7, "10", "every nth market's stats.direction is [] at a time; 0: never"),
+        "public_trades_shown": Extra(50, "3.5", "trades of one answer, unless per_page asks for another number"),
         "rotate_messages": Extra(True, "10", "message changes between Persian and English texts"),
         "empty_results_as_list": Extra(False, "2", "an empty object in result arrives as []"),
         "canceled_shows_filled": Extra(False, "6 rule 1", "a cancelled order's DELETE answer says FILLED"),

@@ -13,6 +13,8 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 _PLAIN_DECIMAL = re.compile(r"\d{1,30}(\.\d{1,30})?")
@@ -62,7 +64,7 @@ class JSON(Response):
     media_type = "application/json"
 
     def render(self, content: Any) -> bytes:
-        return json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False).encode()
+        return _ENCODER.encode(content).encode()
 
 
 async def json_body(request: Request) -> dict[str, Any]:

@@ -113,7 +113,7 @@ class PublicCalls:
         spec = self._exchange.feed.specs[pair]
         ticks = self._exchange.feed.ticks("wallex", pair, to_ms(now) - 120_000, to_ms(now))
         rows = []
-        first, size = page_in(request, default=50)
+        first, size = page_in(request, default=int(self._venue.profile.switch("public_trades_shown")))
         newest = range(len(ticks) - 1 - first, max(len(ticks) - 1 - first - size, -1), -1)
         for index in newest:
             price, volume = spec.price(ticks.prices[index]), spec.volume(ticks.volumes[index])
