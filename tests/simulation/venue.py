@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlencode
 
@@ -61,7 +62,6 @@ __all__ = [
 START = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
 PAIRS = ("BTC/USDT", "BTC/IRT", "USDT/IRT")
 VENUES = ("wallex", "nobitex")
-_LEAN = {"wallex": {"public_trades_shown": 1}, "nobitex": {}}  # the last price is asked for often
 BASE_URL = "http://exchange.invalid"
 _ADDRESS = ("127.0.0.1", 1)
 _NO_TICKS = Ticks.joined([])
@@ -81,18 +81,15 @@ class VirtualTime:
     def wall(self, seconds: float) -> timedelta:
         return timedelta(seconds=seconds)
 
-    def monotonic(self) -> float:
-        return self.unix()
-
     def step(self, seconds: float) -> None:
         self._now += timedelta(seconds=seconds)
 
     def host(self) -> HostTime:
         """This time, for clients: without chance."""
-        unix = self.unix
-        return HostTime(monotonic=unix, wall=unix, sleep=self.step, jitter=lambda most: most / 2)
+        return HostTime(monotonic=self.monotonic, wall=self.monotonic, sleep=self.step, jitter=lambda most: most / 2)
 
-    def unix(self) -> float:
+    def monotonic(self) -> float:
+        """Unix seconds here, for nobody sets this clock back."""
         return self._now.timestamp()
 
 
@@ -282,7 +279,8 @@ class SimExchange:
         for pair in pairs:
             self.feed.push(pair, (prices or {}).get(pair, Decimal(100)), to_ms(clock.now()))
         self.store = MemoryStore()
-        self.exchange = Exchange(self.feed, clock, self.store, _profiles(pairs, venues, switches or {}))
+        profiles = _profiles(pairs, venues, _lean(switches or {}, rate_limits))
+        self.exchange = Exchange(self.feed, clock, self.store, profiles)
         self.faults = self.exchange.faults
         self._injector = FaultInjector(self.exchange, wall=unix)
         limiter = RateLimiter(enabled=rate_limits, monotonic=unix)
@@ -344,7 +342,7 @@ class SimExchange:
     def _answer(self, arrival: Arrival) -> Answer:
         endpoint, path_params, status = self._routes[arrival.venue].find(arrival.request.method, arrival.scope["path"])
         if endpoint is None:
-            return whole_answer(status, (), JSON({"message": "Not Found"}).body)
+            return whole_answer(status, (), JSON({"message": HTTPStatus(status).phrase}).body)
         request = _FaceRequest(arrival.scope | {"path_params": path_params}, arrival.request.body or b"")
         response = _finished(endpoint(request))
         return whole_answer(response.status_code, response.raw_headers, bytes(response.body))
@@ -442,7 +440,13 @@ def _profiles(
     pairs: tuple[str, ...], venues: tuple[str, ...], switches: Mapping[str, Mapping[str, object]]
 ) -> tuple[VenueProfile, ...]:
     chosen = (profile for profile in venue_profiles(pairs) if profile.name in venues)
-    return tuple(profile.with_switches(**_LEAN[profile.name] | dict(switches.get(profile.name, {}))) for profile in chosen)
+    return tuple(profile.with_switches(**switches.get(profile.name, {})) for profile in chosen)
+
+
+def _lean(switches: Mapping[str, Mapping[str, object]], rate_limits: bool) -> dict[str, Mapping[str, object]]:
+    """Wallex shows as many trades as the last price needs, and counts calls only where it limits them."""
+    lean = {"public_trades_shown": 1, "rate_limit_headers": rate_limits}
+    return {**switches, "wallex": {**lean, **switches.get("wallex", {})}}
 
 
 def _scope(request: Request) -> tuple[dict[str, Any], dict[str, str]]:
