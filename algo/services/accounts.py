@@ -72,7 +72,7 @@ def keys_watch(now: datetime) -> int:
 
 @transaction.atomic
 def _watch(pk: int, now: datetime) -> bool:
-    account = Account.objects.select_for_update().get(pk=pk)
+    account = Account.objects.select_for_update(no_key=True).get(pk=pk)
     due, warned = key_warning_due(account.key_expires_at, now), account.key_warned_days
     if due == warned:
         return False
@@ -110,7 +110,7 @@ def account_stop(account: Account, reason: str, *, at: datetime) -> bool:
     False, and nothing changed, where the account was stopped before, or where another key has been entered since
     `account` was read: then it was the old one that was refused. Resting stops stay where they are.
     """
-    row = Account.objects.select_for_update().get(pk=account.pk)
+    row = Account.objects.select_for_update(no_key=True).get(pk=account.pk)
     if row.state == AccountState.STOPPED or row.api_key_sealed != account.api_key_sealed:
         return False
     sentence = refused_key(reason)[:400]
