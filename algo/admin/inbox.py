@@ -73,7 +73,7 @@ class TicketAdmin(LedgerAdmin):
     )
     search_fields = ("reference", "summary", "market__symbol")
     date_hierarchy = "created_at"
-    ordering = NEWEST_OPEN_FIRST  # type: ignore[assignment]
+    ordering = NEWEST_OPEN_FIRST
     change_form_outer_after_template = "algo/admin/ticket_answer.html"
     sections = {
         "": ("state", "kind", "account", "market", "reference", "created_at"),

@@ -295,9 +295,11 @@ def _entering(deal: DealView, control: Control, now: datetime, budgets: Budgets)
 
 def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
     """An entry that is still working after its patience, or against the kill switch, is cut off: what was filled gets
-    its protection, or its exit."""
+    its protection, or its exit. A limit order that a person adopted may wait for its price until its first fill."""
     if (control.cancel or control.flatten) and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, control.reason or "entries are to be cancelled")
+    if entry.type is OrderType.LIMIT and entry.filled <= 0:
+        return Rest()
     waited = now - (entry.submitted_at or entry.created_at)
     if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, "the entry was not filled in time")
