@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 from tests.chaos import judge
@@ -49,6 +48,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", action="store_true", help="keep the folder with the logs in any case")
     parser.add_argument("--plan", action="store_true", help="print the plan and stop")
     options = parser.parse_args(argv)
+    if options.minutes < 1 or options.speed < 1:
+        parser.error("--minutes and --speed are at least 1")
     plan = make_plan(options.seed, options.minutes)
     if options.plan:
         sys.stdout.write("\n".join(map(str, plan)) + "\n")
@@ -192,7 +193,7 @@ class Run:
         from tests.chaos.world import TRADERS
 
         truths = self._truths()
-        venues = {name: truths[name]["venues"][provider] for name, provider in TRADERS.items()}
+        venues = {name: truths[name]["venues"][provider] for name, (provider, _) in TRADERS.items()}
         orders = {name: venue["orders"] for name, venue in venues.items()}
         return truths, orders, {name: venue["trades"] for name, venue in venues.items()}
 

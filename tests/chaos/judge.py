@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 from providers.types import ZERO, canonical_asset
@@ -224,7 +225,7 @@ def naked_stretches(
         moments |= {wall(order[name]) for name in ("created_at", "closed_at") if order[name]}
     edges = [*sorted(moments), until]
     found: list[tuple[float, float]] = []
-    for begin, end in zip(edges, edges[1:], strict=False):
+    for begin, end in pairwise(edges):
         if end <= begin or not _is_naked(deal, orders, trades, begin, wall):
             continue
         if found and found[-1][1] == begin:

@@ -16,6 +16,7 @@ GUARDIANS = ("guardian", "guardian-2")
 STREAMS = ("stream_nobitex", "stream_wallex")
 KILLED = (*WORKERS, "beat", *GUARDIANS, *STREAMS)
 VENUES = ("wallex", "nobitex")
+PAIRS = ("BTC/USDT", "ETH/USDT", "DOGE/USDT", "SOL/USDT")  # few: candles are read once for all who trade one
 ORDERS = {"wallex": "/v1/account/orders*", "nobitex": "/market/orders/*"}
 
 
@@ -56,14 +57,18 @@ Params = Callable[[random.Random], dict[str, Any]]
 @dataclass(frozen=True, slots=True)
 class Fault:
     """One kind of trouble. `of_orders`: only calls about orders; `params` may hold `…_wall`: wall seconds, told to the
-    exchange in its own time; `times`: at most so often."""
+    exchange in its own time; `times`: at most so often; `lasts`: between so many seconds."""
 
     kind: str
     params: Params = lambda rng: {}
     of_orders: bool = False
     probability: float = 1.0
     times: int | None = None
+    lasts: tuple[float, float] = (2, 5)
+    pairs: tuple[str, ...] = ()  # for what happens to a pair, at both exchanges
 
+
+RARE = (6, 12)  # what waits for an order at a certain moment waits longer
 
 FAULTS = (
     Fault("drop_before", lambda rng: {"reset": rng.random() < 0.5}, of_orders=True, probability=0.5),
@@ -78,16 +83,16 @@ FAULTS = (
     Fault("slow_trickle", lambda rng: {"bytes_per_second": 200}, of_orders=True, probability=0.4),
     Fault("duplicate_fill", probability=0.5),
     Fault("read_lag", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}),
-    Fault("reject_after_accept", lambda rng: {"seconds_wall": _between(rng, 0, 1)}, probability=0.5),
-    Fault("accept_delayed", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}, probability=0.7),
-    Fault("partial_then_cancel", lambda rng: {"fraction": rng.choice([0, 0.3, 0.7])}, probability=0.7),
-    Fault("cancel_loses_to_fill", lambda rng: {"fraction": rng.choice([0.4, 1])}, probability=0.7),
-    Fault("stop_never_triggers"),
-    Fault("triggered_stop_band_cancel", lambda rng: {"fraction": rng.choice([0, 0.5])}, probability=0.7),
+    Fault("reject_after_accept", lambda rng: {"seconds_wall": _between(rng, 0, 1)}, lasts=RARE),
+    Fault("accept_delayed", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}, lasts=RARE),
+    Fault("partial_then_cancel", lambda rng: {"fraction": rng.choice([0, 0.3, 0.7])}, lasts=RARE),
+    Fault("cancel_loses_to_fill", lambda rng: {"fraction": rng.choice([0.4, 1])}, lasts=RARE),
+    Fault("stop_never_triggers", lasts=RARE),
+    Fault("triggered_stop_band_cancel", lambda rng: {"fraction": rng.choice([0, 0.5])}, lasts=RARE),
     Fault("stale_book", lambda rng: {"seconds_wall": _between(rng, 2, 5)}),
     Fault("empty_book", lambda rng: {"seconds_wall": _between(rng, 1, 3)}),
     Fault("crossed_book", lambda rng: {"seconds_wall": _between(rng, 1, 3)}),
-    Fault("price_gap", lambda rng: {"factor": rng.choice([0.985, 0.993, 1.007, 1.015])}, times=2),
+    Fault("price_gap", lambda rng: {"factor": rng.choice([0.985, 0.993, 1.007, 1.015])}, times=1, pairs=PAIRS),
     Fault("stream_silent", lambda rng: {"seconds": _between(rng, 2, 6)}),
     Fault("stream_disconnect", probability=0.3),
     Fault("stream_duplicate", probability=0.5),
@@ -104,11 +109,18 @@ def _when(rng: random.Random) -> str:
     return rng.choice(["before", "after"])
 
 
-def _fault(fault: Fault, rng: random.Random) -> dict[str, Any]:
-    venue = rng.choice(VENUES)
+def _trouble(fault: Fault, rng: random.Random) -> Action:
+    rule = _rule(fault, rng)
+    return Action(0, "fault", rule["venue"], _between(rng, *fault.lasts), rule)
+
+
+def _rule(fault: Fault, rng: random.Random) -> dict[str, Any]:
+    venue = "*" if fault.pairs else rng.choice(VENUES)
     rule: dict[str, Any] = {"kind": fault.kind, "venue": venue, "params": fault.params(rng)}
     if fault.of_orders:
         rule |= {"method": "POST", "path": ORDERS[venue]}
+    if fault.pairs:
+        rule["path"] = rng.choice(fault.pairs)
     if fault.probability < 1:
         rule |= {"probability": fault.probability, "seed": rng.randrange(1 << 30)}
     return rule | ({"times": fault.times} if fault.times else {})
@@ -122,16 +134,14 @@ def _deck(rng: random.Random, minute: int, faults: list[Fault]) -> list[Action]:
     killed = [Action(0, "kill", name, _between(rng, 0.5, 3)) for name in KILLED]
     stopped = [Action(0, "stop", name, _between(rng, 3, 20)) for name in _stopped(rng)]
     servers = [
-        Action(0, ("postgres_fast", "postgres_immediate")[(minute + rng.randrange(2)) % 2], "postgres"),
+        Action(0, ("postgres_immediate", "postgres_fast")[minute % 2], "postgres"),
         Action(0, "valkey_restart", "valkey", _between(rng, 0.5, 3)),
         Action(0, rng.choice(["valkey_flush", "valkey_lose_files"]), "valkey", _between(rng, 0.5, 3)),
     ]
     if minute % 2 == 0:
         servers.append(Action(0, "exchange_kill", "paper", _between(rng, 0.5, 2)))
-    trouble = [
-        Action(0, "fault", rule["venue"], _between(rng, 2, 5), rule)
-        for rule in (_fault(faults[(minute * PER_MINUTE + each) % len(faults)], rng) for each in range(PER_MINUTE))
-    ]
+    kinds = [faults[(minute * PER_MINUTE + each) % len(faults)] for each in range(PER_MINUTE)]
+    trouble = [_trouble(fault, rng) for fault in kinds]
     deck = [*killed, *stopped, *servers, *trouble]
     rng.shuffle(deck)
     return deck

@@ -15,13 +15,18 @@ from algo.services.markets import markets_refresh
 from algo.strategies.schemas import BreakoutStrategySchema
 from providers.types import Resolution
 from tests.chaos.judge import OurDeal, OurFill, OurOrder, OurTicket
-from tests.chaos.plan import VENUES
+from tests.chaos.plan import PAIRS, VENUES
 from tests.chaos.stack import Stack
 
 BALANCES = {"USDT": "100000", "BTC": "1", "ETH": "20", "DOGE": "400000", "SOL": "500"}
-PAIRS = ("BTC/USDT", "ETH/USDT", "DOGE/USDT", "SOL/USDT")
-# More at the exchange that allows more calls; few pairs, because candles are read once for all who trade one.
-TRADERS = {"ada": "wallex", "bob": "wallex", "kim": "wallex", "eve": "nobitex", "joe": "nobitex"}
+# Name to exchange and pairs. More at the exchange that allows more calls.
+TRADERS = {
+    "ada": ("wallex", PAIRS),
+    "bob": ("wallex", PAIRS),
+    "kim": ("wallex", PAIRS),
+    "eve": ("nobitex", PAIRS[:2]),
+    "joe": ("nobitex", PAIRS[2:]),
+}
 # By the book alone, to either side: there is something to say at nearly every candle.
 LIVELY: dict[str, Any] = {
     "need_historical_data": False,
@@ -57,7 +62,7 @@ def populate(stack: Stack) -> None:
     for name in VENUES:
         markets_refresh(public_provider(name), now=CLOCK.now())
     owner = get_user_model().objects.create_superuser("chaos")
-    for turn, (name, provider) in enumerate(TRADERS.items()):
+    for turn, (name, (provider, pairs)) in enumerate(TRADERS.items()):
         told = stack.control("POST", "/accounts", json={"name": name, "balances": {provider: BALANCES}})
         key = told["wallex_key" if provider == "wallex" else "nobitex_token"]
         stack.secrets[f"key of {name}"] = key
@@ -65,7 +70,7 @@ def populate(stack: Stack) -> None:
         account.set_api_key(key)
         account.capabilities = asdict(account_provider(account).capabilities())
         account.save()
-        for number, pair in enumerate(PAIRS):
+        for number, pair in enumerate(pairs):
             _strategy(account, pair, LIVELY | TEMPERS[(number + turn) % len(TEMPERS)])
 
 
