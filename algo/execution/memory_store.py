@@ -19,6 +19,7 @@ from django.db import IntegrityError
 
 from algo.execution.identity import client_order_id
 from algo.execution.ledger_rows import intent_key
+from algo.execution.lifecycle import ADOPTIONS, DEAL_TRANSITIONS, ORDER_TRANSITIONS
 from algo.execution.views import DealView, OrderView
 from algo.models import (
     FINISHED_DEALS,
@@ -297,7 +298,9 @@ class MemoryStore:
         self._by_trade: dict[tuple[int, str], FillRow] = {}
         self._decided: dict[tuple[int, int, datetime, Side], DealRow] = {}
         self._by_reference: dict[tuple[int, str, str], TicketRow] = {}
+        self._last_bars: dict[int, datetime] = {}  # strategy to the newest candle it decided over
         self._undo: list[Callable[[], Any]] = []
+        self._changed: list[tuple[Any, tuple[Any, ...]]] = []
         self._depth = 0
 
     # --- transactions -----------------------------------------------------------------------------------------------
@@ -308,22 +311,33 @@ class MemoryStore:
         mark = self.begin()
         try:
             yield
+            self.check()
         except BaseException:
             self.roll_back(mark)
             raise
-        self.commit(mark)
+        self.commit()
 
     def begin(self) -> int:
         """Where a transaction begins: inside of another one, it is a part of that."""
         self._depth += 1
         return len(self._undo)
 
+    def check(self) -> None:
+        """Refuse what a trigger would: changes that no row may go through, whoever makes them."""
+        for row, before in self._changed:
+            if type(row) is OrderRow:
+                check_order_change(before, row)
+            else:
+                check_deal_change(before, row)
+        self._changed.clear()
+
     def roll_back(self, mark: int) -> None:
         self._depth -= 1
+        self._changed.clear()
         while len(self._undo) > mark:
             self._undo.pop()()
 
-    def commit(self, mark: int) -> None:
+    def commit(self) -> None:
         self._depth -= 1
         if not self._depth:
             self._undo.clear()
@@ -334,8 +348,10 @@ class MemoryStore:
         self._undo.append(partial(_restore, row, _COLUMNS[kind], _VALUES[kind](row)))
         if kind is OrderRow:
             row.view = row.deal.view = None
+            self._changed.append((row, _order_guarded(row)))
         elif kind is DealRow:
             row.view = None
+            self._changed.append((row, _deal_guarded(row)))
 
     def _append(self, rows: list[Any], row: Any) -> None:
         rows.append(row)
@@ -449,6 +465,18 @@ class MemoryStore:
             self._drop(self._live[row.account.pk], row.pk)
         row.status = status
 
+    def last_bar_at(self, config: ConfigRow) -> datetime | None:
+        """The newest candle that a strategy decided over."""
+        return self._last_bars.get(config.pk)
+
+    def note_decision(self, config: ConfigRow, bar_open_at: datetime) -> None:
+        before = self._last_bars.get(config.pk)
+        if before is None:
+            self._put(self._last_bars, config.pk, bar_open_at)
+            return
+        self._undo.append(partial(self._last_bars.__setitem__, config.pk, before))
+        self._last_bars[config.pk] = bar_open_at
+
     def live_deals(self, account_id: int) -> list[DealRow]:
         return list(self._live[account_id].values())
 
@@ -495,6 +523,8 @@ class MemoryStore:
         )
         if quantity <= 0:
             raise IntegrityError("order_quantity_positive")
+        if role == Role.ENTRY and leg > 1:
+            raise IntegrityError("order_one_entry_per_deal")
         if name in self._by_client_id:
             raise IntegrityError("algo_order_client_order_id_key")
         row.quantity, row.price, row.stop_price = stored(quantity), stored_or_none(price), stored_or_none(stop_price)
@@ -523,13 +553,16 @@ class MemoryStore:
         if row.status.is_final:
             self._drop(unended, row.pk)
         elif row.pk not in unended:
-            self._check_one_live_exit(row)
+            self._check_alone(row)
             self._put(unended, row.pk, row)
 
-    def _check_one_live_exit(self, row: OrderRow) -> None:
-        exits = (order for order in row.deal.orders if order.role == Role.EXIT and not order.status.is_final)
-        if row.role == Role.EXIT and any(order is not row for order in exits):
+    def _check_alone(self, row: OrderRow) -> None:
+        """One live exit, and of those that were not adopted, one live stop and one live target."""
+        beside = [o for o in row.deal.orders if o is not row and o.role == row.role and not o.status.is_final]
+        if row.role == Role.EXIT and beside:
             raise IntegrityError("order_one_live_exit_per_deal")
+        if row.role in (Role.STOP, Role.TARGET) and not row.adoptions and not all(o.adoptions for o in beside):
+            raise IntegrityError("order_one_live_stop_and_target")
 
     def find_order(self, order_id: int) -> OrderRow:
         row = self.orders.get(order_id)
@@ -630,3 +663,69 @@ def _restore(row: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> None:
         row.view = row.deal.view = None
     elif isinstance(row, DealRow):
         row.view = None
+
+
+# --- what the triggers refuse ---------------------------------------------------------------------------------------
+# Only what the ledger's port can come to: that plans and names never change is not among it.
+
+_order_guarded = attrgetter(
+    "status", "attempts", "adoptions", "epoch", "filled_quantity", "exchange_order_id", "unknown_since"
+)
+_deal_guarded = attrgetter(
+    "status", "opened_at", "reopened", "initial_stop_price", "target_price", "stop_price", "unprotected_seconds"
+)
+
+
+def check_order_change(before: tuple[Any, ...], row: OrderRow) -> None:
+    old, attempts, adoptions, epoch, filled, name, unknown = before
+    if name is not None and row.exchange_order_id != name:
+        raise IntegrityError("order_exchange_id_kept")
+    if row.filled_quantity < filled:
+        raise IntegrityError("order_fill_kept")
+    if row.adoptions not in (adoptions, adoptions + 1):
+        raise IntegrityError("order_adoptions_counted")
+    if row.status != old and row.status not in ORDER_TRANSITIONS[old]:
+        adopted = row.adoptions == adoptions + 1 and row.status in ADOPTIONS.get(old, ())
+        if not adopted:
+            raise IntegrityError("order_transition")
+    sent = old == OrderStatus.PENDING and row.status == OrderStatus.SUBMITTED
+    released = old == OrderStatus.SUBMITTED and row.status == OrderStatus.PENDING
+    if sent != (row.attempts > attempts) or (row.attempts < attempts and not released):
+        raise IntegrityError("order_sends_counted")
+    if sent and _is_fenced(row.epoch, row):
+        raise IntegrityError("order_sent_under_the_lock")
+    if released and (row.exchange_order_id is not None or row.accepted_at is not None or row.filled_quantity):
+        raise IntegrityError("order_release_unsent")
+    if row.role == Role.ENTRY and old == OrderStatus.SUBMITTED:
+        if released and (unknown is not None or _is_fenced(epoch, row)):
+            raise IntegrityError("order_entry_release_undoubted")
+        if row.status == old and unknown is not None and row.unknown_since is None:
+            raise IntegrityError("order_doubt_kept")
+
+
+def _is_fenced(epoch: int | None, row: OrderRow) -> bool:
+    return epoch is not None and row.account.epoch > epoch
+
+
+def check_deal_change(before: tuple[Any, ...], row: DealRow) -> None:
+    old, opened_at, reopened, first_stop, target, stop, unprotected = before
+    opening = opened_at is None and row.opened_at is not None and row.status == DealStatus.OPEN
+    reopening = old in FINISHED_DEALS and row.status == DealStatus.OPEN
+    if opened_at is not None and row.opened_at != opened_at:
+        raise IntegrityError("deal_opened_once")
+    if row.reopened != reopened + reopening:
+        raise IntegrityError("deal_reopened_counted")
+    if row.status != old and row.status not in DEAL_TRANSITIONS[old]:
+        raise IntegrityError("deal_transition")
+    if not opening:
+        if (row.initial_stop_price, row.target_price) != (first_stop, target):
+            raise IntegrityError("deal_prices_set_at_opening")
+        if row.stop_price != stop and not _moves_on(old, stop, row):
+            raise IntegrityError("deal_stop_never_moves_back")
+    if row.unprotected_seconds < unprotected:
+        raise IntegrityError("deal_unprotected_time_kept")
+
+
+def _moves_on(old: DealStatus, stop: Decimal, row: DealRow) -> bool:
+    better = row.stop_price > stop if row.side == Side.BUY else row.stop_price < stop
+    return old == row.status == DealStatus.OPEN and better

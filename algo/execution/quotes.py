@@ -8,6 +8,7 @@ that still vouches for its price stands in. Where both are old there is no price
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -42,8 +43,14 @@ class Quotes:
     """Reads a market's price at most once per `max_age` of wall time, and all streamed quotes in one query at most as
     often. A price that cannot be had is None."""
 
-    def __init__(self, clock: Clock, *, max_age: float = 0.9) -> None:
-        self._clock = clock
+    def __init__(
+        self,
+        clock: Clock,
+        *,
+        max_age: float = 0.9,
+        streamed: Callable[[datetime], Iterable[MarketQuote]] = streamed_quotes,
+    ) -> None:
+        self._clock, self._streamed_since = clock, streamed
         self._max_age: timedelta = clock.wall(max_age)
         self._quotes: dict[tuple[str, str], tuple[datetime, Quote | None]] = {}
         self._no_last: dict[tuple[str, str], datetime] = {}
@@ -107,7 +114,7 @@ class Quotes:
 
     def _streams(self, now: datetime) -> dict[tuple[str, str], _Streamed]:
         if self._streamed_at is None or now - self._streamed_at > self._max_age:
-            rows = streamed_quotes(now - self._clock.wall(OLDEST))
+            rows = self._streamed_since(now - self._clock.wall(OLDEST))
             self._streamed = {
                 (row.market.provider, row.market.symbol): _of(row) for row in rows if self._is_sane(row, now)
             }

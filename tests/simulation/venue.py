@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlencode
 
 import numpy as np
 from requests.structures import CaseInsensitiveDict
+from starlette.datastructures import QueryParams
 from starlette.requests import Request as FaceRequest
 from starlette.responses import Response
 from starlette.routing import Route
@@ -182,8 +183,8 @@ class SimFeed:
         return Ticks(
             np.array(self._times[key][first:last], np.int64),
             np.array(self._prices[key][first:last], np.int64),
-            np.full(count, self.trade_lots, np.int64),
-            np.ones(count, np.bool_),
+            np.array([self.trade_lots] * count, np.int64),
+            np.array([True] * count, np.bool_),
         )
 
     def _sides(self, pair: str, ticks: int, shape: Liquidity) -> tuple[tuple[BookLevel, ...], tuple[BookLevel, ...]]:
@@ -236,11 +237,16 @@ class Outcome:
 
 
 class _FaceRequest(FaceRequest):
-    """A request whose body is there already."""
+    """A request whose body and query are there already."""
 
     def __init__(self, scope: dict[str, Any], content: bytes) -> None:
         super().__init__(scope)
         self._content = content
+        self._query = QueryParams(scope["query"])
+
+    @property
+    def query_params(self) -> QueryParams:
+        return self._query
 
     async def body(self) -> bytes:
         return self._content
@@ -451,8 +457,8 @@ def _lean(switches: Mapping[str, Mapping[str, object]], rate_limits: bool) -> di
 
 def _scope(request: Request) -> tuple[dict[str, Any], dict[str, str]]:
     """The request as ASGI has it, and its headers in lower case."""
-    told = {name: value for name, value in (request.params or {}).items() if value is not None}
-    query = urlencode(told, doseq=True)
+    told = [(name, str(value)) for name, value in (request.params or {}).items() if value is not None]
+    query = urlencode(told) if told else ""
     outgoing = _Outgoing(request, f"{request.path}?{query}" if query else request.path)
     if request.auth is not None:
         request.auth(outgoing)  # type: ignore[arg-type]
@@ -463,6 +469,7 @@ def _scope(request: Request) -> tuple[dict[str, Any], dict[str, str]]:
         "path": unquote(request.path) if "%" in request.path else request.path,
         "raw_path": request.path.encode(),
         "query_string": query.encode(),
+        "query": told,
         "headers": [(name.encode(), value.encode("latin-1")) for name, value in headers.items()],
         "client": _ADDRESS,
     }

@@ -1,0 +1,218 @@
+"""What goes wrong in one world, and when: everything that chance decides about faults, drawn from the seed at once.
+
+A plan is data, so that a failing world can be replayed with a part of it: the shrinker drops events until no more can
+be dropped. Chance that is left (latencies, prices) comes from streams of its own, which do not change with the plan.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from providers.paper.faults import KINDS, FaultKind
+
+FAULTY = 110.0  # seconds during which things go wrong
+CALM = 100.0  # seconds after that in which everything has to come right
+STEPS = 900  # crash points are drawn from the first so many passes
+
+# Which moments of a request a wire fault may hit, and how it is drawn. Streams are faults of the world's own stream.
+_WIRE = (
+    FaultKind.DROP_BEFORE, FaultKind.DROP_AFTER, FaultKind.DELAY, FaultKind.HTTP_ERROR, FaultKind.MALFORMED_JSON,
+    FaultKind.WRONG_TYPES, FaultKind.SUCCESS_FALSE_200, FaultKind.RATE_LIMITED, FaultKind.MAINTENANCE,
+    FaultKind.DUPLICATE_FILL, FaultKind.CLOCK_SKEW, FaultKind.SLOW_TRICKLE,
+)  # fmt: skip
+_VENUE = (
+    FaultKind.READ_LAG, FaultKind.REJECT_AFTER_ACCEPT, FaultKind.ACCEPT_DELAYED, FaultKind.PARTIAL_THEN_CANCEL,
+    FaultKind.CANCEL_LOSES_TO_FILL, FaultKind.STOP_NEVER_TRIGGERS, FaultKind.TRIGGERED_STOP_BAND_CANCEL,
+    FaultKind.STALE_BOOK, FaultKind.EMPTY_BOOK, FaultKind.CROSSED_BOOK,
+)  # fmt: skip
+_STREAM = tuple(kind for kind in FaultKind if KINDS[kind].moments == ("WS",))
+_OWN = (
+    "outage", "late", "lost_request", "database_down", "database_blip", "kill", "stall", "crash_point", "stall_point",
+    "duplicate_task", "lost_task", "skew", "gap", "kill_switch", "config_edit", "stop_canceled_by_hand",
+    "order_by_hand",
+)  # fmt: skip
+ALL_KINDS = (*(kind.value for kind in FaultKind), *_OWN)
+PROFILES = ("calm", "wire", "late", "kills", "stalls", "switch", "gaps", "everything", "everything", "everything")
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happens at `at` (seconds) and lasts for `seconds`. For crash points `at` is the number of the
+    pass."""
+
+    kind: str
+    at: float
+    seconds: float = 0.0
+    params: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        told = " ".join(f"{name}={value}" for name, value in self.params.items())
+        return f"{self.at:g} {self.kind} for {self.seconds:.1f} {told}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What kind of world it is: the dimensions in which real exchanges differ, and our own."""
+
+    seed: int
+    profile: str
+    venue: str
+    switches: Mapping[str, Any]
+    mode: str  # oco, free, locking, none
+    stop_limit_only: bool
+    side: str
+    trailing: bool
+    accounts: int
+    configs: int
+    volatility: float
+    bar_every: float
+    stop_percent: str
+    target_percent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    setting: Setting
+    events: tuple[Event, ...]
+
+    def keeping(self, events: tuple[Event, ...]) -> Plan:
+        return replace(self, events=events)
+
+
+def plan_of(seed: int) -> Plan:
+    dice = random.Random(f"plan {seed}")
+    setting = _setting(seed, dice)
+    events = sorted(_events(setting, dice), key=lambda event: (event.at, event.kind))
+    return Plan(setting, tuple(events))
+
+
+def _setting(seed: int, dice: random.Random) -> Setting:
+    venue = dice.choice(("wallex", "nobitex"))
+    modes = ("locking", "locking", "free", "none") if venue == "wallex" else ("oco", "oco", "locking", "free", "none")
+    mode = dice.choice(modes)
+    switches: dict[str, Any] = {"stops_lock": mode in ("locking", "oco")}
+    if venue == "nobitex":
+        switches["client_id_finds_closed"] = dice.random() < 0.4
+    return Setting(
+        seed=seed,
+        profile=PROFILES[seed % len(PROFILES)],
+        venue=venue,
+        switches=switches,
+        mode=mode,
+        stop_limit_only=mode in ("locking", "free") and dice.random() < 0.25,
+        side="SELL" if dice.random() < 0.25 else "BUY",
+        trailing=dice.random() < 0.4,
+        accounts=2 if dice.random() < 0.2 else 1,
+        configs=dice.choice((1, 2, 2, 3)),
+        volatility=dice.choice((0.0004, 0.0008, 0.0015, 0.003)),
+        bar_every=dice.choice((8.0, 12.0, 20.0)),
+        stop_percent=dice.choice(("0.4", "0.8", "1.5")),
+        target_percent=dice.choice(("0.5", "1.0", "2.0")),
+    )
+
+
+def _events(setting: Setting, dice: random.Random) -> list[Event]:
+    """Swarm: each class of fault is there or not, so that rare pairs meet."""
+    on = _classes(setting.profile, dice)
+    events: list[Event] = []
+    for kind in on:
+        for _ in range(dice.choice((1, 1, 2, 3))):
+            events.append(_event(kind, dice))
+    return [event for event in events if event is not None]
+
+
+def _classes(profile: str, dice: random.Random) -> list[str]:
+    wire, venue, stream = ([kind.value for kind in kinds] for kinds in (_WIRE, _VENUE, _STREAM))
+    groups: dict[str, list[str]] = {
+        "calm": [],
+        "wire": [*wire, "outage", *stream],
+        "late": ["late", "late", "lost_request", "read_lag", "accept_delayed", "drop_after"],
+        "kills": ["kill", "kill", "crash_point", "crash_point", "crash_point", "database_blip", "duplicate_task"],
+        "stalls": ["stall", "stall", "stall_point", "stall_point", "database_down", "skew", "delay"],
+        "switch": ["kill_switch", "kill_switch", "config_edit", "drop_after", "late", "crash_point"],
+        "gaps": ["gap", "gap", *venue, "price_gap", "stop_canceled_by_hand", "order_by_hand"],
+        "everything": [*wire, *venue, *stream, "price_gap", *_OWN, "key_revoked"],
+    }
+    pool = groups[profile]
+    share = dice.choice((0.15, 0.3, 0.5)) if profile == "everything" else dice.choice((0.5, 1.0))
+    return [kind for kind in pool if dice.random() < share]
+
+
+def _event(kind: str, dice: random.Random) -> Event:
+    at = round(dice.uniform(4.0, FAULTY - 10.0), 3)
+    if kind in ("crash_point", "stall_point", "database_blip"):
+        seconds = round(dice.uniform(2.5, 40.0), 3) if kind == "stall_point" else 0.0
+        return Event(kind, dice.randrange(20, STEPS), seconds, {"after": dice.random() < 0.5})
+    if kind in _OWN_DRAWS:
+        seconds, params = _OWN_DRAWS[kind](dice)
+        return Event(kind, at, seconds, params)
+    return Event(kind, at, *_rule(FaultKind(kind), dice))
+
+
+def _seconds(dice: random.Random, least: float, most: float) -> float:
+    return round(dice.uniform(least, most), 3)
+
+
+_OWN_DRAWS: Mapping[str, Any] = {
+    "outage": lambda dice: (_seconds(dice, 3, 30), {"refused": dice.random() < 0.5}),
+    "late": lambda dice: (
+        _seconds(dice, 3, 25),
+        {"delay": _seconds(dice, 3, 100) if dice.random() < 0.3 else _seconds(dice, 5.5, 25), "share": 0.7},
+    ),
+    "lost_request": lambda dice: (_seconds(dice, 3, 15), {"share": 0.6}),
+    "database_down": lambda dice: (_seconds(dice, 1, 8), {}),
+    "kill": lambda dice: (_seconds(dice, 0.3, 3), {"who": dice.choice(("guardian-1", "guardian-2", "any", "all"))}),
+    "stall": lambda dice: (_seconds(dice, 2.5, 60), {"who": dice.choice(("guardian-1", "guardian-2", "any"))}),
+    "duplicate_task": lambda dice: (_seconds(dice, 10, 60), {}),
+    "lost_task": lambda dice: (_seconds(dice, 10, 60), {}),
+    "skew": lambda dice: (_seconds(dice, 5, 40), {"by": dice.choice((-3600.0, -5.0, 5.0, 3600.0))}),
+    "gap": lambda dice: (0.0, {"factor": dice.choice(("0.97", "0.985", "1.02", "1.035"))}),
+    "kill_switch": lambda dice: (
+        _seconds(dice, 5, 50),
+        {"level": dice.choice(("no_entries", "cancel", "flatten", "flatten")),
+         "scope": dice.choice(("global", "account", "config", "market"))},
+    ),
+    "config_edit": lambda dice: (0.0, {}),
+    "stop_canceled_by_hand": lambda dice: (0.0, {}),
+    "order_by_hand": lambda dice: (0.0, {}),
+}  # fmt: skip
+
+
+def _rule(kind: FaultKind, dice: random.Random) -> tuple[float, Mapping[str, Any]]:
+    """How long a rule of the paper exchange is in force, and the rule."""
+    seconds, rule = _seconds(dice, 5, 30), {"probability": dice.choice((0.15, 0.4, 0.8)), "seed": dice.randrange(10**6)}
+    params: dict[str, Any] = {}
+    match kind:
+        case FaultKind.DELAY:
+            params = {"seconds": _seconds(dice, 0.5, 12), "when": dice.choice(("before", "after"))}
+        case FaultKind.HTTP_ERROR:
+            params = {"status": dice.choice((500, 502, 503, 504)), "body": dice.choice(("html", "json")),
+                      "when": dice.choice(("before", "after"))}
+        case FaultKind.SUCCESS_FALSE_200:
+            params = {"when": "before"}
+        case FaultKind.RATE_LIMITED:
+            params = {"seconds": float(dice.randint(1, 8)), "told_in": dice.choice(("header", "body", "both"))}
+        case FaultKind.MAINTENANCE:
+            params, rule = {"seconds": _seconds(dice, 3, 20)}, {"nth": 1}
+        case FaultKind.CLOCK_SKEW:
+            params = {"seconds": dice.choice((-5.0, -1.5, 1.5, 5.0))}
+        case FaultKind.READ_LAG | FaultKind.ACCEPT_DELAYED:
+            params = {"seconds": _seconds(dice, 0.3, 6)}
+        case FaultKind.PARTIAL_THEN_CANCEL | FaultKind.CANCEL_LOSES_TO_FILL | FaultKind.TRIGGERED_STOP_BAND_CANCEL:
+            params = {"fraction": dice.choice(("0", "0.3", "0.7", "0.98"))}
+        case FaultKind.STALE_BOOK | FaultKind.CROSSED_BOOK:
+            params = {"seconds": _seconds(dice, 1, 8)}
+        case FaultKind.EMPTY_BOOK:
+            params = {"seconds": _seconds(dice, 1, 5), "side": dice.choice(("both", "bids", "asks"))}
+        case FaultKind.PRICE_GAP:
+            params, rule = {"factor": dice.choice(("0.97", "0.985", "1.02", "1.035"))}, {"nth": 1}
+        case FaultKind.KEY_REVOKED:
+            seconds, rule = _seconds(dice, 2, 6), {"nth": 1}
+        case FaultKind.SLOW_TRICKLE:
+            params = {"bytes_per_second": dice.choice((20.0, 200.0))}
+        case FaultKind.STREAM_SILENT:
+            params = {"seconds": _seconds(dice, 3, 30)}
+    return seconds, {"rule": rule, "params": params}
