@@ -8,14 +8,17 @@ from decimal import Decimal
 from functools import cache
 from typing import Any
 
+from django.contrib import messages
 from django.db.models import DecimalField, Field, JSONField, Model
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponseRedirect
 from django.template.loader import render_to_string
+from django.urls import reverse
 from django.utils.html import format_html
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.decorators import display
 
 from algo.models.fields import plain
+from algo.services.deletion import deletion_refusal
 
 NOTHING = "–"
 
@@ -167,7 +170,28 @@ class LedgerInline(_NeverWritten, TabularInline):
         return [(None, {"fields": self.get_fields(request, obj)})]
 
 
-class SettingsAdmin(_ExactAmounts, ModelAdmin):
+class KeptRowsAdmin(ModelAdmin):
+    """Says in a sentence why a row cannot be deleted, instead of listing all that hangs on it."""
+
+    def delete_view(self, request: HttpRequest, object_id: str, extra_context: dict[str, Any] | None = None) -> Any:
+        row = self.get_object(request, object_id)
+        if row is None or not self.has_delete_permission(request, row) or not (why := deletion_refusal(row)):
+            return super().delete_view(request, object_id, extra_context)
+        messages.error(request, why)
+        return HttpResponseRedirect(
+            reverse(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", args=[row.pk])
+        )
+
+    def get_deleted_objects(
+        self, objs: Any, request: HttpRequest
+    ) -> tuple[list[Any], dict[str, int], set[str], list[Any]]:
+        """For the action on many rows: what is kept stands where the page lists what stands in the way."""
+        if kept := [why for row in objs if (why := deletion_refusal(row))]:
+            return [], {}, set(), kept
+        return super().get_deleted_objects(objs, request)
+
+
+class SettingsAdmin(_ExactAmounts, KeptRowsAdmin):
     """For rows that people edit while processes write other columns of them."""
 
     list_per_page = 50

@@ -102,8 +102,9 @@ class EntryLedger(Protocol):
         1. Lock the account, then the strategy; wait for whoever holds them.
         2. None, and nothing is written, where this is not to be decided (any more): the strategy is gone, not RUNNING,
            moved to another account or market, or has a Decision for this candle or `last_bar_at` at or after it.
-        3. Where the parameters say `exit_on_opposite_signal`: every OPEN deal of this strategy of the other side,
-           without an exit reason, becomes EXITING with exit reason SIGNAL.
+        3. Every OPEN deal of this strategy on this account and market, of the other side, without an exit reason,
+           whose own frozen rules (not the strategy's of today) say `exit_on_opposite_signal`, becomes EXITING with
+           exit reason SIGNAL.
         4. Count (after 3, which changes no count: an EXITING deal is live), and ask `judge` once:
            - `live`: see LiveDeal; every market of the account.
            - `market_blocked`: a ticket of this account and market is unresolved; or an order of this account and market

@@ -81,11 +81,15 @@ def _is_to_decide(config: StrategyConfig, request: EntryRequest) -> bool:
 
 
 def _close_opposite(request: EntryRequest, now: datetime) -> bool:
-    """An opposite signal closes the strategy's own open deal where its rules say so."""
-    if not request.parameters.exit_on_opposite_signal:
-        return False
+    """An opposite signal closes the strategy's own open deal where the rules that were frozen on it say so."""
     opposite = Deal.objects.filter(
-        config_id=request.config_id, status=DealStatus.OPEN, side=request.intent.side.opposite, exit_reason=""
+        config_id=request.config_id,
+        account_id=request.account_id,
+        market_id=request.market_id,
+        status=DealStatus.OPEN,
+        side=request.intent.side.opposite,
+        exit_reason="",
+        rules__exit_on_opposite_signal=True,
     )
     closing = list(opposite.select_for_update(no_key=True))
     for deal in closing:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from algo.models import Account, Market, StrategyConfig
+from algo.models import FINISHED_DEALS, Account, Market, StrategyConfig
 from algo.risk.costs import target_pays_fees
 from algo.strategies.schemas import InvalidParameters, StrategySchema, validate_parameters
 from algo.strategies.strategy_factory import UnknownStrategy, schema_for
@@ -63,4 +63,13 @@ def config_warnings(config: StrategyConfig) -> list[str]:
         )
     if not config.market.is_open:
         warnings.append(f"{config.market} is closed at the exchange: nothing will be ordered there.")
-    return warnings
+    return warnings + _live_deal_warnings(config)
+
+
+def _live_deal_warnings(config: StrategyConfig) -> list[str]:
+    live = config.deals.exclude(status__in=FINISHED_DEALS).select_related("market", "account")
+    return [
+        f"Deal {deal.pk} on {deal.market.symbol} with the account {deal.account.name} has not ended: it keeps the "
+        "rules it was opened with. What is changed here counts from the next deal on."
+        for deal in live
+    ]
