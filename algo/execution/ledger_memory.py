@@ -69,10 +69,11 @@ def _transaction(method: _Method) -> _Method:
         mark = self.store.begin()
         try:
             result = method(self, *args, **kwargs)
+            self.store.check()
         except BaseException:
             self.store.roll_back(mark)
             raise
-        self.store.commit(mark)
+        self.store.commit()
         return result
 
     return cast(_Method, whole)

@@ -678,18 +678,16 @@ _deal_guarded = attrgetter(
 
 def check_order_change(before: tuple[Any, ...], row: OrderRow) -> None:
     old, attempts, adoptions, epoch, filled, name, unknown = before
+    sent = old == OrderStatus.PENDING and row.status == OrderStatus.SUBMITTED
+    released = old == OrderStatus.SUBMITTED and row.status == OrderStatus.PENDING
     if name is not None and row.exchange_order_id != name:
         raise IntegrityError("order_exchange_id_kept")
     if row.filled_quantity < filled:
         raise IntegrityError("order_fill_kept")
     if row.adoptions not in (adoptions, adoptions + 1):
         raise IntegrityError("order_adoptions_counted")
-    if row.status != old and row.status not in ORDER_TRANSITIONS[old]:
-        adopted = row.adoptions == adoptions + 1 and row.status in ADOPTIONS.get(old, ())
-        if not adopted:
-            raise IntegrityError("order_transition")
-    sent = old == OrderStatus.PENDING and row.status == OrderStatus.SUBMITTED
-    released = old == OrderStatus.SUBMITTED and row.status == OrderStatus.PENDING
+    if row.status != old and not _may_become(old, row.status, adopted=row.adoptions > adoptions):
+        raise IntegrityError("order_transition")
     if sent != (row.attempts > attempts) or (row.attempts < attempts and not released):
         raise IntegrityError("order_sends_counted")
     if sent and _is_fenced(row.epoch, row):
@@ -697,10 +695,21 @@ def check_order_change(before: tuple[Any, ...], row: OrderRow) -> None:
     if released and (row.exchange_order_id is not None or row.accepted_at is not None or row.filled_quantity):
         raise IntegrityError("order_release_unsent")
     if row.role == Role.ENTRY and old == OrderStatus.SUBMITTED:
-        if released and (unknown is not None or _is_fenced(epoch, row)):
-            raise IntegrityError("order_entry_release_undoubted")
-        if row.status == old and unknown is not None and row.unknown_since is None:
-            raise IntegrityError("order_doubt_kept")
+        _check_entry_sent(row, epoch, unknown, released=released)
+
+
+def _may_become(old: OrderStatus, new: OrderStatus, *, adopted: bool) -> bool:
+    if adopted and new in ADOPTIONS.get(old, ()):
+        return True
+    return old != OrderStatus.REJECTED and new in ORDER_TRANSITIONS[old]
+
+
+def _check_entry_sent(row: OrderRow, epoch: int | None, unknown: datetime | None, *, released: bool) -> None:
+    """An entry goes back only by its own sender, and its doubt ends only with an answer."""
+    if released and (unknown is not None or _is_fenced(epoch, row)):
+        raise IntegrityError("order_entry_release_undoubted")
+    if row.status == OrderStatus.SUBMITTED and unknown is not None and row.unknown_since is None:
+        raise IntegrityError("order_doubt_kept")
 
 
 def _is_fenced(epoch: int | None, row: OrderRow) -> bool:
