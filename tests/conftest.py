@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
+from django.db import connections
 
 
 @pytest.fixture(scope="session")
@@ -16,3 +17,10 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no shared data at {folder}: set ALGO_SHARED to the folder that holds data/ and oracle/")
     return folder
+
+
+@pytest.fixture(scope="session")
+def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
+    """Sessions of the tests may empty the tables of the ledger between two tests; no other session may."""
+    options = connections["default"].settings_dict["OPTIONS"]
+    options["options"] += " -c algo.may_erase_history=on"

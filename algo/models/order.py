@@ -82,6 +82,15 @@ class Order(models.Model):
                 condition=Q(filled_quantity__gte=0) & Q(filled_quantity__lte=models.F("quantity")),
             ),
             models.CheckConstraint(name="order_entry_sent_once", condition=~Q(role=Role.ENTRY) | Q(attempts__lte=1)),
+            # An order that was adopted is at the exchange already: refusing its row would only hide it.
+            models.CheckConstraint(
+                name="order_one_entry_per_deal", condition=~Q(role=Role.ENTRY) | Q(leg=1) | Q(adoptions__gte=1)
+            ),
+            models.UniqueConstraint(
+                fields=("deal", "role"),
+                condition=Q(adoptions=0, role__in=(Role.STOP, Role.TARGET)) & ~Q(status__in=sorted(FINAL_STATUSES)),
+                name="order_one_live_stop_and_target",
+            ),
         ]
         indexes = [models.Index(fields=("account", "status"), name="order_live_by_account")]
 

@@ -6,6 +6,7 @@ import re
 from datetime import timedelta
 
 import pytest
+from django.db import transaction
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +14,7 @@ from algo.execution.identity import client_order_id, is_ours
 from algo.execution.ledger_rows import order_plan
 from algo.models import Deal, Order, Role
 from providers.types import OrderType, Side
-from tests.factories import NOW, make_deal
+from tests.factories import NOW, make_config, make_deal
 
 parts = st.lists(st.text(max_size=20), min_size=1, max_size=6)
 
@@ -54,14 +55,13 @@ def _plan(deal: Deal, role: Role = Role.ENTRY, leg: int = 1) -> Order:
 @pytest.mark.django_db
 def test_after_a_restore_a_deal_that_gets_an_old_number_gets_no_old_name():
     """Row numbers repeat after a restore; an order of the lost deal must not be taken for one of the new deal."""
-    lost = make_deal()
-    number, account, config, bar = lost.pk, lost.account, lost.config, lost.bar_open_at
-    name = _plan(lost).client_order_id
-    Order.objects.get().events.all().delete()
-    Order.objects.all().delete()
-    lost.delete()
+    config = make_config()
+    with transaction.atomic():
+        lost = make_deal(config)
+        number, bar, name = lost.pk, lost.bar_open_at, _plan(lost).client_order_id
+        transaction.set_rollback(True)
 
-    again = make_deal(config, pk=number, account=account, bar_open_at=bar + timedelta(minutes=1))
+    again = make_deal(config, pk=number, bar_open_at=bar + timedelta(minutes=1))
     assert again.pk == number
     assert _plan(again).client_order_id != name
 

@@ -11,7 +11,7 @@ import pytest
 
 from algo.execution.balances import Change
 from algo.execution.resolve import order_recover
-from algo.models import Account, DealStatus, Order, Role, Ticket, TicketKind
+from algo.models import Account, Deal, DealStatus, Role, Ticket, TicketKind
 from providers.errors import BadPayload, OrderNotFound, RateLimited, Unavailable
 from providers.types import Balance, Fill, OrderReport, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution import views
@@ -340,8 +340,8 @@ def test_what_a_person_does_beside_us_is_explained_by_the_list(world: World, pro
 def test_an_old_baseline_is_none(world: World):
     trader = opened(world.trader())
     Account.objects.filter(pk=trader.account.pk).update(balances_read_at=world.clock.now() - views.seconds(66))
-    Order.objects.filter(account=trader.account, role=Role.STOP).update(stop_price=D("98"))  # it has to move
+    Deal.objects.filter(account=trader.account).update(stop_price=D("99.3"))  # the order has to follow
     trader.advance()
     moved = trader.orders(Role.STOP)[-1]
-    assert moved.stop_price == D("99.01")
+    assert moved.stop_price == D("99.3")
     assert (moved.balance_asset, moved.balance_before, moved.balance_read_at) == ("", None, None)

@@ -20,11 +20,10 @@ def books():
     USDT: 10000 - 500 + 501.491 - 1.504473 = 9999.986527; BTC: 0.5 + 0.01 - 0.00003 - 0.00997 = 0.5.
     """
     deal = make_deal()
-    entry = make_order(deal, exchange_order_id="A", filled_quantity=Decimal("0.01"))
+    entry = make_order(deal, status="FILLED", exchange_order_id="A", filled_quantity=Decimal("0.01"))
     make_fill(entry)
-    stop = make_order(
-        deal, role="STOP", exchange_order_id="B", quantity=Decimal("0.00997"), filled_quantity=Decimal("0.00997")
-    )
+    sold = Decimal("0.00997")
+    stop = make_order(deal, role="STOP", status="FILLED", exchange_order_id="B", quantity=sold, filled_quantity=sold)
     make_fill(stop, price=Decimal("50300"), fee=Decimal("1.504473"), fee_asset="USDT")
     truth = {
         "deposits": {"USDT": "10000", "BTC": "0.5", "IRT": "7"},
@@ -65,7 +64,7 @@ def test_every_difference_is_counted(books, change, difference):
 
 def test_toman_is_one_asset_under_all_its_names():
     deal = make_deal()
-    order = make_order(deal, exchange_order_id="A", filled_quantity=Decimal("0.01"))
+    order = make_order(deal, status="FILLED", exchange_order_id="A", filled_quantity=Decimal("0.01"))
     order.market.quote = "TMN"
     order.market.save()
     make_fill(order, price=Decimal("5000"), fee=Decimal("0.00003"))
