@@ -15,6 +15,7 @@ from algo.execution.identity import is_ours
 from algo.execution.lifecycle import ADOPTIONS, DEAL_TRANSITIONS, ORDER_TRANSITIONS
 from algo.execution.reconcile import QUARANTINE
 from algo.models import FINISHED_DEALS, DealStatus, KillSwitch, Outcome, Role
+from providers.paper.ledger import trader
 from providers.paper.orders import State
 from providers.transport import Request
 from providers.types import ZERO, OrderStatus, OrderType, Side
@@ -399,6 +400,13 @@ class Invariants:
             for asset, change in (("BTC", sign * fill.quantity), ("USDT", -sign * fill.quantity * fill.price),
                                   (fill.fee_asset, -fill.fee)):  # fmt: skip
                 expected[asset] = expected.get(asset, ZERO) + change
+        for order in self.records.of(account.name):
+            if is_ours(self._name(order)):
+                continue
+            for trade in order.trades:  # somebody else's hand
+                for posting in trade.postings():
+                    if posting.account == trader(account.name):
+                        expected[posting.asset] = expected.get(posting.asset, ZERO) + posting.amount
         for asset in ("BTC", "USDT"):
             if totals.get(asset, ZERO) != expected.get(asset, ZERO):
                 self.fail(f"I28 {account.name} holds {totals.get(asset)} {asset}, our books say {expected.get(asset)}")

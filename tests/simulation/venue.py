@@ -22,7 +22,6 @@ from typing import Any
 from urllib.parse import unquote, urlencode
 
 import numpy as np
-from requests.structures import CaseInsensitiveDict
 from starlette.datastructures import QueryParams
 from starlette.requests import Request as FaceRequest
 from starlette.responses import Response
@@ -252,6 +251,13 @@ class _FaceRequest(FaceRequest):
         return self._content
 
 
+class _Headers(dict[str, str]):
+    """In lower case, looked up in any."""
+
+    def get(self, name: str, default: Any = None) -> Any:
+        return super().get(name.lower(), default)
+
+
 class _Outgoing:
     """What an `AuthBase` signs: the part of a prepared request that it looks at."""
 
@@ -354,8 +360,8 @@ class SimExchange:
         return whole_answer(response.status_code, response.raw_headers, bytes(response.body))
 
     def _reply(self, call: Call, answer: Answer) -> Reply:
-        headers = CaseInsensitiveDict({"content-type": answer.content_type, "date": self._injector.date(call)})
-        headers.update({name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers})
+        headers = _Headers({name.decode("latin-1"): value.decode("latin-1") for name, value in answer.headers})
+        headers |= {"content-type": answer.content_type, "date": self._injector.date(call)}
         return Reply(answer.status, headers, answer.body)
 
     # -- the truth ---------------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import hashlib
 import random
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -32,9 +33,10 @@ from providers.breaker import CircuitBreaker
 from providers.budgets import GUARDIAN_SHARE, InProcessBudget, shared_part, shares
 from providers.errors import ProviderError
 from providers.paper.faults import FaultKind, FaultRule
+from providers.paper.orders import Instruction, OrderRefused
 from providers.provider_factory import documented_limits
 from providers.transport import Lost, NotSent, Reply, Request
-from providers.types import Capabilities, OrderRequest, OrderType, Resolution, Side
+from providers.types import Capabilities, OrderType, Resolution, Side
 from tests.simulation.books import Books
 from tests.simulation.plan import CALM, FAULTY, Event, Plan
 from tests.simulation.scheduler import Died, Process, Scheduler, VirtualTime, host_of
@@ -473,9 +475,9 @@ class World:
         """A person places an order of his own, far away from the market."""
         self.hit("order_by_hand")
         price = (self.price * Decimal("0.8")).quantize(Decimal("0.01"))
-        self.traders[0].quiet_client().create_order(
-            OrderRequest(f"HAND{round(event.at * 1000)}", SYMBOL, Side.BUY, OrderType.LIMIT, Decimal(1), price=price)
-        )
+        asked = Instruction(PAIR, Side.BUY, OrderType.LIMIT, Decimal(1), price=price, client_id=f"HAND{self.passes}")
+        with suppress(OrderRefused):
+            self.venue.submit(self.traders[0].name, asked, self.time.true())
 
     def _end_faults(self) -> None:
         self.note("calm")

@@ -1,0 +1,149 @@
+"""What the command line does, and what it prints."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from tests.simulation.mutants import MUTANTS, applied
+from tests.simulation.plan import Plan, plan_of
+from tests.simulation.run import Result, Total, chunks, live, live_seed, new_books, percentile, shrink
+from tests.simulation.setup import prepare
+
+CHUNK = 10
+
+
+def run_one(options: argparse.Namespace) -> int:
+    """One world, readable."""
+    with applied(options.mutant):
+        plan = plan_of(options.seed)
+        if options.shrink:
+            plan = _shrunk(plan, options.ledger)
+        print(f"seed {options.seed}: {plan.setting}")
+        for event in plan.events:
+            print(f"  {event}")
+        result = live(plan, new_books(options.ledger), tell=None if options.shrink else print)
+    print(f"trace {result.trace}")
+    for violation in result.violations:
+        print(f"VIOLATION {violation}")
+    print("no violation" if not result.violations else f"{len(result.violations)} violations")
+    return 1 if result.violations else 0
+
+
+def _shrunk(plan: Plan, ledger: str) -> Plan:
+    def fails(fewer: Plan) -> bool:
+        return bool(live(fewer, new_books(ledger)).violations)
+
+    if not fails(plan):
+        print("This world does not fail: there is nothing to shrink.")
+        return plan
+    return shrink(plan, fails)
+
+
+def run_many(options: argparse.Namespace) -> int:
+    seeds = range(options.start, options.start + options.seeds)
+    total = lived(seeds, options.jobs, options.ledger, options.mutant, tell=True)
+    figures = figures_of(total, options.ledger)
+    print(json.dumps(figures, indent=2, ensure_ascii=False))
+    if options.json:
+        options.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
+    for seed, violations in sorted(total.violations.items())[:20]:
+        print(f"seed {seed}: {violations[0]}", file=sys.stderr)
+        print(f"  replay: python -m tests.simulation --seed {seed} --ledger {options.ledger}", file=sys.stderr)
+    return 1 if total.violations else 0
+
+
+def lived(seeds: Iterable[int], jobs: int, ledger: str, mutant: str | None = None, *, tell: bool = False) -> Total:
+    """All of these worlds, on so many processes."""
+    total, began = Total(), time.perf_counter()
+    for result in _results(seeds, jobs, ledger, mutant):
+        total.add(result)
+        if tell and total.seeds % 200 == 0:
+            rate = total.seeds / (time.perf_counter() - began) * 60
+            print(f"{total.seeds} worlds, {rate:.0f} a minute, {len(total.violations)} failed", file=sys.stderr)
+    total.wall = time.perf_counter() - began
+    return total
+
+
+def _results(seeds: Iterable[int], jobs: int, ledger: str, mutant: str | None) -> Iterator[Result]:
+    if jobs <= 1:
+        with applied(mutant):
+            for seed in seeds:
+                yield live_seed(seed, ledger)
+        return
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(jobs, _begin, (ledger,)) as pool:
+        work = ((part, ledger, mutant) for part in chunks(seeds, CHUNK))
+        for results in pool.imap_unordered(_live_chunk, work):
+            yield from results
+
+
+def _begin(ledger: str) -> None:
+    """A process of its own; over PostgreSQL it keeps its own server until it ends."""
+    import atexit
+
+    prepared = prepare(ledger)
+    prepared.__enter__()
+    atexit.register(prepared.__exit__, None, None, None)
+
+
+def _live_chunk(work: tuple[list[int], str, str | None]) -> list[Result]:
+    seeds, ledger, mutant = work
+    with applied(mutant):
+        return [live_seed(seed, ledger) for seed in seeds]
+
+
+def figures_of(total: Total, ledger: str) -> dict[str, Any]:
+    return {
+        "ledger": ledger,
+        "seeds": total.seeds,
+        "seconds": round(total.wall, 1),
+        "seeds_per_minute": round(total.seeds / total.wall * 60) if total.wall else 0,
+        "violations": {str(seed): sentences for seed, sentences in sorted(total.violations.items())},
+        "exchange_calls": total.calls,
+        **dict(sorted(total.sums.items())),
+        "unprotected_seconds_reachable": _spread(total.bare_reachable),
+        "unprotected_seconds_raw": _spread(total.bare_raw),
+        "faults": dict(sorted(total.faults.items())),
+        "faults_never_injected": total.never_injected,
+        "crash_points": dict(sorted(total.points.items())),
+        "transitions": dict(sorted(total.transitions.items())),
+        "trace": total.trace,
+    }
+
+
+def _spread(values: list[float]) -> dict[str, float]:
+    return {
+        "intervals": len(values),
+        "p50": round(percentile(values, 0.5), 3),
+        "p99": round(percentile(values, 0.99), 3),
+        "max": round(max(values, default=0.0), 3),
+    }
+
+
+def run_mutants(options: argparse.Namespace) -> int:
+    """Remove one rule at a time; each has to be noticed."""
+    rows = []
+    for name in [options.mutant] if options.mutant else MUTANTS:
+        row = _hunt(name, options)
+        rows.append(row)
+        print(json.dumps(row, ensure_ascii=False), flush=True)
+    survivors = [row["mutant"] for row in rows if row["seeds"] is None]
+    print(f"{len(rows) - len(survivors)} of {len(rows)} mutants caught" + (f"; alive: {survivors}" if survivors else ""))
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n")
+    return 1 if survivors else 0
+
+
+def _hunt(name: str, options: argparse.Namespace) -> dict[str, Any]:
+    tried = 0
+    for result in _results(range(options.start, options.start + options.most), options.jobs, options.ledger, name):
+        tried += 1
+        if result.violations:
+            return {"mutant": name, "what": MUTANTS[name].what, "seeds": tried, "by": result.violations[0]}
+    return {"mutant": name, "what": MUTANTS[name].what, "seeds": None, "by": "", "tried": tried}
