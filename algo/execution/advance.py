@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol, cast
 
 from django.conf import settings
@@ -20,6 +21,8 @@ from django.db import InterfaceError, OperationalError
 
 from algo.execution import decide
 from algo.execution.decide import Action, next_action
+from algo.execution.flat import prove_flat
+from algo.execution.inbox import answer_tickets
 from algo.execution.ledger import Fenced, Ledger
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.locks import Beating, account_lock
@@ -30,6 +33,7 @@ from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit
 from algo.execution.views import Budgets, DealView, Quote
 from algo.models import Account, Role
+from algo.selectors.halts import flat_due
 from algo.services.accounts import account_is_stopped, account_stop
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -72,6 +76,7 @@ class Worker:
     budgets: Budgets
     strangers: Strangers | None = None
     beat: Callable[[], None] = lambda: None
+    inbox: Callable[[], str] = lambda: ""  # carries out what people answered; gives what kept it from that
 
 
 def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
@@ -106,17 +111,31 @@ def advance(
             return Advanced.STOPPED
         provider = cast(ExchangeProvider, Beating(provider, lease.touch))
         capabilities = account.known_capabilities(provider.capabilities())
+        ledger = OrmLedger(account, capabilities, lease.epoch)
         worker = Worker(
             account.name,
-            OrmLedger(account, capabilities, lease.epoch),
+            ledger,
             provider,
             quotes or Quotes(clock),
             clock,
             Budgets.of(clock),
             ProbesLeft(account, provider, clock),
             lease.beat,
+            partial(answer_tickets, account, ledger, provider, clock),
         )
-        return advance_locked(worker, reconcile_now=reconcile_now)
+        done = advance_locked(worker, reconcile_now=reconcile_now)
+        return _prove_flat_if_due(account, worker) if done is Advanced.DONE else done
+
+
+def _prove_flat_if_due(account: Account, worker: Worker) -> Advanced:
+    """Last of all: the deals need the calls more."""
+    if flat_due(account, worker.clock):
+        try:
+            prove_flat(account, worker.provider, worker.clock)
+        except AuthFailed as exc:
+            worker.ledger.stop_account(str(exc), now=worker.clock.now())
+            return Advanced.STOPPED
+    return Advanced.DONE
 
 
 def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
@@ -126,6 +145,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     try:
         if reconcile_now or reconcile_due(ledger, clock):
             error = _reconcile_safely(worker)
+        error = worker.inbox() or error
         for deal_id in ledger.live_deals():
             worker.beat()
             if ledger.is_stopped():

@@ -26,15 +26,12 @@ from algo.models import (
     DealStatus,
     Fill,
     FlatProof,
-    Halt,
-    KillSwitch,
     Market,
     Order,
-    SystemControl,
     Ticket,
     TicketKind,
 )
-from algo.selectors.halts import Target, accounts_of, flat_in, proof_max_age
+from algo.selectors.halts import flattening_over
 from algo.services.outbox import event_record
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
@@ -44,47 +41,8 @@ from providers.types import FINAL_STATUSES, ZERO, Balance, OrderReport
 
 logger = logging.getLogger("algo.control")
 
-AGAIN = 10.0  # wall seconds between two checks while something is missing
-EVERY = 60.0  # wall seconds between two checks of a flat account under FLATTEN
 CLOCKS_DIFFER = 5.0  # wall seconds around a reading of balances in which nobody can say what it saw
 ABOUT_OURS = (TicketKind.UNKNOWN_TRADE, TicketKind.BALANCE_MOVED, TicketKind.ORDER_MISSING)
-
-
-# --- when -----------------------------------------------------------------------------------------------------------
-
-
-def flat_due(account: Account, clock: Clock) -> bool:
-    """Whether `account` is under FLATTEN, wholly or in part, and it is time to ask whether it is flat."""
-    over = _flattening_over(account)
-    if not over:
-        return False
-    now, proof = clock.now(), FlatProof.objects.filter(account=account).first()
-    if proof is None or proof.checked_at < max(turned for _, turned in over):
-        return True
-    fresh = Account.objects.select_related("flat_proof").get(pk=account.pk)
-    done = all(flat_in(fresh, target, turned, now - proof_max_age(clock)).is_flat for target, turned in over)
-    return now - proof.checked_at >= clock.wall(EVERY if done else AGAIN)
-
-
-def accounts_to_prove(clock: Clock) -> list[int]:
-    """Ids of the accounts for which `flat_due` says so."""
-    under = {account.pk: account for target, _ in _flattening() for account in accounts_of(target)}
-    return [pk for pk, account in under.items() if flat_due(account, clock)]
-
-
-def _flattening() -> list[tuple[Target | None, datetime]]:
-    """What is to be flattened, and since when."""
-    system = SystemControl.objects.filter(pk=1, kill_switch=KillSwitch.FLATTEN).first()
-    halts = Halt.objects.filter(level=KillSwitch.FLATTEN).select_related("account", "config", "market")
-    narrow: list[tuple[Target | None, datetime]] = [(halt.target, halt.changed_at) for halt in halts if halt.changed_at]
-    return [*([(None, system.changed_at)] if system else []), *narrow]
-
-
-def _flattening_over(account: Account) -> list[tuple[Target | None, datetime]]:
-    return [(target, turned) for target, turned in _flattening() if accounts_of(target).filter(pk=account.pk).exists()]
-
-
-# --- the proof ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +66,7 @@ def prove_flat(account: Account, provider: ExchangeProvider, clock: Clock) -> Fl
     and each asset of the deals that stood when the switch was turned has the total that the last balance before and
     the fills since make of it, to one step of its market (one tick for a quote). Raises AuthFailed, after noting it.
     """
-    turned = max((turned for _, turned in _flattening_over(account)), default=clock.now())
+    turned = max((turned for _, turned in flattening_over(account)), default=clock.now())
     proof = _Proof(account, turned, _baseline(account, turned))
     refused: AuthFailed | None = None
     proof.look_at_books(clock)

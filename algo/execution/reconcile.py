@@ -16,7 +16,8 @@ from algo.execution.balances import filled_between
 from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Ledger, Located
 from algo.execution.submit import order_ask, order_take
-from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role
+from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
+from algo.selectors.halts import accounts_to_prove
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -69,12 +70,15 @@ def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
-    """Accounts to look after now: with a live deal, or with something to reconcile."""
+    """Accounts to look after now: with a live deal, something to reconcile, an answer to carry out, or flatness to be
+    proved."""
     now = clock.now()
     live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
     doubt = Order.objects.filter(account=OuterRef("pk"), negative_at__gte=now - clock.wall(QUARANTINE))
+    answered = Ticket.objects.filter(account=OuterRef("pk"), resolved_at=None).exclude(answer="")
     stale = Q(reconciled_at=None) | Q(reconciled_at__lt=now - clock.wall(EVERY))
-    return Account.objects.exclude(state=AccountState.STOPPED).filter(Q(Exists(live)) | Q(Exists(doubt)) | stale)
+    due = Q(Exists(live)) | Q(Exists(doubt)) | Q(Exists(answered)) | stale | Q(pk__in=accounts_to_prove(clock))
+    return Account.objects.exclude(state=AccountState.STOPPED).filter(due)
 
 
 def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, strangers: Strangers | None = None) -> None:

@@ -27,6 +27,8 @@ from providers.clock import Clock
 Target = Account | StrategyConfig | Market
 
 PROOF_MAX_AGE = 300.0  # wall seconds after which a proof of flatness says nothing about now
+AGAIN = 10.0  # wall seconds between two proofs while something is missing
+EVERY = 60.0  # wall seconds between two proofs of what was flat
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,9 @@ def _hold_switches() -> None:
     table = connection.ops.quote_name(SystemControl._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT 1 FROM {table} WHERE id = 1 FOR SHARE")  # noqa: S608 - our own table
+        held = cursor.fetchone()
+    if held is None:  # no switch was ever turned, or the first one is being turned right now: then this waits for it
+        SystemControl.load()
 
 
 def _switches(account_id: int, config_id: int | None, market_id: int | None) -> Sequence[tuple[Any, ...]]:
@@ -192,3 +197,38 @@ def _narrow_gaps(account: Account, target: StrategyConfig | Market, proof: FlatP
         return [*gaps, proof.summary]
     symbols = set(deals.values_list("market__symbol", flat=True))
     return gaps + [f"order {each['order']} is open on {each['symbol']}" for each in listed if each["symbol"] in symbols]
+
+
+# --- when to ask whether an account is flat -------------------------------------------------------------------------
+
+
+def flattening_over(account: Account) -> list[tuple[Target | None, datetime]]:
+    """What is to be flattened of an account, and since when."""
+    return [(target, turned) for target, turned in _flattening() if accounts_of(target).filter(pk=account.pk).exists()]
+
+
+def accounts_to_prove(clock: Clock) -> list[int]:
+    """Ids of the accounts for which `flat_due` says so."""
+    under = {account.pk: account for target, _ in _flattening() for account in accounts_of(target)}
+    return [pk for pk, account in under.items() if flat_due(account, clock)]
+
+
+def flat_due(account: Account, clock: Clock) -> bool:
+    """Whether something of `account` is to be flattened, and it is time to ask whether it is flat: every few seconds
+    until it is, then every minute."""
+    over = flattening_over(account)
+    if not over:
+        return False
+    now, row = clock.now(), Account.objects.select_related("flat_proof").get(pk=account.pk)
+    states = [flat_in(row, target, turned, now - proof_max_age(clock)) for target, turned in over]
+    checked, last_turn = states[0].checked_at, max(turned for _, turned in over)
+    if checked is None or checked < last_turn:
+        return True
+    return now - checked >= clock.wall(EVERY if all(state.is_flat for state in states) else AGAIN)
+
+
+def _flattening() -> list[tuple[Target | None, datetime]]:
+    system = SystemControl.objects.filter(pk=1, kill_switch=KillSwitch.FLATTEN).first()
+    halts = Halt.objects.filter(level=KillSwitch.FLATTEN).select_related("account", "config", "market")
+    narrow: list[tuple[Target | None, datetime]] = [(halt.target, halt.changed_at) for halt in halts if halt.changed_at]
+    return [*([(None, system.changed_at)] if system else []), *narrow]
