@@ -535,13 +535,14 @@ class MemoryLedger:
         old = row.status
         check_deal(old, DealStatus.OPEN)
         self.store.set_deal_status(row, DealStatus.OPEN)
-        row.stop_price = row.initial_stop_price = stored(action.stop_price)
-        row.target_price, row.best_price = stored(action.target_price), stored(action.entry_price)
+        row.stop_price, row.target_price = action.stop_price, action.target_price
         row.opened_at = min((fill.executed_at for fill in row.fills), default=action.opened_at)
         row.unprotected_since = row.unprotected_since or row.opened_at
         self._note_deal(row, "status", old, now, entry=action.entry_price, stop=action.stop_price)
         log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
         self.store.note_event("deal.opened", deal_payload(row), now)
+        row.stop_price = row.initial_stop_price = stored(action.stop_price)
+        row.target_price, row.best_price = stored(action.target_price), stored(action.entry_price)
 
     @_transaction
     def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None:
@@ -551,8 +552,9 @@ class MemoryLedger:
             raise ValueError("A trailing stop never moves back.")
         log_stop(row, f"stop moves from={row.stop_price} to={stop_price} best={best_price}")
         self._note_deal(row, "stop_moved", row.status, now, before=row.stop_price, after=stop_price, best=best_price)
-        row.stop_price, row.best_price, row.trailed_at = stored(stop_price), stored(best_price), now
+        row.stop_price, row.best_price, row.trailed_at = stop_price, best_price, now
         self.store.note_event("stop.moved", deal_payload(row), now)
+        row.stop_price, row.best_price = stored(stop_price), stored(best_price)
 
     @_transaction
     def note_best(self, deal: DealView, best_price: Decimal) -> None:

@@ -26,6 +26,7 @@ from algo.models import (
     OrderEvent,
     Role,
 )
+from algo.models.fields import plain
 from algo.selectors.halts import Standing, halt_for
 from providers import types
 from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
@@ -98,7 +99,7 @@ def deal_payload(deal: Any) -> dict[str, Any]:
 
 
 def amount_text(value: Decimal | None) -> str | None:
-    return None if value is None else format(value, "f")
+    return None if value is None else format(plain(value), "f")
 
 
 def control_of(account_id: int, config_id: int, market_id: int, *, lock: bool = False) -> Control:
