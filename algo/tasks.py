@@ -78,7 +78,8 @@ def _hint(account_id: int) -> None:
     def send() -> None:
         try:
             advance_account.delay(account_id)
-        except BrokerError as exc:
+        except (BrokerError, AttributeError) as exc:
+            # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
             logger.warning("hint not sent account=%s why=%s", account_id, exc)
 
     transaction.on_commit(send)

@@ -33,6 +33,7 @@ DATABASE_GONE = r"(OperationalError|InterfaceError|AdminShutdown|CrashShutdown|C
 BROKER_GONE = r"(kombu|redis)\.exceptions\.\w*(OperationalError|ConnectionError|TimeoutError|BusyLoadingError)"
 EXPECTED: tuple[tuple[str, str], ...] = (
     ("", DATABASE_GONE),
+    ("", r"^(psycopg|django\.db\.utils)\.DatabaseError: server closed the connection unexpectedly"),
     ("", BROKER_GONE),
     ("celery.beat Message Error: Couldn't apply scheduled task", "SchedulingError"),
 )

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-import algo.tasks  # noqa: F401 - registers the tasks
+import pytest
+from kombu.exceptions import OperationalError as BrokerError
+
+import algo.tasks
 from algo_trade.celery import QUEUES, app
 
 
@@ -28,3 +31,16 @@ def test_every_scheduled_task_exists_and_expires_before_its_next_tick(settings):
     for entry in settings.CELERY_BEAT_SCHEDULE.values():
         assert entry["task"] in app.tasks
         assert entry["options"]["expires"] <= max(entry["schedule"], 1.0)
+
+
+@pytest.mark.parametrize("failure", [BrokerError("refused"), AttributeError("'NoneType' object has no attribute 'x'")])
+def test_a_hint_that_cannot_be_sent_does_not_fail_what_was_committed(
+    failure, monkeypatch, caplog, django_capture_on_commit_callbacks, db
+):
+    def broken(account_id: int) -> None:
+        raise failure
+
+    monkeypatch.setattr(algo.tasks.advance_account, "delay", broken)
+    with django_capture_on_commit_callbacks(execute=True):
+        algo.tasks._hint(7)
+    assert "hint not sent account=7" in caplog.text
