@@ -16,7 +16,7 @@ from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminTextInputWid
 
 from algo.admin.base import NOTHING, badge
 from algo.models import Halt, KillSwitch, SystemControl
-from algo.selectors.halts import Target, flat_state, level_of, proof_max_age, scope_name, switch_of
+from algo.selectors.halts import Target, level_of, scope_name, switch_of, switch_state
 from algo.services.control import ControlRefused, kill_switch_set
 from providers.clock import clock_from_env
 
@@ -47,7 +47,7 @@ class SwitchForm(forms.Form):
 
     def __init__(self, row: SystemControl | Halt, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.initial |= {"level": level_of(row), "seen_version": row.version}
+        self.initial = {**self.initial, "level": level_of(row), "seen_version": row.version}
         self._stands_at = level_of(row)
         if self._stands_at != KillSwitch.FLATTEN:
             del self.fields["unproven_ok"]
@@ -141,8 +141,6 @@ def level_badge(level: KillSwitch) -> str:
 
 def flat_table(target: Target | None, switch: SystemControl | Halt) -> dict[str, Any]:
     """Every account under a switch at FLATTEN: whether it is proved flat, when it was asked, and why not."""
-    clock = clock_from_env()
-    states = flat_state(target, since=switch.changed_at, now=clock.now(), max_age=proof_max_age(clock))
     return {
         "headers": ["Account", "Flat", "Checked (UTC)", "What the exchange and the books say"],
         "rows": [
@@ -152,6 +150,6 @@ def flat_table(target: Target | None, switch: SystemControl | Halt) -> dict[str,
                 f"{state.checked_at:%Y-%m-%d %H:%M:%S}" if state.checked_at else NOTHING,
                 state.why,
             ]
-            for state in states
+            for state in switch_state(target, switch, clock_from_env()).accounts
         ],
     }

@@ -2,7 +2,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from algo.api import tickets, views
+from algo.api import system, tickets, views
 
 router = SimpleRouter()
 router.trailing_slash = "/?"  # with or without: the same address
@@ -17,6 +17,7 @@ v1 = [
     re_path(r"^auth/login/?$", views.LoginView.as_view(), name="login"),
     re_path(r"^auth/logout/?$", views.LogoutView.as_view(), name="logout"),
     re_path(r"^system/health/?$", views.HealthView.as_view(), name="health"),
+    re_path(r"^system/kill-switch/?$", system.KillSwitchView.as_view(), name="kill-switch"),
     *router.urls,
     re_path(r"^.*$", views.UnknownAddressView.as_view(), name="unknown"),
 ]

@@ -79,6 +79,7 @@ class AccountRow:
     balances_read_at: datetime | None = None
     trades_seen: dict[str, datetime] = field(default_factory=dict)
     reconciled_at: datetime | None = None
+    reconcile_tried_at: datetime | None = None
     advanced_at: datetime | None = None
     epoch: int = 0  # of its lock
 
@@ -415,7 +416,14 @@ class MemoryStore:
             (self.halts.get(("market", market.pk)), None, None, market),
         ]
         standing = [
-            standing_of(of, strategy, where and where.symbol, where and where.provider, row.kill_switch, row.reason)
+            standing_of(
+                of,
+                strategy,
+                where.symbol if where else None,
+                where.provider if where else None,
+                row.kill_switch,
+                row.reason,
+            )
             for row, of, strategy, where in switches
             if row is not None and row.kill_switch != KillSwitch.OFF
         ]
@@ -538,6 +546,7 @@ class MemoryStore:
 
     def save_order(self, row: OrderRow) -> None:
         """Check what the database checks when a changed order is written, and keep the indexes right."""
+        self.check()
         if not ZERO <= row.filled_quantity <= row.quantity:
             raise IntegrityError("order_fill_within_quantity")
         if row.role == Role.ENTRY and row.attempts > 1:

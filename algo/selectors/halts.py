@@ -232,3 +232,28 @@ def _flattening() -> list[tuple[Target | None, datetime]]:
     halts = Halt.objects.filter(level=KillSwitch.FLATTEN).select_related("account", "config", "market")
     narrow: list[tuple[Target | None, datetime]] = [(halt.target, halt.changed_at) for halt in halts if halt.changed_at]
     return [*([(None, system.changed_at)] if system else []), *narrow]
+
+
+# --- the whole picture ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class SwitchState:
+    """One switch, and at FLATTEN whether each account under it is proved flat."""
+
+    target: Target | None
+    row: SystemControl | Halt
+    accounts: Sequence[AccountFlat] = ()
+
+
+def switch_states(clock: Clock) -> list[SwitchState]:
+    """The system's switch, and every other one that is not off."""
+    rows: list[SystemControl | Halt] = [SystemControl.load(), *halts_standing()]
+    return [switch_state(None if isinstance(row, SystemControl) else row.target, row, clock) for row in rows]
+
+
+def switch_state(target: Target | None, row: SystemControl | Halt, clock: Clock) -> SwitchState:
+    if level_of(row) != KillSwitch.FLATTEN:
+        return SwitchState(target, row)
+    accounts = flat_state(target, since=row.changed_at, now=clock.now(), max_age=proof_max_age(clock))
+    return SwitchState(target, row, accounts)

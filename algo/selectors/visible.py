@@ -6,13 +6,17 @@ from typing import Any, TypeVar
 
 from django.db.models import F, Model, QuerySet
 
-from algo.models import Deal, Fill, Order, Signal, StrategyConfig, Ticket
+from algo.models import Account, Deal, Fill, Order, Signal, StrategyConfig, Ticket
 
 Row = TypeVar("Row", bound=Model)
 
 
 def _of(user: Any, rows: QuerySet[Row], owner: str) -> QuerySet[Row]:
     return rows if user.is_staff else rows.filter(**{owner: user.pk})
+
+
+def accounts_visible(user: Any) -> QuerySet[Account]:
+    return _of(user, Account.objects.all(), "owner")
 
 
 def deals_visible(user: Any) -> QuerySet[Deal]:
