@@ -17,6 +17,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
@@ -260,7 +261,7 @@ class HttpSession:
 
     def _observe(self, endpoint: Endpoint, reply: Reply) -> None:
         with suppress(ValueError, TypeError, OverflowError):
-            stated = parsedate_to_datetime(reply.headers.get("Date", ""))  # whole seconds, cut off
+            stated = _date(reply.headers.get("Date", ""))  # whole seconds, cut off
             self.clock_difference = stated + timedelta(seconds=0.5) - datetime.fromtimestamp(self.host.wall(), UTC)
         remaining = reply.headers.get("X-RateLimit-Remaining", "")
         if remaining.isascii() and remaining.isdigit() and len(remaining) < 9:
@@ -343,6 +344,11 @@ def _no_constant(name: str) -> Any:
 
 
 _JSON = json.JSONDecoder(parse_float=to_json_number, parse_constant=_no_constant)
+
+
+@lru_cache(maxsize=16)  # many answers come in one second
+def _date(text: str) -> datetime:
+    return parsedate_to_datetime(text)
 
 
 def stated_wait(headers: Mapping[str, str], payload: Any, now: float | None = None) -> float | None:

@@ -144,6 +144,8 @@ def jsonable(value: Any) -> Any:
     """A copy that JSON and PostgreSQL accept: amounts as text, no NUL, no lone surrogate."""
     if isinstance(value, str):
         return _clean(value)
+    if value is None or isinstance(value, int | float):
+        return value
     if isinstance(value, Mapping):
         return {_clean(str(key)): jsonable(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

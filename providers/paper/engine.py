@@ -253,12 +253,14 @@ class Exchange:
         return list(self._store.entries(venue))
 
     def account_for_wallex(self, key: str) -> Account | None:
-        account = self._by_key.get(digest(key))
-        return account if account is not None and account.wallex_key == digest(key) else None
+        kept = digest(key)
+        account = self._by_key.get(kept)
+        return account if account is not None and account.wallex_key == kept else None
 
     def account_for_nobitex(self, token: str) -> Account | None:
-        account = self._by_key.get(digest(token))
-        return account if account is not None and account.nobitex_token == digest(token) else None
+        kept = digest(token)
+        account = self._by_key.get(kept)
+        return account if account is not None and account.nobitex_token == kept else None
 
     # -- the tester's hands --------------------------------------------------------------------------------------
 

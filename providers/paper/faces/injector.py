@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from functools import lru_cache
 
 from providers.paper.engine import Exchange
 from providers.paper.faces import wire_faults as wire
@@ -119,7 +120,12 @@ class FaultInjector:
 
     def date(self, call: Call) -> str:
         """The Date header: the wall clock's time, or what a skewed clock says."""
-        return format_datetime(datetime.fromtimestamp(self._wall() + call.skew, UTC), usegmt=True)
+        return _date(int(self._wall() + call.skew))
+
+
+@lru_cache(maxsize=16)  # many answers leave in one second
+def _date(second: int) -> str:
+    return format_datetime(datetime.fromtimestamp(second, UTC), usegmt=True)
 
 
 def _delay(fault: Fault, when: str) -> float:

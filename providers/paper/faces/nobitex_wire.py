@@ -99,7 +99,7 @@ def money(value: Decimal, asset: str) -> str:
 
 
 def iso(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%f+00:00")
+    return at.isoformat(timespec="microseconds")[:26] + "+00:00"
 
 
 def order_row(order: Order, style: Style) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def symbol_of(pair: str) -> str:
 
 
 def iso(at: datetime) -> str:
-    return at.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return at.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def short_iso(at: datetime) -> str:
