@@ -364,6 +364,7 @@ class MemoryLedger:
         for row in self._rows(with_pair(order), OrderStatus.SUBMITTED):
             row.status, row.submitted_at, row.unknown_since = OrderStatus.PENDING, None, None
             row.attempts, row.reason = order.attempts, reason[:200]
+            self.store.save_order(row)
             self.store.note_order(row, OrderStatus.SUBMITTED, OrderStatus.PENDING, now, reason)
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.PLANNED, now)

@@ -345,28 +345,21 @@ class OrmLedger:
             scope = Order.objects.values_list("deal__config_id", "deal__market_id").get(pk=order.id)
             if not control_of(self._account.pk, *scope, lock=True).entries_allowed:
                 return False
-        claimed = Order.objects.filter(pk=order.id, status=OrderStatus.PENDING).update(
-            status=OrderStatus.SUBMITTED,
-            submitted_at=now,
-            attempts=order.attempts + 1,
-            checked_at=None,
-            epoch=self._epoch,
-        )
-        if not claimed:
+        if not self._claim(order.id, order.attempts + 1, now):
             return False
-        record_event(order.id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
         if order.pair_id:
-            Order.objects.filter(pk=order.pair_id, status=OrderStatus.PENDING).update(
-                status=OrderStatus.SUBMITTED,
-                submitted_at=now,
-                attempts=order.attempts + 1,
-                checked_at=None,
-                epoch=self._epoch,
-            )
-            record_event(order.pair_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+            self._claim(order.pair_id, order.attempts + 1, now)
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.ENTERING, now)
         return True
+
+    def _claim(self, order_id: int, attempts: int, now: datetime) -> bool:
+        claimed = Order.objects.filter(pk=order_id, status=OrderStatus.PENDING).update(
+            status=OrderStatus.SUBMITTED, submitted_at=now, attempts=attempts, checked_at=None, epoch=self._epoch
+        )
+        if claimed:
+            record_event(order_id, OrderStatus.PENDING, OrderStatus.SUBMITTED, now, "sending")
+        return bool(claimed)
 
     @transaction.atomic
     def release_send(self, order: OrderView, *, reason: str, now: datetime) -> None:

@@ -156,6 +156,17 @@ def test_both_legs_of_a_pair_are_claimed_released_and_ended_together():
 
 
 @pytest.mark.django_db
+def test_a_leg_that_has_ended_is_not_logged_as_sent_with_the_other():
+    books = Books(status="OPEN")
+    books.ledger.plan_pair(books.deal, PlacePair(D(1), D(102), D(99), D(96)), now=NOW)
+    target, stop = books.deal.orders
+    books.ledger.end_leg(stop, S.CANCELED, reason="no longer wanted", now=after(1))
+    assert books.ledger.claim_send(target, now=after(2))
+    log = OrderEvent.objects.filter(order_id=stop.id).order_by("pk").values_list("to_status", flat=True)
+    assert list(log) == [S.PENDING, S.CANCELED]
+
+
+@pytest.mark.django_db
 def test_one_leg_may_end_without_the_other():
     books = Books(status="OPEN")
     books.ledger.plan_pair(books.deal, PlacePair(D(1), D(102), D(99), D(96)), now=NOW)
