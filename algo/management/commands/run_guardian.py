@@ -1,80 +1,237 @@
-"""manage.py run_guardian: look after every open position, once a second, with PostgreSQL and the exchange alone."""
+"""manage.py run_guardian: look after every open position, once a second, with PostgreSQL and the exchange alone.
+
+One thread finds the accounts that need it and hands them to the crew of their exchange: a few threads with one price
+per market between them. So an exchange that hangs costs the others nothing, and an account whose private calls hang
+costs nothing to the others of its exchange, which its crew's next thread takes. An account is in one thread's hands at
+a time; between processes the database sees to that.
+"""
 
 from __future__ import annotations
 
 import logging
+import os
+import queue
 import signal
 import threading
 import time
-from typing import Any
+from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, cast
 
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider
 from algo.execution.advance import look_after
+from algo.execution.ledger import Fenced
+from algo.execution.locks import Beating, LetGo, let_go
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import accounts_due
+from algo.execution.views import Quote
 from algo.models import Account, AccountState, Heartbeat
+from algo.services.outbox import event_record
+from providers.interface import ExchangeProvider
 
 logger = logging.getLogger("algo.guardian")
 
 TICK_SECONDS = 1.0
 HEARTBEAT_SECONDS = 5.0
+THREADS = 4  # of one exchange, each with a database session
+STUCK_SECONDS = 60.0  # without beginning a call: the longest call takes 16 s with its waits, the longest statement 5 s
+LEAVE_SECONDS = 9.0  # how long steps that are being done may delay the end of the process
+POISON_FAILURES = 5  # unexpected ones in a row, after which an account is looked at only
+POISON_SECONDS = 30.0  # so often
 
 
 class Command(BaseCommand):
     help = "Watch over every account once a second: protect, trail, exit, reconcile. Needs no Redis."
 
     def handle(self, *args: Any, **options: Any) -> None:
-        stopping = threading.Event()
+        told: queue.SimpleQueue[int] = queue.SimpleQueue()  # safe in a signal handler, where an Event can deadlock
         for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: stopping.set())
+            signal.signal(number, lambda number, _: told.put(number))
         logger.info("guardian started")
-        guardian = Guardian(stopping)
-        while not stopping.is_set():
-            started = time.monotonic()
-            guardian.tick()
-            stopping.wait(max(TICK_SECONDS - (time.monotonic() - started), 0.0))
+        guardian = Guardian()
+        while not _told_within(told, guardian.tick()):
+            pass
+        let_go()
+        left = guardian.leave(LEAVE_SECONDS)
         logger.info("guardian stopped")
+        if left:
+            logger.warning("in the middle of a call, which whoever comes next looks up: accounts %s", ", ".join(left))
+            logging.shutdown()
+            os._exit(0)  # Python would wait for the threads
+
+
+def _told_within(told: queue.SimpleQueue[int], seconds: float) -> bool:
+    with suppress(queue.Empty):
+        told.get(timeout=seconds)
+        return True
+    return False
 
 
 class Guardian:
-    """One pass after the other. Everything it knows is in the database; a second guardian does no harm."""
+    """Finds who needs it. Everything it must know is in the database; a second guardian does no harm."""
 
-    def __init__(self, stopping: threading.Event | None = None) -> None:
-        self._stopping = stopping or threading.Event()
-        self._quotes = Quotes(CLOCK)
+    def __init__(self) -> None:
+        self._crews: dict[str, Crew] = {}
         self._first = True
-        self._beat_at = 0.0
+        self._beat_at = float("-inf")
 
-    def tick(self) -> None:
-        """One pass over all accounts that need it. The loop outlives a dead database and a dead exchange."""
+    def tick(self) -> float:
+        """Hand on every account that needs it; the seconds until the next time. Outlives a dead database."""
+        began = time.monotonic()
         try:
             for account in self._due():
-                if self._stopping.is_set():
-                    return
-                self._look_after(account)
+                self._crew_of(account.provider).take(account)
             self._first = False
             self._heartbeat()
         except DatabaseError as exc:
             logger.error("no database, trying again: %s", exc)
             close_old_connections()
+        return max(TICK_SECONDS - (time.monotonic() - began), 0.001)
+
+    def leave(self, seconds: float) -> list[str]:
+        """Begin nothing more and wait for what was begun; the accounts that were not finished in time."""
+        for crew in self._crews.values():
+            crew.dismiss()
+        deadline = time.monotonic() + seconds
+        while (left := self._at_work()) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        return left
+
+    def _at_work(self) -> list[str]:
+        return sorted(name for crew in self._crews.values() for name in crew.at_work())
 
     def _due(self) -> list[Account]:
         if self._first:
             return list(Account.objects.exclude(state=AccountState.STOPPED))
         return list(accounts_due(CLOCK))
 
-    def _look_after(self, account: Account) -> None:
-        try:
-            look_after(account, account_provider, CLOCK, quotes=self._quotes, reconcile_now=self._first)
-        except (OperationalError, InterfaceError):  # the database is not there; a refused row is one account's trouble
-            raise
-        except Exception:  # outlives one account: the others are still to be looked after
-            logger.exception("account=%s failed", account.name)
+    def _crew_of(self, exchange: str) -> Crew:
+        if exchange not in self._crews:
+            self._crews[exchange] = Crew(exchange)
+        return self._crews[exchange]
 
     def _heartbeat(self) -> None:
-        if time.monotonic() - self._beat_at >= HEARTBEAT_SECONDS:
-            Heartbeat.objects.update_or_create(name="guardian", defaults={"at": CLOCK.now()})
-            self._beat_at = time.monotonic()
+        """A sign of life of every thread or of none: one that hangs must show."""
+        if time.monotonic() - self._beat_at < HEARTBEAT_SECONDS:
+            return
+        if stuck := [name for crew in self._crews.values() for name in crew.stuck()]:
+            logger.error("no sign of life: a thread hangs at the accounts %s. Restart the guardian.", ", ".join(stuck))
+            return
+        Heartbeat.objects.update_or_create(name="guardian", defaults={"at": CLOCK.now()})
+        self._beat_at = time.monotonic()
+
+
+@dataclass(slots=True)
+class _Trouble:
+    """How often in a row looking after an account failed unexpectedly, and until when it is left alone."""
+
+    failures: int = 0
+    rests_until: float = float("-inf")
+
+
+class Crew:
+    """The threads that look after the accounts of one exchange."""
+
+    def __init__(self, exchange: str) -> None:
+        self._pool = ThreadPoolExecutor(THREADS, thread_name_prefix=exchange)
+        self._quotes = SharedQuotes(Quotes(CLOCK))
+        self._taken: set[int] = set()  # waiting for a thread, or in its hands
+        self._at_work: dict[int, tuple[str, float]] = {}  # in its hands: the account's name, and when it last moved
+        self._looked_at: set[int] = set()
+        self._troubles: defaultdict[int, _Trouble] = defaultdict(_Trouble)
+
+    def take(self, account: Account) -> None:
+        """Look after an account as soon as a thread is free, if none does already."""
+        trouble = self._troubles.get(account.pk)
+        if account.pk in self._taken or (trouble and time.monotonic() < trouble.rests_until):
+            return
+        self._taken.add(account.pk)
+        self._pool.submit(self._look_after, account)
+
+    def dismiss(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def at_work(self) -> list[str]:
+        """The accounts that are being looked after at this moment."""
+        return [name for name, _ in list(self._at_work.values())]
+
+    def stuck(self) -> list[str]:
+        """Those at which nothing has moved for long."""
+        limit = time.monotonic() - STUCK_SECONDS
+        return [name for name, moved_at in list(self._at_work.values()) if moved_at < limit]
+
+    def _look_after(self, account: Account) -> None:
+        self._note_move(account)
+        try:
+            is_new = account.pk not in self._looked_at
+            look_after(account, self._client_of, CLOCK, quotes=self._quotes, reconcile_now=is_new)
+        except LetGo as exc:
+            logger.info("%s", exc)
+        except (OperationalError, InterfaceError, Fenced) as exc:
+            # No database, or another worker took the account: a refused row is different, one account's trouble.
+            logger.error("account=%s was let go in the middle, next look in a second: %s", account.name, exc)
+            close_old_connections()
+        except Exception as exc:  # outlives one account: the others are still to be looked after
+            logger.exception("account=%s failed", account.name)
+            self._note_failure(account, exc)
+        else:
+            self._looked_at.add(account.pk)
+            self._troubles.pop(account.pk, None)
+        finally:
+            self._at_work.pop(account.pk, None)
+            self._taken.discard(account.pk)
+
+    def _client_of(self, account: Account) -> ExchangeProvider:
+        return cast(ExchangeProvider, Beating(account_provider(account), partial(self._note_move, account)))
+
+    def _note_move(self, account: Account) -> None:
+        self._at_work[account.pk] = account.name, time.monotonic()
+
+    def _note_failure(self, account: Account, error: Exception) -> None:
+        trouble = self._troubles[account.pk]
+        trouble.failures += 1
+        if trouble.failures >= POISON_FAILURES:
+            trouble.rests_until = time.monotonic() + POISON_SECONDS
+        if trouble.failures == POISON_FAILURES:
+            _alarm(account, error)
+
+
+def _alarm(account: Account, error: Exception) -> None:
+    logger.error(
+        "account=%s failed %d times in a row. What rests at the exchange stays there; its positions are looked at only "
+        "every %d s until that succeeds. The log says where it fails.",
+        *(account.name, POISON_FAILURES, POISON_SECONDS),
+    )
+    payload = {"account": account.name, "failures": POISON_FAILURES, "error": type(error).__name__}
+    try:
+        event_record("account.failing", payload, at=CLOCK.now())
+    except DatabaseError as exc:
+        logger.error("account=%s: nobody could be told: %s", account.name, exc)
+
+
+class SharedQuotes:
+    """Quotes for several threads: whoever asks for a price that is being read takes what comes of that."""
+
+    def __init__(self, quotes: Quotes) -> None:
+        self._quotes = quotes
+        self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._read: dict[str, tuple[float, Quote | None]] = {}
+
+    def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None:
+        asked_at = time.monotonic()
+        with self._turns[symbol]:
+            read_at, quote = self._read.get(symbol, (float("-inf"), None))
+            if read_at < asked_at:
+                quote = self._quotes.quote(provider, symbol)
+                self._read[symbol] = time.monotonic(), quote
+            return quote
+
+    def with_last(self, provider: ExchangeProvider, symbol: str, quote: Quote) -> Quote:
+        with self._turns[symbol]:
+            return self._quotes.with_last(provider, symbol, quote)
