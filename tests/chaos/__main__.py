@@ -260,6 +260,7 @@ class Run:
             violations += judge.unhandled(name, text, EXPECTED)
             violations += judge.secrets_told(name, text, self._secrets())
         return self._figures(deals, mine, trades, stretches, logs) | {
+            "proven_flat": sorted(world.flat_proofs()),
             "tickets": dict(Counter(ticket.kind for ticket in tickets)),
             "violations": violations,
         }

@@ -9,7 +9,19 @@ from typing import Any
 from django.contrib.auth import get_user_model
 
 from algo.exchanges import CLOCK, account_provider, public_provider
-from algo.models import Account, Deal, Environment, Fill, Market, Order, Signal, StrategyConfig, StrategyStatus, Ticket
+from algo.models import (
+    Account,
+    Deal,
+    Environment,
+    Fill,
+    FlatProof,
+    Market,
+    Order,
+    Signal,
+    StrategyConfig,
+    StrategyStatus,
+    Ticket,
+)
 from algo.selectors.audit import ledger_difference
 from algo.services.markets import markets_refresh
 from algo.strategies.schemas import BreakoutStrategySchema
@@ -140,6 +152,11 @@ def our_deals(speed: float) -> list[OurDeal]:
 def open_tickets() -> list[OurTicket]:
     rows = Ticket.objects.filter(resolved_at=None).select_related("account")
     return [OurTicket(row.account.name, row.kind, row.summary) for row in rows]
+
+
+def flat_proofs() -> dict[str, str]:
+    """What the platform says of each account once it was told to flatten."""
+    return {row.account.name: row.summary for row in FlatProof.objects.select_related("account") if row.is_flat}
 
 
 def denials() -> dict[str, int]:
