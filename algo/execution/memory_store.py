@@ -130,7 +130,7 @@ class DealRow:
     opened_at: datetime | None = None
     closed_at: datetime | None = None
     orders: list[OrderRow] = field(default_factory=list)
-    view: DealView | None = None  # kept until the deal or one of its orders changes
+    view: DealView | None = field(default=None, repr=False)  # kept until the deal or one of its orders changes
 
     @property
     def config_id(self) -> int:
@@ -190,7 +190,7 @@ class OrderRow:
     booked: Decimal = ZERO
     booked_fee_base: Decimal = ZERO
     fills: list[FillRow] = field(default_factory=list)
-    view: OrderView | None = None
+    view: OrderView | None = field(default=None, repr=False)
 
     @property
     def deal_id(self) -> int:
