@@ -53,6 +53,24 @@ def current_priority(of_endpoint: Priority) -> Priority:
     return _priority.get() or of_endpoint
 
 
+_time_to_send: contextvars.ContextVar[float | None] = contextvars.ContextVar("time_to_send", default=None)
+
+
+@contextmanager
+def send_within(seconds: float) -> Iterator[None]:
+    """A write made inside leaves within so many seconds of its call, or not at all: waiting for a budget must not put
+    an order on the wire whose reason is old."""
+    token = _time_to_send.set(seconds)
+    try:
+        yield
+    finally:
+        _time_to_send.reset(token)
+
+
+def time_to_send() -> float | None:
+    return _time_to_send.get()
+
+
 class RateBudget(Protocol):
     """Permission to call, per budget name. One may be shared by all clients behind one address."""
 

@@ -25,7 +25,7 @@ import requests
 from requests.auth import AuthBase
 
 from providers.breaker import Breaker, CircuitBreaker
-from providers.budgets import Priority, RateBudget, current_priority
+from providers.budgets import Priority, RateBudget, current_priority, time_to_send
 from providers.clock import HOST, HostTime
 from providers.errors import (
     AuthFailed,
@@ -202,6 +202,7 @@ class HttpSession:
             priority = current_priority(endpoint.priority)
             self._breaker.admit(priority, is_read=not endpoint.write, caller=self._caller(endpoint))
             self._budget.acquire(endpoint.budget, priority, calls)
+            self._check_in_time(endpoint, started)
             return self._understood(endpoint, interpret, self._exchange(endpoint, path, params, body))
         except ProviderError as exc:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
@@ -209,6 +210,12 @@ class HttpSession:
             error = self._unusable(endpoint, exc)
         self._log(endpoint, path, error, self.host.monotonic() - started)
         raise error  # outside the except: the library's exception, which may hold headers, is not chained
+
+    def _check_in_time(self, endpoint: Endpoint, began: float) -> None:
+        """The last look at the clock before a byte leaves."""
+        allowed = time_to_send()
+        if endpoint.write and allowed is not None and self.host.monotonic() - began > allowed:
+            raise Unavailable(f"{self.provider} {endpoint.name}: it took too long to come to send it; nothing was sent")
 
     def _understood(self, endpoint: Endpoint, interpret: Callable[[Answer], T], answer: Answer) -> T:
         """What `interpret` makes of it. "Too often" may stand in a body with any status (contract: nobitex 2.1): then

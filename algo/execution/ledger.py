@@ -68,8 +68,15 @@ class Ledger(Protocol):
 
     def note_reconciled(self, *, now: datetime) -> None: ...
 
+    def reconcile_tried_at(self) -> datetime | None:
+        """When a reconciliation was last begun, whatever came of it."""
+        ...
+
+    def note_reconcile_tried(self, *, now: datetime) -> None: ...
+
     def is_in_doubt(self, since: datetime) -> bool:
-        """Whether an order was looked for in vain at or after `since`: it may still turn up."""
+        """Whether an order was given up as absent at or after `since`: it may still turn up. One that is still looked
+        for is not meant: whoever looks for it finds it."""
         ...
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar, cast
 
 from django.conf import settings
 
+from algo.execution import questions
 from algo.execution.balances import Change, asset_spent, change_by
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.ledger import DealStands, Fenced, Located
@@ -123,9 +124,18 @@ class MemoryLedger:
     def note_reconciled(self, *, now: datetime) -> None:
         self._account.reconciled_at = now
 
+    def reconcile_tried_at(self) -> datetime | None:
+        return self._account.reconcile_tried_at
+
+    def note_reconcile_tried(self, *, now: datetime) -> None:
+        self._account.reconcile_tried_at = now
+
     def is_in_doubt(self, since: datetime) -> bool:
         doubted = self.store.doubted_orders(self._account.pk)
-        return any(row.negative_at is not None and row.negative_at >= since for row in doubted)
+        return any(
+            row.negative_at is not None and row.negative_at >= since and row.status is not OrderStatus.SUBMITTED
+            for row in doubted
+        )
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         row = self.store.order_at_exchange(self._account.pk, exchange_order_id) if exchange_order_id else None
@@ -179,9 +189,7 @@ class MemoryLedger:
         self._ticket(
             TicketKind.UNKNOWN_ORDER,
             report.exchange_order_id or report.client_order_id or "unknown",
-            f"{self._account.provider} shows a {report.side} order of {report.quantity} {report.symbol} that the "
-            "platform did not place, or cannot take into its books. It was left alone; new entries on this market wait "
-            "until this is resolved.",
+            questions.unknown_order(self._account.provider, report),
             symbol=report.symbol,
             details=dict(report.raw),
             now=now,
@@ -383,8 +391,7 @@ class MemoryLedger:
         opened = self._ticket(
             kind,
             order.client_order_id,
-            f"Our {order.role} order {order.client_order_id} is nowhere at the exchange, but {reason}. It counts as "
-            "never arrived; new entries on this market wait until this is resolved.",
+            questions.order_in_doubt(order, reason),
             symbol=row.market.symbol,
             now=now,
         )
@@ -412,8 +419,7 @@ class MemoryLedger:
         self._ticket(
             TicketKind.ORDER_MISSING,
             order.exchange_order_id or order.client_order_id,
-            f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts cancelled; "
-            "new entries on this market wait until this is resolved.",
+            questions.order_missing(order),
             symbol=self.store.find_order(order.id).market.symbol,
             now=now,
         )
@@ -599,8 +605,7 @@ class MemoryLedger:
         self._ticket(
             TicketKind.UNKNOWN_TRADE,
             f"deal {row.pk}",
-            f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account does not "
-            "hold them. Somebody moved them by hand; new entries on this market wait until this is resolved.",
+            questions.position_gone(row.pk, missing, row.market.base),
             symbol=row.market.symbol,
             now=now,
         )

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Case, F, Prefetch, Q, QuerySet, Sum, When
 
+from algo.execution import questions
 from algo.execution.balances import Change, asset_spent, change_by
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.ledger import DealStands, Fenced, Located
@@ -53,11 +54,11 @@ from algo.models import (
     Market,
     Order,
     Role,
-    Ticket,
     TicketKind,
 )
 from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from algo.services.outbox import event_record
+from algo.services.tickets import ticket_open
 from providers import types
 from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
 
@@ -109,8 +110,15 @@ class OrmLedger:
     def note_reconciled(self, *, now: datetime) -> None:
         Account.objects.filter(pk=self._account.pk).update(reconciled_at=now)
 
+    def reconcile_tried_at(self) -> datetime | None:
+        return self._of_account("reconcile_tried_at")
+
+    def note_reconcile_tried(self, *, now: datetime) -> None:
+        Account.objects.filter(pk=self._account.pk).update(reconcile_tried_at=now)
+
     def is_in_doubt(self, since: datetime) -> bool:
-        return Order.objects.filter(account=self._account, negative_at__gte=since).exists()
+        absent = Order.objects.filter(account=self._account, negative_at__gte=since)
+        return absent.exclude(status=OrderStatus.SUBMITTED).exists()
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         for field, name in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
@@ -158,9 +166,7 @@ class OrmLedger:
         self._ticket(
             TicketKind.UNKNOWN_ORDER,
             report.exchange_order_id or report.client_order_id or "unknown",
-            f"{self._account.provider} shows a {report.side} order of {report.quantity} {report.symbol} that the "
-            "platform did not place, or cannot take into its books. It was left alone; new entries on this market wait "
-            "until this is resolved.",
+            questions.unknown_order(self._account.provider, report),
             symbol=report.symbol,
             details=dict(report.raw),
             now=now,
@@ -182,16 +188,7 @@ class OrmLedger:
     ) -> bool:
         """Whether it is a new one."""
         market = Market.objects.filter(provider=self._account.provider, symbol=symbol).first()
-        _, created = Ticket.objects.get_or_create(
-            account=self._account,
-            kind=kind,
-            reference=reference[:80],
-            defaults={"market": market, "summary": summary[:400], "details": details or {}, "created_at": now},
-        )
-        if created:
-            orders_log.error("ticket kind=%s about=%s account=%s", kind, reference, self._account.name)
-            event_record("ticket.opened", {"account": self._account.name, "reference": reference}, at=now)
-        return created
+        return ticket_open(self._account, kind, reference, summary, market=market, details=details, at=now)
 
     def trades_seen(self, symbol: str) -> datetime | None:
         seen = self._of_account("trades_seen").get(symbol)
@@ -397,8 +394,7 @@ class OrmLedger:
         opened = self._ticket(
             kind,
             order.client_order_id,
-            f"Our {order.role} order {order.client_order_id} is nowhere at the exchange, but {reason}. It counts as "
-            "never arrived; new entries on this market wait until this is resolved.",
+            questions.order_in_doubt(order, reason),
             symbol=self._symbol_of(order),
             now=now,
         )
@@ -427,8 +423,7 @@ class OrmLedger:
         self._ticket(
             TicketKind.ORDER_MISSING,
             order.exchange_order_id or order.client_order_id,
-            f"The exchange does not know our {order.role} order {order.client_order_id} any more. It counts cancelled; "
-            "new entries on this market wait until this is resolved.",
+            questions.order_missing(order),
             symbol=self._symbol_of(order),
             now=now,
         )
@@ -592,8 +587,7 @@ class OrmLedger:
         self._ticket(
             TicketKind.UNKNOWN_TRADE,
             f"deal {row.pk}",
-            f"Deal {row.pk} was closed with {missing} {row.market.base} still open by our books: the account does not "
-            "hold them. Somebody moved them by hand; new entries on this market wait until this is resolved.",
+            questions.position_gone(row.pk, missing, row.market.base),
             symbol=row.market.symbol,
             now=now,
         )

@@ -12,6 +12,7 @@ from typing import Protocol
 from django.db import IntegrityError, InterfaceError, OperationalError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
+from algo.execution import questions
 from algo.execution.balances import filled_between
 from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Ledger, Located
@@ -61,12 +62,15 @@ class NoStrangers:
 
 
 def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
-    """Whether it is time: often while an order that was given up may still turn up, else once a minute."""
-    now, last = clock.now(), ledger.reconciled_at()
+    """Whether it is time: often while an order that was given up may still turn up, else once a minute. One that
+    failed is not tried again at once: the calls it takes are those that the recovery of an order waits for."""
+    now, last, tried = clock.now(), ledger.reconciled_at(), ledger.reconcile_tried_at()
+    if tried is not None and abs(now - tried) < clock.wall(EVERY_IN_DOUBT):
+        return False
     if last is None:
         return True
     every = EVERY_IN_DOUBT if ledger.is_in_doubt(now - clock.wall(QUARANTINE)) else EVERY
-    return now - last >= clock.wall(every)
+    return abs(now - last) >= clock.wall(every)
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
@@ -86,6 +90,7 @@ def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, stran
     trades with our fills. Errors of the exchange's lists travel up; what is wrong with one order is logged and does
     not hide the others."""
     others = strangers or NoStrangers()
+    ledger.note_reconcile_tried(now=clock.now())
     reports = provider.open_orders()
     for report in reports:
         with _one_order(report.exchange_order_id):
@@ -240,10 +245,7 @@ def _explain(
         deal = ledger.deal(found.deal_id)
         order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
     elif trade.exchange_order_id not in listed:
-        summary = (
-            f"The exchange shows a trade of {trade.quantity} {symbol} ({trade.side}) of an order that neither it nor "
-            "the platform lists. Nothing was done about it; new entries on this market wait until this is resolved."
-        )
+        summary = questions.unlisted_trade(trade, symbol)
         ledger.ticket_trade(symbol, trade.trade_id, summary, now=clock.now())
 
 
@@ -265,8 +267,5 @@ def _compare_nameless(
     explained = sum((filled_between(each, *span) for each in listed if each.side is side), ZERO)
     explained += ledger.filled_since(symbol, side, span[0], besides=shown, until=span[1])
     if total > explained:
-        summary = (
-            f"The exchange shows trades of {total} {symbol} ({side}), and all orders together explain {explained}. "
-            "Nothing was done about it; new entries on this market wait until this is resolved."
-        )
+        summary = questions.unexplained_trades(nameless, symbol, side, explained)
         ledger.ticket_trade(symbol, f"{symbol} {side} {nameless[0].executed_at:%Y-%m-%dT%H:%M:%S}", summary, now=now)

@@ -33,7 +33,18 @@ SKEW = timedelta(seconds=2)  # between the exchange's clock and ours
 def order_recover(
     deal: DealView, order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
 ) -> None:
-    """One pass over the ladder for an order whose arrival is unknown. Provider errors of reads travel up."""
+    """One pass over the ladder for an order whose arrival is unknown. Provider errors of reads travel up; the next pass
+    waits its time all the same: calls are few, and whoever asks too often learns nothing (contract: nobitex 2.2)."""
+    try:
+        _one_pass(deal, order, ledger, provider, clock, budgets)
+    except (Unavailable, BadPayload) as exc:
+        ledger.note_unknown(order, reason=f"it could not be looked up: {exc}", now=clock.now())
+        raise
+
+
+def _one_pass(
+    deal: DealView, order: OrderView, ledger: Ledger, provider: ExchangeProvider, clock: Clock, budgets: Budgets
+) -> None:
     second_leg = order.pair_id is not None and order.role == Role.STOP
     look = _look_up_second if second_leg else _look_up
     report, listed = look(deal, order, provider, clock)

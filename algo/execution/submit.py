@@ -4,11 +4,12 @@ after that, only the exchange's word changes it."""
 from __future__ import annotations
 
 import logging
+from datetime import timedelta
 
 from algo.execution.ledger import Ledger
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
-from providers.budgets import Priority, budget_priority
+from providers.budgets import Priority, budget_priority, send_within
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
@@ -34,13 +35,14 @@ def order_submit(
     if not ledger.claim_send(order, now=claimed_at):
         return  # another worker got here first, or entries were switched off
     # Not by `now`: somebody may set that clock back while this process stalls, or forward while it does not.
-    if clock.wall(clock.monotonic() - began) > budgets.send_deadline:
+    left = budgets.send_deadline - clock.wall(clock.monotonic() - began)
+    if left < timedelta(0):
         # Too late to send, and provably not sent: what rests goes out at the next step, an entry is looked at again.
         ledger.release_send(order, reason="the process stalled before sending", now=clock.now())
         return
     urgency = Priority.NORMAL if order.role == Role.ENTRY else Priority.EXITS
     try:
-        with budget_priority(urgency):
+        with budget_priority(urgency), send_within(left.total_seconds() / clock.speed):
             reports = _send(deal, order, provider)
     except OrderRejected as exc:
         ledger.end_order(order, OrderStatus.REJECTED, reason=f"{exc.reason}: {exc}", now=clock.now())

@@ -25,6 +25,11 @@ class Migration(migrations.Migration):
         ),
         migrations.AddField(
             model_name='account',
+            name='reconcile_tried_at',
+            field=models.DateTimeField(blank=True, editable=False, null=True),
+        ),
+        migrations.AddField(
+            model_name='account',
             name='trades_seen',
             field=models.JSONField(default=dict, editable=False, help_text='Symbol to the time of the last own trade that was compared.'),
         ),

@@ -54,6 +54,7 @@ class Account(models.Model):
         default=dict, editable=False, help_text="Symbol to the time of the last own trade that was compared."
     )
     reconciled_at = models.DateTimeField(null=True, blank=True, editable=False)
+    reconcile_tried_at = models.DateTimeField(null=True, blank=True, editable=False)
     advanced_at = models.DateTimeField(null=True, blank=True, editable=False)
     last_error = models.CharField(max_length=400, blank=True, editable=False)
 

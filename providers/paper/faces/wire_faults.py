@@ -92,7 +92,11 @@ def distorted(fault: Fault, answer: Answer) -> Answer:
     change = _CHANGES.get(fault.kind)
     if change is None or "json" not in answer.content_type:
         return answer
-    return _json_like(answer, change(json.loads(answer.body), fault))
+    try:
+        body = json.loads(answer.body)
+    except ValueError:
+        return answer  # another fault has spoiled it already
+    return _json_like(answer, change(body, fault))
 
 
 def _json_like(answer: Answer, body: Any) -> Answer:
