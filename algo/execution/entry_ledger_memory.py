@@ -10,7 +10,7 @@ from django.db import IntegrityError
 from algo.execution.entry_ledger import Decided, EntryCounts, EntryRequest, EntryWindows, Judge, LiveDeal
 from algo.execution.lifecycle import check_deal
 from algo.execution.memory_store import AccountRow, ConfigRow, DealRow, MemoryStore
-from algo.models import AccountState, CloseReason, DealStatus, Outcome, Role
+from algo.models import CloseReason, DealStatus, Outcome, Role
 from algo.risk.codes import DenialCode
 from algo.risk.values import Approval
 from providers.types import ZERO, OrderType, Side
@@ -42,10 +42,8 @@ class MemoryEntryLedger:
         if isinstance(answer, Approval):
             deal = self._plan(config, request, answer, now)
             return Decided(Outcome.ENTERED, answer, deal.pk)
-        if answer.code == DenialCode.RUNAWAY and account.state == AccountState.ACTIVE:
-            store.touch(account)
-            account.state, account.state_reason = AccountState.PAUSED, answer.message[:400]
-            store.note_event("account.paused", {"account": account.name}, now)
+        if answer.code == DenialCode.RUNAWAY:
+            store.pause_account(account, answer.message, now)
         return Decided(Outcome.EXIT if closing else Outcome.DENIED, answer)
 
     def _is_to_decide(self, config: ConfigRow, request: EntryRequest) -> bool:

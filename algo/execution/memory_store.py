@@ -436,8 +436,15 @@ class MemoryStore:
         self.touch(account)
         account.state = AccountState.STOPPED
         account.state_reason = account.last_error = refused_key(reason)[:400]
-        about = {"account": account.name, "provider": account.provider, "environment": account.environment}
-        self.note_event("account.stopped", about | {"reason": account.state_reason}, now)
+        self.note_event("account.stopped", _about(account) | {"reason": account.state_reason}, now)
+
+    def pause_account(self, account: AccountRow, reason: str, now: datetime) -> None:
+        """By the platform itself; nothing happens where it is not active."""
+        if account.state != AccountState.ACTIVE:
+            return
+        self.touch(account)
+        account.state, account.state_reason = AccountState.PAUSED, f"paused by the platform: {reason}"[:400]
+        self.note_event("account.paused", _about(account) | {"by": "the platform", "reason": reason}, now)
 
     # --- deals ------------------------------------------------------------------------------------------------------
 
@@ -663,6 +670,10 @@ class MemoryStore:
         self._put(self._by_reference, key, row)
         self._append(self.tickets, row)
         return row
+
+
+def _about(account: AccountRow) -> dict[str, Any]:
+    return {"account": account.name, "provider": account.provider, "environment": account.environment}
 
 
 def _restore(row: Any, names: tuple[str, ...], values: tuple[Any, ...]) -> None:

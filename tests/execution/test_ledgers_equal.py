@@ -15,6 +15,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.models import CloseReason, KillSwitch, Role, TicketKind
+from algo.risk.codes import DenialCode
+from algo.risk.values import Approval, Denial
 from providers.types import Balance, Capabilities, Fill, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 from tests.execution.two_ledgers import Two, TwoLedgers
 from tests.factories import NOW
@@ -38,6 +40,7 @@ accounts = st.integers(0, 1)
 parts = st.sampled_from([D(0), D("0.3"), D("0.5"), D(1), D(1), D("1.2")])  # of an order, by what is reported filled
 prices = st.sampled_from([D(98), D("99.5"), D(100), D("101.23456789012345678949"), D("100.0000000000000000005")])
 sides = st.sampled_from(Side)
+denials = st.sampled_from([None, None, DenialCode.COOLDOWN, DenialCode.RUNAWAY])
 words = st.sampled_from(["", "no answer", "w" * 500])
 
 
@@ -49,7 +52,7 @@ class Ledgers(RuleBasedStateMachine):
         self.transaction = transaction.atomic()
         self.transaction.__enter__()
         self.now = NOW
-        self.trades = 0
+        self.trades = self.bars = 0
         self.fills: list[Fill] = []
         self.seen: list[tuple[Two, Two]] = []  # a deal and how an order of it looked once
         self.two = TwoLedgers(capabilities, symbols=SYMBOLS)
@@ -118,6 +121,7 @@ class Ledgers(RuleBasedStateMachine):
         elif what == 3:
             two.call(account, "note_error", reason)
             two.call(account, "note_advanced", now=now)
+            two.call(account, "note_reconcile_tried", now=now)
         elif what == 4:
             two.set_account(account, api_key_sealed=f"key {now}")
         else:
@@ -155,6 +159,20 @@ class Ledgers(RuleBasedStateMachine):
             initial_stop_price=price - side.sign,
             stop_price=price - side.sign,
             target_price=price + 2 * side.sign,
+        )
+
+    @rule(which=st.integers(0, 3), later=st.booleans(), side=sides, code=denials, closing=st.booleans())
+    def decide(self, which: int, later: bool, side: Side, code: DenialCode | None, closing: bool) -> None:
+        """A decision over the next candle, or once more over the last."""
+        self.bars += later
+        answer = Approval(D(1), D(100), D(100), D(100) - side.sign, D(100) + 2 * side.sign, D("0.1"))
+        self.two.decide(
+            self.two.configs[which],
+            Denial(code, "too much") if code else answer,
+            side=side,
+            bar_open_at=NOW + timedelta(minutes=self.bars),
+            now=self.now,
+            exit_on_opposite_signal=closing,
         )
 
     @rule(data=st.data(), part=st.sampled_from([D("0.5"), D(1)]), price=prices)
@@ -373,7 +391,7 @@ def run(examples: int, steps: int, *, derandomize: bool, phases: tuple[Phase, ..
 
 
 def test_both_ledgers_keep_the_same_books(db):
-    run(12, 40, derandomize=True)
+    run(10, 40, derandomize=True)
 
 
 @pytest.mark.long

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
 
+from algo.execution.entry_ledger import EntryCounts, EntryRequest, EntryWindows
+from algo.execution.entry_ledger_memory import MemoryEntryLedger
+from algo.execution.entry_ledger_orm import OrmEntryLedger
 from algo.execution.ledger import Ledger, Located
 from algo.execution.ledger_memory import MemoryLedger
 from algo.execution.ledger_orm import OrmLedger
@@ -31,6 +35,8 @@ from algo.models import (
     SystemControl,
     Ticket,
 )
+from algo.risk.values import Approval, Denial, EntryIntent
+from algo.strategies.schemas import BreakoutStrategySchema
 from providers.types import Capabilities, OrderType, Side
 from tests.factories import make_account, make_config, make_market
 
@@ -69,7 +75,7 @@ class TwoLedgers:
         self.accounts.append(account)
         row = self.store.add_account(account.name, account.provider, public_id=str(account.public_id), pk=account.pk)
         for market in self.markets:
-            config = make_config(account=account, market=market)
+            config = make_config(account=account, market=market, allowed_sides="BOTH")
             self.configs.append(config)
             self.store.add_config(config.name, row, self.store.markets[market.pk], pk=config.pk)
 
@@ -149,6 +155,40 @@ class TwoLedgers:
         else:
             assert type(numbers.orm) is type(numbers.memory), numbers
             assert len(self.store.deals) == before
+
+    def decide(
+        self, config: Any, answer: Approval | Denial, *, side: Side, bar_open_at: datetime, now: datetime, **rules: Any
+    ) -> None:
+        """A decision that is answered so, and what it was counted against."""
+        request = EntryRequest(
+            account_id=config.account.pk,
+            config_id=config.pk,
+            market_id=config.market.pk,
+            bar_open_at=bar_open_at,
+            intent=EntryIntent(side, Decimal(1), "breakout", bar_open_at),
+            price=Decimal(100),
+            rules=config.market.rules,
+            parameters=BreakoutStrategySchema(**rules),
+            capabilities=self.capabilities,
+        )
+        windows = EntryWindows(
+            day_start=now - timedelta(minutes=5),
+            quarantine_since=now - timedelta(seconds=150),
+            recent_since=now - timedelta(seconds=60),
+            quotes_since=now - timedelta(seconds=10),
+        )
+        counted: list[Any] = []
+
+        def judge(counts: EntryCounts) -> Approval | Denial:
+            counted.append(replace(counts, live=tuple(sorted(counts.live, key=repr)), kill_switch_reason=""))
+            return answer
+
+        first = OrmEntryLedger().decide(request, judge, windows=windows, now=now)
+        second = MemoryEntryLedger(self.store).decide(request, judge, windows=windows, now=now)
+        assert counted[1:] == counted[:1], counted
+        assert (first and (first.outcome, first.answer)) == (second and (second.outcome, second.answer))
+        if first and second and first.deal_id:
+            self.deals.append(Two(first.deal_id, second.deal_id))
 
     # --- switches ---------------------------------------------------------------------------------------------------
 
@@ -308,7 +348,16 @@ class TwoLedgers:
         return [[getattr(row, name) for name in _ACCOUNT] for row in self.store.accounts.values()]
 
 
-_ACCOUNT = ("pk", "state", "state_reason", "last_error", "reconciled_at", "advanced_at", "balances_read_at")
+_ACCOUNT = (
+    "pk",
+    "state",
+    "state_reason",
+    "last_error",
+    "reconciled_at",
+    "advanced_at",
+    "balances_read_at",
+    "reconcile_tried_at",
+)
 _DEAL = """
     config_id market_id bar_open_at side status protection_mode planned_quantity planned_price initial_stop_price
     stop_price target_price best_price entry_price entry_quantity exit_price exit_quantity fees_quote profit
