@@ -18,14 +18,15 @@ from typing import cast
 
 from django.db import transaction
 
+from algo.execution import questions
 from algo.execution.identity import client_order_id
 from algo.execution.locks import Beating, account_lock
 from algo.execution.views import Budgets
-from algo.models import FINISHED_DEALS, Account, AccountState, Deal, ProbeOrder, ProbeOutcome, Ticket, TicketKind
+from algo.models import FINISHED_DEALS, Account, AccountState, Deal, ProbeOrder, ProbeOutcome, TicketKind
 from algo.models.market import Market
 from algo.services.accounts import account_stop
-from algo.services.outbox import event_record
 from algo.services.probe import Patient
+from algo.services.tickets import ticket_open
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
@@ -531,23 +532,15 @@ def probe_close(row: ProbeOrder, end: OrderReport, *, now: datetime) -> None:
     with transaction.atomic():
         _close(row, ProbeOutcome.FILLED, note="it was executed", now=now)
         market = Market.objects.filter(provider=row.account.provider, symbol=row.symbol).first()
-        _, created = Ticket.objects.get_or_create(
-            account=row.account,
-            kind=TicketKind.UNKNOWN_TRADE,
-            reference=row.client_order_id,
-            defaults={
-                "market": market,
-                "summary": (
-                    f"A probe order executed: {row.side} {_text(end.filled_quantity)} {row.symbol}. It was meant to "
-                    "rest far away. Settle the balance at the exchange; new entries on this market wait until this is "
-                    "resolved."
-                ),
-                "details": dict(end.raw),
-                "created_at": now,
-            },
+        ticket_open(
+            row.account,
+            TicketKind.UNKNOWN_TRADE,
+            row.client_order_id,
+            questions.probe_executed(Side(row.side), end.filled_quantity, row.symbol),
+            market=market,
+            details=end.raw,
+            at=now,
         )
-        if created:
-            event_record("ticket.opened", {"account": row.account.name, "reference": row.client_order_id}, at=now)
     logger.error("probe=%s EXECUTED %s of %s", row.client_order_id, end.filled_quantity, row.symbol)
 
 

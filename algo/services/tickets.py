@@ -64,7 +64,7 @@ def ticket_open(
     )
     if created:
         logger.error("ticket kind=%s about=%s account=%s market=%s", kind, reference, account.name, market)
-        event_record("ticket.opened", {"account": account.name, "reference": reference, "summary": summary}, at=at)
+        event_record("ticket.opened", {"account": account.name, "reference": reference}, at=at)
     return created
 
 
