@@ -53,12 +53,12 @@ class MemoryEntryLedger:
         return last is None or last < request.bar_open_at
 
     def _close_opposite(self, request: EntryRequest, now: datetime) -> bool:
-        if not request.parameters.exit_on_opposite_signal:
-            return False
         opposite = [
             deal
             for deal in self._store.live_deals(request.account_id)
             if deal.config.pk == request.config_id
+            and deal.market.pk == request.market_id
+            and deal.rules.get("exit_on_opposite_signal") is True
             and deal.status == DealStatus.OPEN
             and deal.side is request.intent.side.opposite
             and not deal.exit_reason

@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import F, Q
 
 from algo.models.account import Account
 from algo.models.fields import AmountField, choices
@@ -35,6 +35,34 @@ class CloseReason(models.TextChoices):
 
 
 FINISHED_DEALS = (DealStatus.CLOSED, DealStatus.CANCELED)
+
+# What a decision planned has its stop behind the price and its target ahead of it. Once it is open, both are of the
+# real entry, and to protect it comes before judging it. What a person adopted (no signal) is taken as it is.
+_SOUND_PLAN = (
+    Q(signal=None)
+    | Q(opened_at__isnull=False)
+    | Q(
+        side=Side.BUY,
+        initial_stop_price__gt=0,
+        planned_price__gt=F("initial_stop_price"),
+        target_price__gt=F("planned_price"),
+    )
+    | Q(
+        side=Side.SELL,
+        target_price__gt=0,
+        planned_price__gt=F("target_price"),
+        initial_stop_price__gt=F("planned_price"),
+    )
+)
+# NUMERIC(38, 18) holds nothing as large as this but NaN, which is greater than everything.
+_NAN = Decimal("1E+20")
+_NUMBERS = Q(planned_price__gt=0) & Q(
+    planned_quantity__lt=_NAN,
+    planned_price__lt=_NAN,
+    initial_stop_price__lt=_NAN,
+    stop_price__lt=_NAN,
+    target_price__lt=_NAN,
+)
 
 
 class Deal(models.Model):
@@ -95,6 +123,8 @@ class Deal(models.Model):
                 fields=("account", "market"), condition=~Q(status__in=FINISHED_DEALS), name="deal_one_live_per_market"
             ),
             models.CheckConstraint(name="deal_quantity_positive", condition=Q(planned_quantity__gt=0)),
+            models.CheckConstraint(name="deal_plan_is_sound", condition=_SOUND_PLAN),
+            models.CheckConstraint(name="deal_amounts_are_numbers", condition=_NUMBERS),
             models.CheckConstraint(
                 name="deal_closed_has_reason", condition=~Q(status=DealStatus.CLOSED) | ~Q(close_reason="")
             ),

@@ -19,6 +19,7 @@ from algo.models import (
     DealStatus,
     Decision,
     KillSwitch,
+    MarketQuote,
     Order,
     OutboxEvent,
     Outcome,
@@ -474,6 +475,116 @@ def test_losses_of_the_day_stop_the_account(clock, loss, code):
     assert told(row)[1] == code
 
 
+@pytest.mark.parametrize(
+    ("bid", "age", "code"),
+    [
+        # 10 ETH bought at 100 stand at 60: 400 lost, and 150 realised, of 10,000 + 109 + 600 now and 550 more before:
+        # the limit is 5 % of 11,259, about 563
+        ("60", 0, ""),
+        ("58", 0, "daily_loss"),  # 420 + 150 = 570
+        ("58", 61, ""),  # nobody knows any more what it is worth: only what is realised counts
+        ("200", 0, ""),  # a gain that nobody took
+    ],
+)
+def test_what_open_deals_stand_to_lose_counts_for_the_day(clock, bid, age, code):
+    row = config()
+    other = make_config(account=row.account, market=make_market("ETHUSDT"))
+    make_closed_deal(other, bar_open_at=at(0), closed_at=at(0), profit=Decimal(-150))
+    ten = {"entry_price": Decimal(100), "entry_quantity": Decimal(10), "opened_at": at(1)}
+    make_open_deal(other, bar_open_at=at(1), **ten)
+    MarketQuote.objects.create(
+        market=other.market,
+        bid=Decimal(bid),
+        ask=Decimal(bid) + 1,
+        as_of=clock.now() - timedelta(seconds=age),
+        received_at=clock.now(),
+    )
+    Desk(clock, row).run()
+    assert told(row)[1] == code
+
+
+def test_a_gain_that_is_not_realised_pays_for_no_loss(clock):
+    row = config()
+    other = make_config(account=row.account, market=make_market("ETHUSDT"))
+    make_closed_deal(other, bar_open_at=at(0), closed_at=at(0), profit=Decimal(-600))
+    ten = {"entry_price": Decimal(100), "entry_quantity": Decimal(10), "opened_at": at(1)}
+    make_open_deal(other, bar_open_at=at(1), **ten)
+    MarketQuote.objects.create(
+        market=other.market, bid=Decimal(170), ask=Decimal(171), as_of=clock.now(), received_at=clock.now()
+    )
+    Desk(clock, row).run()
+    assert told(row)[1] == "daily_loss"
+
+
+# --- what the account stands for -------------------------------------------------------------------------------------
+
+
+def exposed(row: StrategyConfig, status: str, **fields: Any) -> None:
+    """Another deal of the account, of 40 ETH at 100."""
+    other = make_config(account=row.account, market=make_market("ETHUSDT"))
+    terms = {
+        "planned_quantity": Decimal(40),
+        "planned_price": Decimal(100),
+        "initial_stop_price": Decimal(99),
+        "stop_price": Decimal(99),
+        "target_price": Decimal(102),
+    }
+    make_order(make_deal(other, bar_open_at=at(1), status=status, **terms | fields), **_fate(status))
+
+
+def _fate(status: str) -> dict[str, Any]:
+    return {"status": "REJECTED", "negative_at": at(9.9)} if status == "CANCELED" else {}
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "percent", "code"),
+    [
+        # 45.871559 BTC at 109 are 4999.999931 of an equity of 10,000 USDT and 1 BTC at 108.995
+        ("PLANNED", {}, "90", ""),  # 4,000 + 5,000 of 9,098
+        ("PLANNED", {}, "80", "max_exposure"),  # of 8,087
+        ("ENTERING", {}, "80", "max_exposure"),
+        ("ENTERING", {"entry_quantity": Decimal(1), "entry_price": Decimal(100)}, "80", "max_exposure"),  # all of it
+        ("CANCELED", {}, "80", "max_exposure"),  # proven absent a moment ago: it may still turn up
+        # opened before the balances were read: the equity is 2,000 more, and the deal is what it holds
+        (
+            "OPEN",
+            {
+                "opened_at": at(9),
+                "entry_quantity": Decimal(30),
+                "entry_price": Decimal(100),
+                "exit_quantity": Decimal(10),
+            },
+            "60",
+            "",  # 2,000 + 5,000 of 0.6 x 12,109
+        ),
+        (
+            "OPEN",
+            {
+                "opened_at": at(9),
+                "entry_quantity": Decimal(30),
+                "entry_price": Decimal(100),
+                "exit_quantity": Decimal(10),
+            },
+            "57",
+            "max_exposure",  # of 6,902
+        ),
+    ],
+)
+def test_the_exposure_counts_what_deals_stand_for(clock, status, fields, percent, code):
+    row = config(parameters={"max_exposure_percent": percent})
+    exposed(row, status, **fields)
+    Desk(clock, row).run()
+    assert told(row)[1] == code
+
+
+def test_a_deal_in_another_quote_stands_for_nothing_in_this_one(clock):
+    row = config(parameters={"max_exposure_percent": "60"})
+    toman = make_market("BTCTMN")
+    make_open_deal(make_config(account=row.account, market=toman, data_market=toman), bar_open_at=at(1))
+    Desk(clock, row).run()
+    assert told(row)[1] == ""
+
+
 def test_the_cooldown_is_counted_from_the_last_entry(clock):
     row = config(parameters={"trade_cooldown_minutes": 5})
     make_closed_deal(row, bar_open_at=at(1), created_at=at(6))
@@ -498,6 +609,24 @@ def test_the_opposite_signal_closes_the_deal_where_the_rules_say_so(clock, wante
     )
     assert foreign.exit_reason == ""
     assert desk.hints == ([row.account_id] if wanted else [])
+
+
+def test_the_rules_of_the_deal_say_whether_the_opposite_signal_closes_it_and_not_those_of_today(clock):
+    row = config("SELL", parameters={"exit_on_opposite_signal": True})
+    deal = make_open_deal(row, bar_open_at=at(1), rules=row.parameters | {"exit_on_opposite_signal": False})
+    assert Desk(clock, row).run() == [Outcome.DENIED]
+    deal.refresh_from_db()
+    assert (deal.status, deal.exit_reason) == (DealStatus.OPEN, "")
+
+
+def test_a_strategy_that_moved_to_another_market_closes_nothing_on_its_old_one(clock):
+    row = config("SELL", parameters={"exit_on_opposite_signal": True})
+    deal = make_open_deal(row, bar_open_at=at(1))
+    row.market = make_market("ETHUSDT")
+    row.save()
+    assert Desk(clock, row).run() == [Outcome.DENIED]
+    deal.refresh_from_db()
+    assert (deal.status, deal.exit_reason) == (DealStatus.OPEN, "")
 
 
 def test_the_same_signal_closes_nothing(clock):

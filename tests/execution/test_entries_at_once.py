@@ -336,7 +336,8 @@ def test_decisions_exits_and_people_at_once_never_lock_each_other_out():
     rows = configs(4)
     user, account = make_user(), rows[0].account
     for row in rows:
-        assert codes([decide(request(row, bar=-1, max_position_size_percent=10))]) == ["entered"]
+        first = request(row, bar=-1, max_position_size_percent=10, exit_on_opposite_signal=True)
+        assert codes([decide(first)]) == ["entered"]
     for deal in live():
         Deal.objects.filter(pk=deal.pk).update(status="ENTERING")
         Deal.objects.filter(pk=deal.pk).update(status="OPEN", opened_at=NOW, entry_price=LEVEL)
@@ -344,7 +345,7 @@ def test_decisions_exits_and_people_at_once_never_lock_each_other_out():
 
     def deciding(row: StrategyConfig) -> None:
         for bar in range(12):
-            decide(request(row, bar=bar, side=Side.SELL, exit_on_opposite_signal=bar > 5))
+            decide(request(row, bar=bar, side=Side.SELL if bar > 5 else Side.BUY))
 
     def protecting(row: StrategyConfig) -> None:
         deal_id = Deal.objects.values_list("pk", flat=True).get(config=row)
