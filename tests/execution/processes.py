@@ -9,13 +9,23 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from django.conf import settings
 from django.db import connection
 
-from tests.paper.world import CONTROL, ROOT, Server
+from algo.execution.ledger_rows import order_plan
+from algo.models import Deal, Market, Role
+from algo.services.markets import markets_refresh
+from providers.types import OrderType, Side
+from providers.wallex.client import WallexClient
+from tests.factories import make_account, make_config, make_deal
+from tests.paper.world import CONTROL, KEY, ROOT, Server
+
+GUARDIAN = ("manage.py", "run_guardian")
 
 
 def environment(server: Server, **more: str) -> dict[str, str]:
@@ -35,6 +45,38 @@ def environment(server: Server, **more: str) -> dict[str, str]:
         "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
         **more,
     }
+
+
+def planned(server: Server) -> Deal:
+    """A deal at Wallex whose stop and target are 5 % away: nothing but the test moves the price that far."""
+    client = WallexClient(f"{server.url}/wallex", api_key=KEY)
+    markets_refresh(client, now=datetime.now(UTC))
+    market = Market.objects.get(symbol="BTCUSDT", provider="wallex")
+    account = make_account(api_key=KEY, environment="paper")
+    price = client.last_price("BTCUSDT")
+    deal = make_deal(
+        make_config(account=account, market=market, data_market=market),
+        rules={"stop_loss_percent": "5", "take_profit_percent": "5"},
+        planned_quantity=Decimal("0.01"),
+        planned_price=price,
+        initial_stop_price=price * Decimal("0.95"),
+        stop_price=price * Decimal("0.95"),
+        target_price=price * Decimal("1.05"),
+        created_at=datetime.now(UTC),
+    )
+    order_plan(
+        deal,
+        role=Role.ENTRY,
+        leg=1,
+        side=Side.BUY,
+        kind=OrderType.MARKET,
+        quantity=Decimal("0.01"),
+        price=None,
+        stop_price=None,
+        reason="test",
+        now=datetime.now(UTC),
+    )
+    return deal
 
 
 @contextmanager

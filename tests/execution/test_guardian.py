@@ -17,61 +17,32 @@ import pytest
 from django.db import IntegrityError, InterfaceError, OperationalError, connection
 
 from algo.execution.ledger import Fenced
-from algo.execution.ledger_rows import order_plan
 from algo.execution.locks import LetGo
 from algo.execution.views import Quote
 from algo.management.commands import run_guardian
-from algo.models import Account, CloseReason, Deal, DealStatus, Heartbeat, Order, OutboxEvent, Role
+from algo.models import Account, CloseReason, DealStatus, Heartbeat, Order, OutboxEvent, Role
 from algo.selectors.audit import ledger_difference
-from algo.services.markets import markets_refresh
-from providers.types import OrderType, Side
 from providers.wallex.client import WallexClient
-from tests.execution.processes import environment, restarted, said, seconds_to_stop, started, wait_for
-from tests.factories import make_account, make_config, make_deal
-from tests.paper.world import KEY, ROOT, Server, running
+from tests.execution.processes import (
+    GUARDIAN,
+    environment,
+    planned,
+    restarted,
+    said,
+    seconds_to_stop,
+    started,
+    wait_for,
+)
+from tests.factories import make_account
+from tests.paper.world import KEY, ROOT, running
 
 DEAD_REDIS = "redis://127.0.0.1:1/0"
-GUARDIAN = ("manage.py", "run_guardian")
 
 
 @pytest.fixture
 def server(tmp_path):
     with running(tmp_path, "--seed", "4", "--no-rate-limits") as server:
         yield server
-
-
-def planned(server: Server) -> Deal:
-    """A deal at Wallex whose stop and target are 5 % away: nothing but the test moves the price that far."""
-    from algo.models import Market
-
-    client = WallexClient(f"{server.url}/wallex", api_key=KEY)
-    markets_refresh(client, now=datetime.now(UTC))
-    market = Market.objects.get(symbol="BTCUSDT", provider="wallex")
-    account = make_account(api_key=KEY, environment="paper")
-    price = client.last_price("BTCUSDT")
-    deal = make_deal(
-        make_config(account=account, market=market, data_market=market),
-        rules={"stop_loss_percent": "5", "take_profit_percent": "5"},
-        planned_quantity=Decimal("0.01"),
-        planned_price=price,
-        initial_stop_price=price * Decimal("0.95"),
-        stop_price=price * Decimal("0.95"),
-        target_price=price * Decimal("1.05"),
-        created_at=datetime.now(UTC),
-    )
-    order_plan(
-        deal,
-        role=Role.ENTRY,
-        leg=1,
-        side=Side.BUY,
-        kind=OrderType.MARKET,
-        quantity=Decimal("0.01"),
-        price=None,
-        stop_price=None,
-        reason="test",
-        now=datetime.now(UTC),
-    )
-    return deal
 
 
 def test_it_loads_no_redis_client():
