@@ -391,7 +391,7 @@ def run(examples: int, steps: int, *, derandomize: bool, phases: tuple[Phase, ..
 
 
 def test_both_ledgers_keep_the_same_books(db):
-    run(10, 40, derandomize=True)
+    run(8, 40, derandomize=True)
 
 
 @pytest.mark.long
