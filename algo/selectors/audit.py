@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db import connection
 
-from algo.models import Account, Fill, Order, ProbeOrder
+from algo.models import Account, DealStatus, Fill, Order, ProbeOrder
 from providers.types import ZERO, Side, canonical_asset
 
 
@@ -66,22 +66,25 @@ def broken_histories() -> list[BrokenHistory]:
     of the row and of the one before it, each goes on from where the one before it ended, and the last one ends where
     the order or the deal stands. Empty where nothing was changed, removed or left out."""
     with connection.cursor() as cursor:
-        cursor.execute(" UNION ALL ".join(_BROKEN.format(subject=name) for name in ("order", "deal")))
+        cursor.execute(" UNION ALL ".join(_BROKEN.format(subject=name, begins=at) for name, at in _BEGINS.items()))
         return [BrokenHistory(*row) for row in cursor.fetchall()]
 
 
+# An order's history begins with its plan; a deal's with what first happened to its plan.
+_BEGINS = {"order": "", "deal": DealStatus.PLANNED.value}
 # A row removed from the end leaves the chain whole: only the order or the deal itself still knows of it.
 _BROKEN = """
 (WITH history AS (
     SELECT event, (event).*,
         lag((event).hash, 1, '') OVER story AS previous,
-        lag((event).to_status, 1, '') OVER story AS came_from,
+        lag((event).to_status) OVER story AS came_from,
         lead((event).id) OVER story IS NULL AS is_last
     FROM algo_{subject}event AS event
     WINDOW story AS (PARTITION BY (event).{subject}_id ORDER BY (event).id)
 ), checked AS (
     SELECT {subject}_id, id, CASE
         WHEN hash <> algo_{subject}event_hash(previous, event) THEN 'the hash does not fit this row and the one before'
+        WHEN came_from IS NULL AND from_status NOT IN ('', '{begins}') THEN 'its beginning is missing'
         WHEN from_status <> came_from THEN 'goes on from ' || from_status || ', where the one before left ' || came_from
     END AS what
     FROM history
@@ -91,6 +94,6 @@ UNION ALL
 SELECT '{subject}', subject.id, NULL, 'its history ends at ' || COALESCE(story.to_status, 'nothing')
     || ', it stands at ' || subject.status
 FROM algo_{subject} AS subject LEFT JOIN history AS story ON story.{subject}_id = subject.id AND story.is_last
-WHERE story.to_status IS DISTINCT FROM subject.status
+WHERE COALESCE(story.to_status, '{begins}') <> subject.status
 ORDER BY 2, 3)
 """

@@ -424,14 +424,16 @@ def test_a_history_that_leaves_a_step_out_shows_it():
     assert broken(order) == [(gap.pk, "goes")]
 
 
-def test_a_deals_history_is_chained_too():
-    deal = make_deal()
-    for old, new in (("", "PLANNED"), ("PLANNED", "PLANNED")):
-        DealEvent.objects.create(deal=deal, at=NOW, kind="status", from_status=old, to_status=new)
-    assert broken_histories() == []
+def test_a_deals_history_is_chained_too_and_goes_on_from_its_plan():
+    planned, entering, unexplained = make_deal(), make_deal(status="ENTERING"), make_deal(status="ENTERING")
+    for kind in ("status", "unprotected"):
+        old = "PLANNED" if kind == "status" else "ENTERING"
+        DealEvent.objects.create(deal=entering, at=NOW, kind=kind, from_status=old, to_status="ENTERING")
+    assert {(each.subject, each.subject_id) for each in broken_histories()} == {("deal", unexplained.pk)}
     with unguarded():
-        sql("UPDATE algo_dealevent SET kind = 'other' WHERE from_status = ''")
-    assert [(each.subject, each.subject_id) for each in broken_histories()] == [("deal", deal.pk)]
+        sql("UPDATE algo_dealevent SET kind = 'other' WHERE kind = 'status'")
+    assert {each.subject_id for each in broken_histories()} == {unexplained.pk, entering.pk}
+    assert planned.pk not in {each.subject_id for each in broken_histories()}
 
 
 def test_the_later_event_has_the_higher_number_whatever_number_it_came_with():
