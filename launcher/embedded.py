@@ -309,40 +309,65 @@ def throw_away_servers() -> Iterator[dict[str, str]]:
 
     A server whose variable is set already is not started.
     """
-    with contextlib.ExitStack() as cleanup:
-        sweep_test_homes()
-        home = Path(tempfile.mkdtemp(prefix=TEST_HOME_PREFIX))
-        cleanup.callback(shutil.rmtree, home, ignore_errors=True)
-        home.chmod(0o711)  # the server's user passes through; its own folders are 0700
-        lock = cleanup.enter_context((home / "lock.new").open("w"))
-        fcntl.flock(lock, fcntl.LOCK_EX)  # the servers inherit it: held as long as anybody needs the directory
-        (home / "lock.new").rename(home / "lock")
+    with _throw_away_home() as home:
         urls: dict[str, str] = {}
         if "DATABASE_URL" not in os.environ:
-            postgres = PostgreSQL(home / "pg", durable=False)
-            log = home / "postgres.log"
-            cleanup.callback(postgres.forget)
-            postgres.place()
-            postgres.prepare(log)
-            server = spawn(
-                postgres.command(),
-                log=log,
-                env=child_environment(),
-                death_signal=signal.SIGINT,
-                keep_open=(lock.fileno(),),
-            )
-            cleanup.callback(stop, server, signum=signal.SIGINT, seconds=10)
-            wait_until(postgres.ready, server, name="PostgreSQL", log=log)
-            urls["DATABASE_URL"] = postgres.url
+            urls["DATABASE_URL"] = home.start_postgres()
         if "REDIS_URL" not in os.environ:
-            valkey = Valkey(home / "valkey", password=secrets.token_hex(16), durable=False)
-            log = home / "valkey.log"
-            valkey.prepare()
-            server = spawn(valkey.command(), log=log, env=child_environment(), keep_open=(lock.fileno(),))
-            cleanup.callback(stop, server, signum=signal.SIGTERM, seconds=5)
-            wait_until(valkey.ready, server, name="Valkey", log=log)
-            urls["REDIS_URL"] = valkey.url
+            urls["REDIS_URL"] = home.start_valkey()
         yield urls
+
+
+@contextlib.contextmanager
+def throw_away_postgres() -> Iterator[str]:
+    """A PostgreSQL of this process alone, whatever DATABASE_URL says; yields its URL, leaves nothing behind."""
+    with _throw_away_home() as home:
+        yield home.start_postgres()
+
+
+@dataclass(slots=True)
+class _Home:
+    """A temporary directory of servers; `cleanup` stops them."""
+
+    path: Path
+    lock: int  # the servers inherit it: held as long as anybody needs the directory
+    cleanup: contextlib.ExitStack
+
+    def start_postgres(self) -> str:
+        postgres = PostgreSQL(self.path / "pg", durable=False)
+        log = self.path / "postgres.log"
+        self.cleanup.callback(postgres.forget)
+        postgres.place()
+        postgres.prepare(log)
+        self._start("PostgreSQL", postgres.command(), postgres.ready, log, signal.SIGINT, seconds=10)
+        return postgres.url
+
+    def start_valkey(self) -> str:
+        valkey = Valkey(self.path / "valkey", password=secrets.token_hex(16), durable=False)
+        valkey.prepare()
+        log = self.path / "valkey.log"
+        self._start("Valkey", valkey.command(), valkey.ready, log, signal.SIGTERM, seconds=5)
+        return valkey.url
+
+    def _start(
+        self, name: str, argv: list[str], ready: Callable[[], bool], log: Path, signum: signal.Signals, *, seconds: float
+    ) -> None:
+        server = spawn(argv, log=log, env=child_environment(), death_signal=signum, keep_open=(self.lock,))
+        self.cleanup.callback(stop, server, signum=signum, seconds=seconds)
+        wait_until(ready, server, name=name, log=log)
+
+
+@contextlib.contextmanager
+def _throw_away_home() -> Iterator[_Home]:
+    with contextlib.ExitStack() as cleanup:
+        sweep_test_homes()
+        path = Path(tempfile.mkdtemp(prefix=TEST_HOME_PREFIX))
+        cleanup.callback(shutil.rmtree, path, ignore_errors=True)
+        path.chmod(0o711)  # the server's user passes through; its own folders are 0700
+        lock = cleanup.enter_context((path / "lock.new").open("w"))
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        (path / "lock.new").rename(path / "lock")
+        yield _Home(path, lock.fileno(), cleanup)
 
 
 def sweep_test_homes() -> None:

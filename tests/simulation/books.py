@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
+from uuid import NAMESPACE_OID, uuid5
 
 from algo.execution.entry_ledger import EntryLedger
 from algo.execution.entry_ledger_memory import MemoryEntryLedger
@@ -54,6 +55,11 @@ class Books(Protocol):
     def tickets(self) -> Sequence[Any]: ...
 
 
+def public_id_of(name: str) -> str:
+    """An account's own id, of which the names of its orders are made: the same in both books."""
+    return str(uuid5(NAMESPACE_OID, name))
+
+
 class MemoryBooks:
     """Over the in-memory ledger."""
 
@@ -61,7 +67,7 @@ class MemoryBooks:
         self.store = MemoryStore()
 
     def add_account(self, name: str, provider: str) -> int:
-        return self.store.add_account(name, provider).pk
+        return self.store.add_account(name, provider, public_id=public_id_of(name)).pk
 
     def add_markets(self, rules: Iterable[MarketRules], *, now: datetime) -> Mapping[str, int]:
         return {each.symbol: self.store.add_market(each).pk for each in rules}

@@ -12,7 +12,8 @@ _DEFAULTS = {
     "SECRET_KEY": "seeded-worlds-sign-nothing-with-this-key",
     "FIELD_ENCRYPTION_KEYS": "A" * 43 + "=",
     "DATABASE_URL": "postgres://127.0.0.1/no-world-connects",
-    "DEBUG": "true",
+    "DEBUG": "false",
+    "ALLOWED_HOSTS": "testserver",
 }
 
 
@@ -21,11 +22,12 @@ def prepare(ledger: str = "memory") -> Iterator[None]:
     """Make Django's models importable. Nothing is logged: what a world does stands in its trace."""
     logging.disable(logging.CRITICAL)
     if ledger == "orm":
-        from tests.simulation.server import running_server
+        from tests.simulation.server import make_tables, running_server
 
         with running_server() as url:
             os.environ["DATABASE_URL"] = url
             _set_up()
+            make_tables()
             yield
         return
     _set_up()
