@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 from django.db import DatabaseError, InterfaceError, connection
@@ -151,12 +152,18 @@ def account_lock(account_id: int, clock: Clock | None = None) -> Iterator[Lease 
     """
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
-    if not _try(account_id) and not _take_over(account_id, clock or clock_from_env()):
-        yield None
-        return
+    evicted: _Evicted | None = None
+    if not _try(account_id):
+        evicted = _evict(account_id)
+        if evicted is None or not _try_for(account_id, TAKEOVER_SECONDS):
+            yield None
+            return
     session = connection.connection
     try:
-        yield _enter(account_id)
+        lease = _enter(account_id)
+        if evicted:
+            _record(evicted, clock or clock_from_env())
+        yield lease
     finally:
         _leave(account_id, session)
 
@@ -190,18 +197,22 @@ def _holder_name() -> str:
     return f"{socket.gethostname()[:40]}:{os.getpid()}:{threading.current_thread().name}"[:80]
 
 
-def _take_over(account_id: int, clock: Clock) -> bool:
-    """End the session that holds an account where it is silent, and take the lock."""
+@dataclass(frozen=True, slots=True)
+class _Evicted:
+    account_id: int
+    holder: str
+    silent_seconds: float
+
+
+def _evict(account_id: int) -> _Evicted | None:
+    """End the session that holds an account where it is silent; what was ended."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLDER, {"account": account_id, "namespace": _NAMESPACE})
         row = cursor.fetchone()
     if row is None or not is_silent(row[2]):
-        return False
+        return None
     pid, holder, seconds = row
-    if _end_session(account_id, pid):
-        logger.error("account=%s taken from %s, which was silent for %.1f s", account_id, holder, seconds)
-        _record_eviction(account_id, holder or "", seconds, clock)
-    return _try_for(account_id, TAKEOVER_SECONDS)
+    return _Evicted(account_id, holder or "", seconds) if _end_session(account_id, pid) else None
 
 
 def _end_session(account_id: int, pid: int) -> bool:
@@ -219,10 +230,10 @@ def _try_for(account_id: int, seconds: float) -> bool:
     return True
 
 
-def _record_eviction(account_id: int, holder: str, seconds: float, clock: Clock) -> None:
-    name = Account.objects.filter(pk=account_id).values_list("name", flat=True).first()
-    event_record(
-        "guardian.evicted",
-        {"account": name, "holder": holder, "silent_seconds": round(seconds, 1)},
-        at=clock.now(),
-    )
+def _record(evicted: _Evicted, clock: Clock) -> None:
+    """By who took the account: of several who ended the same session, one."""
+    name = Account.objects.values_list("name", flat=True).get(pk=evicted.account_id)
+    seconds = round(evicted.silent_seconds, 1)
+    logger.error("account=%s taken from %s, which was silent for %s s", name, evicted.holder, seconds)
+    payload = {"account": name, "holder": evicted.holder, "silent_seconds": seconds}
+    event_record("guardian.evicted", payload, at=clock.now())

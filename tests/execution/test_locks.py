@@ -12,9 +12,12 @@ from django.db import OperationalError, connection, transaction
 
 from algo.execution import locks
 from algo.execution.ledger import Fenced
+from algo.execution.ledger_orm import OrmLedger
+from algo.execution.ledger_rows import order_plan
 from algo.execution.locks import Beating, Lease, LetGo, account_lock, is_silent, let_go
-from algo.models import Account, AccountLock, OutboxEvent
-from tests.factories import make_account
+from algo.models import Account, AccountLock, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role
+from providers.types import Capabilities, OrderType, Side
+from tests.factories import make_account, make_deal
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -321,6 +324,57 @@ def test_of_many_who_find_a_silent_holder_one_takes_the_account(monkeypatch):
             thread.join(20)
     assert sorted(held) == [False, False, False, True]
     assert len(evictions()) == 1
+
+
+# --- what a hold is good for ------------------------------------------------------------------------------------------
+
+
+def planned_entry() -> tuple[Deal, Callable[[int | None], bool]]:
+    """A deal whose entry waits to be sent, and the claim to send it of a worker with such an epoch."""
+    deal = make_deal(rules={"stop_loss_percent": "1", "take_profit_percent": "2"}, status=DealStatus.PLANNED)
+    order_plan(
+        deal,
+        role=Role.ENTRY,
+        leg=1,
+        side=Side.BUY,
+        kind=OrderType.MARKET,
+        quantity=deal.planned_quantity,
+        price=None,
+        stop_price=None,
+        reason="test",
+        now=deal.created_at,
+    )
+
+    def claim(epoch: int | None) -> bool:
+        ledger = OrmLedger(deal.account, Capabilities(), epoch)
+        (order,) = ledger.deal(deal.pk).orders
+        return ledger.claim_send(order, now=deal.created_at)
+
+    return deal, claim
+
+
+def test_who_holds_the_account_may_send_and_the_order_says_under_which_hold():
+    deal, claim = planned_entry()
+    with account_lock(deal.account_id) as lease:
+        assert claim(lease.epoch)
+    order = Order.objects.get(deal=deal)
+    assert (order.status, order.epoch) == ("SUBMITTED", lease.epoch)
+
+
+@pytest.mark.parametrize("behind", [1, 2])
+def test_who_held_the_account_before_another_may_not_send_and_leaves_no_trace(behind):
+    """The database session is the first line of defence; here it is taken away."""
+    deal, claim = planned_entry()
+    for _ in range(behind):
+        with account_lock(deal.account_id):
+            pass
+    with account_lock(deal.account_id) as lease:
+        before = OrderEvent.objects.count()
+        with pytest.raises(Fenced):
+            claim(lease.epoch - behind)
+    order = Order.objects.get(deal=deal)
+    assert (order.status, order.epoch, order.attempts) == ("PENDING", None, 0)
+    assert OrderEvent.objects.count() == before
 
 
 # --- what hangs in the database ---------------------------------------------------------------------------------------
