@@ -68,7 +68,7 @@ class Fault:
     pairs: tuple[str, ...] = ()  # for what happens to a pair, at both exchanges
 
 
-RARE = (6, 12)  # what waits for an order at a certain moment waits longer
+RARE = (8, 16)  # what waits for an order at a certain moment waits longer
 
 FAULTS = (
     Fault("drop_before", lambda rng: {"reset": rng.random() < 0.5}, of_orders=True, probability=0.5),
@@ -82,7 +82,7 @@ FAULTS = (
     Fault("maintenance", lambda rng: {"seconds_wall": _between(rng, 2, 4)}),
     Fault("slow_trickle", lambda rng: {"bytes_per_second": 200}, of_orders=True, probability=0.4),
     Fault("duplicate_fill", probability=0.5),
-    Fault("read_lag", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}),
+    Fault("read_lag", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}, lasts=(4, 8)),
     Fault("reject_after_accept", lambda rng: {"seconds_wall": _between(rng, 0, 1)}, lasts=RARE),
     Fault("accept_delayed", lambda rng: {"seconds_wall": _between(rng, 0.5, 3)}, lasts=RARE),
     Fault("partial_then_cancel", lambda rng: {"fraction": rng.choice([0, 0.3, 0.7])}, lasts=RARE),

@@ -58,14 +58,14 @@ LIVELY: dict[str, Any] = {
 }
 # Short distances end by stop, target and trailing; the last one stays open longer, and closes when its signal turns.
 TEMPERS: tuple[dict[str, Any], ...] = (
-    {"stop_loss_percent": "0.4", "take_profit_percent": "0.6"},
+    {"stop_loss_percent": "0.25", "take_profit_percent": "0.35"},
     {
-        "stop_loss_percent": "0.6",
-        "take_profit_percent": "2",
-        "trailing_stop_percent": "0.5",
+        "stop_loss_percent": "0.4",
+        "take_profit_percent": "1",
+        "trailing_stop_percent": "0.3",
         "trailing_step_percent": "0.1",
     },
-    {"stop_loss_percent": "1", "take_profit_percent": "1", "exit_on_opposite_signal": True},
+    {"stop_loss_percent": "0.5", "take_profit_percent": "0.5", "exit_on_opposite_signal": True},
 )
 
 
