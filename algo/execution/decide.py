@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
 
+from algo.execution.times import age
 from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
 from algo.models import CloseReason, DealStatus, Role
 from algo.risk.stops import better_price, initial_stop, stop_crossed, target_price, target_reached, trailing_stop
@@ -166,7 +167,7 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
     if deal.status in (DealStatus.CLOSED, DealStatus.CANCELED):
         return Rest()
     return (
-        _unknown(deal, now, budgets)
+        _unknown(deal, quote, now, budgets)
         or _unsent(deal, quote, control, now, budgets)
         or _unread(deal, quote, now, budgets)
         or _uncanceled(deal, now, budgets)
@@ -197,7 +198,7 @@ def _unsent(deal: DealView, quote: Quote | None, control: Control, now: datetime
 def _unsent_entry(order: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
     if not control.entries_allowed:
         return Withdraw(order, control.reason or "new positions are switched off")
-    if now - order.created_at > budgets.entry_max_age:
+    if age(order.created_at, now) > budgets.entry_max_age:
         return Withdraw(order, "the signal grew too old before the order could be sent")
     return Send(order)
 
@@ -221,16 +222,17 @@ def _still_wanted(deal: DealView, order: OrderView, quote: Quote | None) -> bool
     return True
 
 
-def _unknown(deal: DealView, now: datetime, budgets: Budgets) -> Action | None:
-    """While it is not known whether an order arrived, nothing else is sent for its deal. Both legs of an OCO are
-    looked up through the first; the second is looked up itself where only its part of the answer was lost."""
+def _unknown(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
+    """While it is not known whether an order arrived, nothing else is sent for its deal; the others are read, for what
+    became of them may explain what the balance says. Both legs of an OCO are looked up through the first; the
+    second is looked up itself where only its part of the answer was lost."""
     unknown = {order.id for order in deal.orders if order.is_unknown}
     for order in deal.orders:
         if order.id not in unknown or (_is_second_leg(order) and order.pair_id in unknown):
             continue
-        pause = _growing(now - (order.submitted_at or order.created_at), budgets.poll_working, budgets.poll_resting)
-        due = order.checked_at is None or now - order.checked_at >= pause
-        return Recover(order) if due else Rest()
+        pause = _growing(age(order.submitted_at or order.created_at, now), budgets.poll_working, budgets.poll_resting)
+        due = order.checked_at is None or age(order.checked_at, now) >= pause
+        return Recover(order) if due else _unread(deal, quote, now, budgets) or Rest()
     return None
 
 
@@ -241,14 +243,14 @@ def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets
             continue
         if order.exchange_order_id is None and order.is_final:
             continue
-        if order.checked_at is None or now - order.checked_at >= _poll_interval(deal, order, quote, now, budgets):
+        if order.checked_at is None or age(order.checked_at, now) >= _poll_interval(deal, order, quote, now, budgets):
             return Ask(order)
     return None
 
 
 def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: datetime, budgets: Budgets) -> timedelta:
     if order.is_final:  # only its fills are missing
-        return _growing(now - (order.closed_at or order.created_at), budgets.poll_working, budgets.retry_cap)
+        return _growing(age(order.closed_at or order.created_at, now), budgets.poll_working, budgets.retry_cap)
     if order.is_missing:  # a second look decides
         return budgets.negatives_apart
     resting = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
@@ -265,7 +267,7 @@ def _uncanceled(deal: DealView, now: datetime, budgets: Budgets) -> Action | Non
     """A cancel that was asked for is followed through: the request or its answer may have got lost."""
     for order in deal.orders:
         asked = order.cancel_requested_at or order.created_at
-        if order.status is OrderStatus.CANCELING and now - asked >= budgets.cancel_again:
+        if order.status is OrderStatus.CANCELING and age(asked, now) >= budgets.cancel_again:
             return Cancel(order, "the cancel has not worked yet: asking again")
     return None
 
@@ -300,7 +302,7 @@ def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: B
         return Cancel(entry, control.reason or "entries are to be cancelled")
     if entry.type is OrderType.LIMIT and entry.filled <= 0:
         return Rest()
-    waited = now - (entry.submitted_at or entry.created_at)
+    waited = age(entry.submitted_at or entry.created_at, now)
     if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, "the entry was not filled in time")
     return Rest()
@@ -311,7 +313,7 @@ def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budg
     says so and our books do not, it has to say so for a while."""
     if not deal.is_dust(_valuation(deal, quote)):
         return None
-    if deal.held is not None and now - _refused_at(deal) < budgets.retry_cap:
+    if deal.held is not None and age(_refused_at(deal), now) < budgets.retry_cap:
         return Rest("the account holds nothing of what the books say is open")
     if deal.owned is not None and not replace(deal, held=deal.owned).is_dust(_valuation(deal, quote)):
         return Rest("what would close the position is held by orders that are not the platform's: cancel them")
@@ -359,7 +361,7 @@ def _exiting(deal: DealView, quote: Quote | None, control: Control, now: datetim
     for order in deal.live(Role.STOP, Role.TARGET):
         return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "making room for the exit")
     for order in deal.live(Role.EXIT):
-        waited = now - (order.submitted_at or order.created_at)
+        waited = age(order.submitted_at or order.created_at, now)
         if waited > budgets.work_patience and order.status is not OrderStatus.CANCELING:
             return Cancel(order, "the exit was not filled in time")
         return Rest()
@@ -369,7 +371,7 @@ def _exiting(deal: DealView, quote: Quote | None, control: Control, now: datetim
 def _next_exit(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action:
     exits = [order for order in deal.orders if order.role == Role.EXIT]
     fruitless = _in_a_row(exits, lambda order: order.filled <= 0)
-    if fruitless and now - (exits[-1].closed_at or exits[-1].created_at) < _back_off(fruitless, budgets):
+    if fruitless and age(exits[-1].closed_at or exits[-1].created_at, now) < _back_off(fruitless, budgets):
         return Rest(_exit_alarm(len(exits)))
     if quote is None and not deal.rules.allows_market_orders:
         return Rest("no price is known to close the position at")
@@ -436,7 +438,7 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if not deal.live(Role.STOP):
         reason = CloseReason.TRAILING_STOP if deal.stop_price != deal.initial_stop_price else CloseReason.STOP_LOSS
         return StartExit(reason, "the price is through the stop and no stop rests at the exchange")
-    if now - deal.crossed_at > budgets.stop_patience:
+    if age(deal.crossed_at, now) > budgets.stop_patience:
         return StartExit(CloseReason.EMERGENCY, "the stop was crossed and did not fill")
     return Rest()
 
@@ -450,7 +452,7 @@ def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> 
     stop = trailing_stop(
         deal.side, best, deal.stop_price, deal.trailing_percent, deal.trailing_step_percent, deal.rules
     )
-    rested = deal.trailed_at is None or now - deal.trailed_at >= budgets.trail_interval
+    rested = deal.trailed_at is None or age(deal.trailed_at, now) >= budgets.trail_interval
     if stop is not None and rested and not stop_crossed(deal.side, stop, price):
         return MoveStop(stop, best)
     worth_noting = abs(best - start) * 1000 >= start
@@ -516,11 +518,11 @@ def _protect_locking(deal: DealView, quote: Quote | None, now: datetime, budgets
 
 
 def _in_swap(deal: DealView, now: datetime, budgets: Budgets) -> bool:
-    return deal.swapped_at is not None and now - deal.swapped_at <= budgets.swap_patience
+    return deal.swapped_at is not None and age(deal.swapped_at, now) <= budgets.swap_patience
 
 
 def _may_swap(deal: DealView, now: datetime, budgets: Budgets) -> bool:
-    return deal.swapped_at is None or now - deal.swapped_at > budgets.swap_pause
+    return deal.swapped_at is None or age(deal.swapped_at, now) > budgets.swap_pause
 
 
 def _target_tried(deal: DealView) -> bool:
@@ -596,7 +598,7 @@ def _refused_recently(deal: DealView, role: Role, now: datetime, budgets: Budget
     last = deal.last(role)
     if not times or last is None:
         return False
-    return now - (last.closed_at or last.created_at) < _back_off(times, budgets)
+    return age(last.closed_at or last.created_at, now) < _back_off(times, budgets)
 
 
 def _in_a_row(orders: list[OrderView], test: Callable[[OrderView], bool]) -> int:

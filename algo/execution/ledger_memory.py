@@ -26,6 +26,7 @@ from algo.execution.ledger_rows import (
     deal_view,
     effect_on,
     end_unprotected,
+    fills_to_book,
     is_cover,
     lock_change,
     log_deal,
@@ -498,6 +499,7 @@ class MemoryLedger:
 
     def _book(self, row: OrderRow, fills: Sequence[Fill]) -> bool:
         """Whether any of them is new."""
+        known = {fill.trade_id for fill in fills if self.store.is_booked(self._account.pk, fill.trade_id)}
         new = [
             self.store.add_fill(
                 row,
@@ -508,7 +510,7 @@ class MemoryLedger:
                 fee_asset=fill.fee_asset,
                 executed_at=fill.executed_at,
             )
-            for fill in fills
+            for fill in fills_to_book(row, known, row.booked, fills)
         ]
         return any(new)
 

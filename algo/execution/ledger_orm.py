@@ -24,6 +24,7 @@ from algo.execution.ledger_rows import (
     effect_on,
     end_unprotected,
     fills_of,
+    fills_to_book,
     lock_change,
     log_deal,
     log_order,
@@ -489,6 +490,11 @@ class OrmLedger:
         take_fees(row)
 
     def _book(self, row: Order, fills: Sequence[types.Fill]) -> None:
+        if not fills:
+            return
+        names = [fill.trade_id for fill in fills]
+        known = set(Fill.objects.filter(account=self._account, trade_id__in=names).values_list("trade_id", flat=True))
+        booked = row.fills.aggregate(total=Sum("quantity"))["total"] or ZERO
         Fill.objects.bulk_create(
             [
                 Fill(
@@ -501,7 +507,7 @@ class OrmLedger:
                     fee_asset=fill.fee_asset,
                     executed_at=fill.executed_at,
                 )
-                for fill in fills
+                for fill in fills_to_book(row, known, booked, fills)
             ],
             ignore_conflicts=True,
         )

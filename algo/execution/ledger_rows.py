@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -255,6 +255,21 @@ def take_amounts(row: Any, report: OrderReport) -> None:
     row.fee_asset = row.fee_asset or received
     if report.fee is not None and report.fee >= row.fee:
         row.fee = report.fee
+
+
+def fills_to_book(row: Any, known: Collection[str], booked: Decimal, fills: Sequence[Fill]) -> list[Any]:
+    """Those of `fills` that are not `known`, as long as they make no more of the order than the exchange says was
+    filled: the same execution under another name is no second one (contract: wallex 5.3: fills have no id)."""
+    new: dict[str, Any] = {}
+    for fill in fills:
+        if fill.trade_id in known or fill.trade_id in new:
+            continue
+        if booked + fill.quantity > row.filled_quantity:
+            orders_log.error("fill=%s order=%s is more than was filled: not booked", fill.trade_id, row.client_order_id)
+            continue
+        booked += fill.quantity
+        new[fill.trade_id] = fill
+    return list(new.values())
 
 
 def take_fees(row: Order) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 
+from algo.execution.times import age, lead
 from algo.execution.views import Quote
 from algo.models import MarketQuote
 from algo.selectors.streams import streamed_quotes
@@ -61,7 +62,7 @@ class Quotes:
         """The current quote, None when neither exchange nor stream gives a usable one now."""
         key, now = (provider.name, symbol), self._clock.now()
         kept = self._quotes.get(key)
-        if kept and now - kept[0] <= self._max_age:
+        if kept and age(kept[0], now) <= self._max_age:
             return kept[1]
         streamed = self._streams(now).get(key)
         if streamed and self._saves_call(streamed, now):
@@ -75,7 +76,7 @@ class Quotes:
         """The quote with the last trade price, read where the book did not carry it."""
         key = (provider.name, symbol)
         failed_at = self._no_last.get(key)
-        is_left_alone = failed_at is not None and self._clock.now() - failed_at <= self._clock.wall(LAST_LEFT_ALONE)
+        is_left_alone = failed_at is not None and age(failed_at, self._clock.now()) <= self._clock.wall(LAST_LEFT_ALONE)
         if quote.last is not None or is_left_alone:
             return quote
         try:
@@ -97,8 +98,9 @@ class Quotes:
             stands_in = "none" if streamed is None else "the stream's"
             logger.warning("no price market=%s:%s why=%s price=%s", provider.name, symbol, exc, stands_in)
             return streamed
-        if book.is_usable and now - book.as_of <= self._clock.wall(OLDEST):
-            return Quote(bid=book.bids[0].price, ask=book.asks[0].price, as_of=book.as_of, last=book.last_price)
+        as_of = book.as_of - lead(provider)  # by our clock
+        if book.is_usable and now - as_of <= self._clock.wall(OLDEST):
+            return Quote(bid=book.bids[0].price, ask=book.asks[0].price, as_of=as_of, last=book.last_price)
         # The exchange says that nothing changed for long. A live stream that says the same is the second witness; one
         # that says something else proves that one of them is wrong.
         if streamed and book.is_usable and (book.best_bid, book.best_ask) == (streamed.bid, streamed.ask):
@@ -113,7 +115,7 @@ class Quotes:
         return now - streamed.quote.as_of <= fresh and now - streamed.heard_at <= heard
 
     def _streams(self, now: datetime) -> dict[tuple[str, str], _Streamed]:
-        if self._streamed_at is None or now - self._streamed_at > self._max_age:
+        if self._streamed_at is None or age(self._streamed_at, now) > self._max_age:
             rows = self._streamed_since(now - self._clock.wall(OLDEST))
             self._streamed = {
                 (row.market.provider, row.market.symbol): _of(row) for row in rows if self._is_sane(row, now)

@@ -17,6 +17,7 @@ from algo.execution.balances import filled_between
 from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Ledger, Located
 from algo.execution.submit import order_ask, order_take
+from algo.execution.times import age, lead
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
 from algo.selectors.halts import accounts_to_prove
 from providers.budgets import Priority, budget_priority
@@ -65,12 +66,12 @@ def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
     """Whether it is time: often while an order that was given up may still turn up, else once a minute. One that
     failed is not tried again at once: the calls it takes are those that the recovery of an order waits for."""
     now, last, tried = clock.now(), ledger.reconciled_at(), ledger.reconcile_tried_at()
-    if tried is not None and abs(now - tried) < clock.wall(EVERY_IN_DOUBT):
+    if tried is not None and age(tried, now) < clock.wall(EVERY_IN_DOUBT):
         return False
     if last is None:
         return True
     every = EVERY_IN_DOUBT if ledger.is_in_doubt(now - clock.wall(QUARANTINE)) else EVERY
-    return abs(now - last) >= clock.wall(every)
+    return age(last, now) >= clock.wall(every)
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
@@ -97,7 +98,7 @@ def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, stran
             _match_open(ledger, provider, clock, others, report)
     _ask_missing(ledger, provider, clock, reports)
     for symbol in ledger.symbols_since(clock.now() - RECENT):
-        listed = provider.orders_since(symbol, clock.now() - RECENT)
+        listed = provider.orders_since(symbol, clock.now() + lead(provider) - RECENT)
         for report in listed:
             with _one_order(report.exchange_order_id):
                 _match_past(ledger, provider, clock, others, report)
@@ -112,7 +113,7 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
     evidence: doing without it costs nothing, while exits and the recovery ladder need the few calls that balances
     allow (contract: nobitex 2.2). So it never touches their reserve, and is not read again while it is young."""
     read_at, known_at = clock.now(), ledger.balances_read_at()
-    is_young = known_at is not None and read_at - known_at < clock.wall(BASELINE_EVERY)
+    is_young = known_at is not None and age(known_at, read_at) < clock.wall(BASELINE_EVERY)
     if is_young or not ledger.live_deals():
         return
     try:
@@ -223,8 +224,9 @@ def _match_trades(
 ) -> None:
     """Own trades since those that were last compared: each is booked, or belongs to an order in the exchange's list, or
     a person is asked. Only trades that had the time to be booked are judged."""
-    now = clock.now()
-    since, until = ledger.trades_seen(symbol) or now - RECENT, now - clock.wall(TRADES_SETTLE)
+    now = clock.now() + lead(provider)  # trades are stamped by the exchange
+    seen, until = ledger.trades_seen(symbol), now - clock.wall(TRADES_SETTLE)
+    since = now - RECENT if seen is None or seen > now else seen
     if until <= since:
         return
     trades = [trade for trade in provider.own_trades(symbol, since) if since <= trade.executed_at < until]

@@ -17,6 +17,7 @@ from datetime import datetime, timedelta
 from algo.execution.balances import asset_spent, filled_since, movement
 from algo.execution.ledger import Ledger
 from algo.execution.submit import order_take, pair_of, ref_of
+from algo.execution.times import age, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role, TicketKind
 from providers.clock import Clock
@@ -64,7 +65,7 @@ def _one_pass(
         ledger.note_doubt(order, kind, reason, now=now)
     if order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
         ledger.note_negative(order, now=now)
-    elif now - order.negative_at >= budgets.negatives_apart:
+    elif age(order.negative_at, now) >= budgets.negatives_apart:
         _never_arrived(order, second_leg, ledger, now)
     else:
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
@@ -97,7 +98,8 @@ def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider
 
 
 def _history(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Sequence[OrderReport]:
-    since = (order.submitted_at or order.created_at) - clock.wall(30)
+    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
+    since = sent - clock.wall(30)
     return provider.orders_since(deal.rules.symbol, since)
 
 
@@ -170,7 +172,7 @@ def _unexplained_trades(
     """Trades on our side since the send that belong to no order we know: neither to one of ours nor to one that the
     exchange lists under another name, by somebody else's hand. Where trades name no order (contract: wallex 5.4), what
     was traded is compared with what all known orders were filled."""
-    sent = order.submitted_at or order.created_at
+    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
     trades = [
         trade
         for trade in provider.own_trades(deal.rules.symbol, sent - clock.wall(1))
@@ -190,12 +192,12 @@ def _unexplained_trades(
 
 def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     patience = budgets.doubt_entry if order.role == Role.ENTRY else budgets.doubt_other
-    return now - (order.submitted_at or order.created_at) >= patience
+    return age(order.submitted_at or order.created_at, now) >= patience
 
 
 def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
-    return now - (order.submitted_at or order.created_at) >= budgets.send_deadline + settle
+    return age(order.submitted_at or order.created_at, now) >= budgets.send_deadline + settle
 
 
 def _never_arrived(order: OrderView, second_leg: bool, ledger: Ledger, now: datetime) -> None:

@@ -7,6 +7,7 @@ import logging
 from datetime import timedelta
 
 from algo.execution.ledger import Ledger
+from algo.execution.times import age
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
 from providers.budgets import Priority, budget_priority, send_within
@@ -154,9 +155,9 @@ def order_ask(deal: DealView, order: OrderView, *, ledger: Ledger, provider: Exc
 
 def _not_found(order: OrderView, *, ledger: Ledger, clock: Clock) -> None:
     now, budgets = clock.now(), Budgets.of(clock)
-    if order.is_missing and order.negative_at is not None and now - order.negative_at < budgets.negatives_apart:
+    if order.is_missing and order.negative_at is not None and age(order.negative_at, now) < budgets.negatives_apart:
         return  # too soon after the first look to count as a second
-    if order.is_missing and now - (order.accepted_at or order.created_at) >= budgets.settle_other:
+    if order.is_missing and age(order.accepted_at or order.created_at, now) >= budgets.settle_other:
         logger.error("order=%s is lost: the exchange does not know it any more", order.client_order_id)
         ledger.lose_order(order, now=now)
         return

@@ -1,0 +1,34 @@
+"""How long ago, when clocks may have been wrong.
+
+A host's clock can jump by an hour and back, and what was stamped meanwhile stays in the books. Nothing may wait an hour
+for that: a stamp that lies clearly ahead counts as long past. And what an exchange stamped is compared with the
+exchange's own clock, as its last answer told it.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+from providers.interface import ExchangeProvider
+
+AHEAD = timedelta(seconds=5)  # by so much the clocks of two hosts may differ
+NOTABLE = timedelta(seconds=2)  # the Date header has whole seconds: less than this says nothing
+LONG_AGO = timedelta(days=3650)
+
+
+def age(at: datetime, now: datetime) -> timedelta:
+    """Since when `at` is past, never negative; very long where it lies ahead."""
+    if at - now > AHEAD:
+        return LONG_AGO
+    return max(now - at, timedelta(0))
+
+
+def lead(provider: ExchangeProvider) -> timedelta:
+    """By how much the exchange's clock is ahead of ours, as far as it is worth minding."""
+    difference = provider.clock_difference
+    return difference if difference is not None and abs(difference) > NOTABLE else timedelta(0)
+
+
+def sent_at_exchange(provider: ExchangeProvider, sent: datetime, now: datetime) -> datetime:
+    """A time of our books as the exchange would have it, never later than it was."""
+    return min(sent, now) + lead(provider)
