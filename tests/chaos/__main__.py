@@ -55,24 +55,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.plan:
         sys.stdout.write("\n".join(map(str, plan)) + "\n")
         return 0
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    signal.signal(signal.SIGHUP, lambda *_: sys.exit(129))
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # each ends the run as Ctrl-C does
+        signal.signal(number, signal.default_int_handler)
     return run(plan, options)
 
 
 def run(plan: list[Action], options: argparse.Namespace) -> int:
-    folder, good = None, False
+    folder, evidence = None, True
     try:
         with running(options.seed, options.speed) as stack:
             folder = stack.folder
             report = Run(stack, plan, options.minutes).report() | {"seed": options.seed, "minutes": options.minutes}
-        good = not report["violations"]
+        evidence = bool(report["violations"])
         sys.stdout.write(json.dumps(report, indent=1) + "\n")
-        return 0 if good else 1
+        return 1 if evidence else 0
     except KeyboardInterrupt:
+        evidence = False
         return 130
     finally:
-        if folder is not None and good and not options.keep:
+        if folder is not None and not evidence and not options.keep:
             remove(folder)
         elif folder is not None:
             sys.stderr.write(f"logs: {folder / 'logs'}\n")

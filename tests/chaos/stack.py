@@ -25,7 +25,6 @@ PLATFORM = ("worker-orders", "worker", "beat", "stream_nobitex", "stream_wallex"
 SERVERS = ("postgres", "valkey", "paper", "migrate")
 NOT_INHERITED = ("DATABASE_URL", "REDIS_URL", "ALGO_TEST_SERVERS")
 BACK_AFTER = 1.0  # seconds until a process that ended by itself starts again
-QUICK = 3.0  # seconds to leave at the end; then it is killed: nothing of it is needed any more
 FAULT_TAIL = 1.0  # calls that were waiting when a fault ended
 
 
@@ -67,7 +66,7 @@ class Stack:
         twin = replace(services["guardian"], name="guardian-2")
         platform = [services[name] for name in PLATFORM] + [twin]
         for each in platform:
-            each.stop_seconds = QUICK
+            each.stop_signal = signal.SIGKILL  # also when this process dies: a stopped one would not heed another
         self.servers = Supervisor([services[name] for name in SERVERS], self.plan.logs)
         self.platform = Supervisor(platform, self.plan.logs)
         self.services = {each.name: each for each in (*self.servers.services, *platform)}
