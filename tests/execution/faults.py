@@ -42,8 +42,10 @@ class Wrapped:
         self.name = inner.name
 
     def __getattr__(self, name: str) -> Any:
-        method = getattr(self.inner, name)
-        return lambda *args, **kwargs: self.called(name, lambda: method(*args, **kwargs))
+        value = getattr(self.inner, name)
+        if not callable(value):
+            return value
+        return lambda *args, **kwargs: self.called(name, lambda: value(*args, **kwargs))
 
     def called(self, name: str, call: Callable[[], Any]) -> Any:
         return call()
