@@ -1,28 +1,489 @@
-"""Safety rules taken away, one at a time. A world that does not notice is blind."""
+"""Safety rules taken away, one at a time. A world that does not notice is blind.
+
+A mutant is a few changed lines of the real code. Where a second defence stands behind a rule, its loss alone does no
+harm: such a rule is `masked_by` others, and is taken away together with them.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from algo.execution import advance, decide, entry_judge, ledger_rows, memory_store, reconcile, resolve, submit, times
+from algo.execution.entry_ledger_memory import MemoryEntryLedger
+from algo.execution.ledger_memory import MemoryLedger
+from algo.execution.memory_store import MemoryStore
+from algo.execution.views import DealView
+from algo.risk import stops
+from providers.http import HttpSession
+from providers.nobitex import answers as nobitex_answers
+from providers.wallex import answers as wallex_answers
+from tests.simulation.mutation import Edit, edited
+from tests.simulation.plan import Setting
+from tests.simulation.world import GuardedLedger, Lease, Locks
 
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """`what` says which rule is missing; `apply` takes it away for as long as its context lasts."""
+    """`what` says which rule is missing. `shows` tells the worlds that could notice: others are not lived."""
 
     what: str
-    apply: Callable[[], AbstractContextManager[None]]
+    edits: tuple[Edit, ...]
+    masked_by: tuple[str, ...] = ()
+    shows: Callable[[Setting], bool] = lambda setting: True
 
 
-MUTANTS: dict[str, Mutant] = {}
+def in_profiles(*names: str) -> Callable[[Setting], bool]:
+    """Worlds of these profiles, and those in which everything goes wrong."""
+    return lambda setting: setting.profile in (*names, "everything")
+
+
+def in_modes(*modes: str) -> Callable[[Setting], bool]:
+    return lambda setting: setting.mode in modes
+
+
+_CANCELED = 'ledger.end_order(order, OrderStatus.CANCELED, reason="believed", now=clock.now())'
+_AGAIN = 'ledger.release_send(order, reason="sent again", now=clock.now())'
+
+MUTANTS: dict[str, Mutant] = {
+    # --- sending ---
+    "timeout_is_rejection": Mutant(
+        "a request without an answer counts as refused",
+        (
+            Edit(
+                submit.order_submit,
+                "ledger.note_unknown(order, reason=str(exc), now=clock.now())",
+                "ledger.end_order(order, OrderStatus.REJECTED, reason=str(exc), now=clock.now())",
+            ),
+        ),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "resend_without_lookup": Mutant(
+        "an order whose outcome is unknown is sent again under its name, and not looked up",
+        (Edit(resolve._one_pass, "report, listed = look(deal, order, provider, clock)", f"return {_AGAIN}"),),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "duplicate_is_rejection": Mutant(
+        "“I have this order already” counts as a refusal",
+        (
+            Edit(
+                nobitex_answers.refusal,
+                'return AlreadySubmitted(f"nobitex holds this order, or one like it, already: look it up; {detail}")',
+                'return OrderRejected(f"nobitex refused: {detail}", reason=RejectReason.OTHER)',
+            ),
+            Edit(
+                wallex_answers.refusal,
+                'return AlreadySubmitted(f"wallex knows this client id already: look the order up; {detail}")',
+                'return OrderRejected(f"wallex refused: {detail}", reason=RejectReason.OTHER)',
+            ),
+        ),
+    ),
+    "send_before_commit": Mutant(
+        "an order is sent first and committed as sent afterwards",
+        (
+            Edit(submit.order_submit, "if not ledger.claim_send(order, now=claimed_at):", "if False:"),
+            Edit(
+                submit.order_submit,
+                "reports = _send(deal, order, provider)",
+                "reports = _send(deal, order, provider); ledger.claim_send(order, now=claimed_at)",
+            ),
+        ),
+    ),
+    "no_send_deadline": Mutant(
+        "a process that stood still sends what it had committed long ago",
+        (Edit(submit.order_submit, "clock.wall(clock.monotonic() - began)", "clock.wall(0.0)"),),
+        shows=in_profiles("stalls"),
+    ),
+    "no_deadline_at_the_wire": Mutant(
+        "an order that waited for the budget of calls leaves late",
+        (Edit(HttpSession._check_in_time, "if endpoint.write and", "if False and"),),
+    ),
+    "entry_age_not_limited": Mutant(
+        "an entry is sent however old its signal is",
+        (Edit(decide._unsent_entry, "if age(order.created_at, now) > budgets.entry_max_age:", "if False:"),),
+    ),
+    # --- finding out ---
+    "entry_sent_anew": Mutant(
+        "an entry without an answer is given up at once, and another one is sent in its place",
+        (
+            Edit(
+                MemoryLedger.note_unknown,
+                "for row in self._rows(with_pair(order), OrderStatus.SUBMITTED):",
+                """row = self.store.find_order(order.id)
+    if order.role == Role.ENTRY:
+        self._end(order, [order.id], OrderStatus.REJECTED, reason, now)
+        self.store.add_order(
+            row.deal, role=Role.ENTRY, side=row.side, kind=row.type, quantity=row.quantity, price=row.price,
+            stop_price=None, reason="again", now=now,
+        )
+        return
+    for row in self._rows(with_pair(order), OrderStatus.SUBMITTED):""",
+            ),
+        ),
+        masked_by=("one_entry_per_deal",),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "one_entry_per_deal": Mutant(
+        "the database takes a second entry of a deal",
+        (Edit(MemoryStore.add_order, "if role == Role.ENTRY and leg > 1:", "if False:"),),
+        masked_by=("entry_sent_anew",),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "one_look_is_enough": Mutant(
+        "an order that is not found once never arrived",
+        (
+            Edit(
+                resolve._one_pass,
+                "        ledger.note_negative(order, now=now)",
+                "        ledger.note_negative(order, now=now); _never_arrived(order, second_leg, ledger, now)",
+            ),
+        ),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "no_settle_time": Mutant(
+        "an exchange is given no time before an order that is not found counts as absent",
+        (Edit(resolve._had_its_time, "    return ", "    return True or "),),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "trades_and_balance_not_asked": Mutant(
+        "absence is believed without trades and balance",
+        (
+            Edit(
+                resolve._doubt_or_silence, "return _doubt(deal, order, listed, ledger, provider, clock)", "return None"
+            ),
+        ),
+    ),
+    "missing_once_is_gone": Mutant(
+        "an accepted order that is not found once counts as cancelled",
+        (
+            Edit(
+                submit._not_found,
+                "    now, budgets = clock.now(), Budgets.of(clock)",
+                "    return ledger.lose_order(order, now=clock.now())",
+            ),
+        ),
+    ),
+    "doubt_blocks_nothing": Mutant(
+        "while the outcome of an order is unknown, the deal goes on as if it were not there",
+        (
+            Edit(
+                decide._unknown,
+                "        return Recover(order) if due else",
+                "        if due: return Recover(order)\n        continue\n        return",
+            ),
+        ),
+    ),
+    "no_sweep": Mutant(
+        "books and exchange are not compared",
+        (
+            Edit(
+                reconcile.reconcile,
+                "others = strangers or NoStrangers()",
+                "return ledger.note_reconciled(now=clock.now())",
+            ),
+        ),
+    ),
+    "adopted_without_reopening": Mutant(
+        "an order that is executed after its deal ended leaves the deal closed",
+        (Edit(reconcile._adopt, "ledger.reopen_deal(deal.id, now=clock.now())", "pass"),),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "failed_comparison_stops_all": Mutant(
+        "lists that cannot be read keep positions from their protection",
+        (
+            Edit(
+                advance.advance_locked,
+                "error = _reconcile_safely(worker)",
+                "error = _reconcile_safely(worker)\n            if error: return Advanced.DONE",
+            ),
+        ),
+    ),
+    "future_stamps_wait": Mutant(
+        "what was stamped by a clock that was wrong waits until that time has come",
+        (Edit(times.age, "if at - now > AHEAD:", "if False:"),),
+        shows=in_profiles("stalls"),
+    ),
+    # --- one worker at a time ---
+    "no_lock": Mutant(
+        "two workers look after one account at once",
+        (Edit(Locks.take, "if holder is not None:", "if False:"),),
+        masked_by=("no_epoch",),
+    ),
+    "no_epoch": Mutant(
+        "a send is not bound to the lock's epoch",
+        (
+            Edit(MemoryLedger._check_lock, "if self._epoch is not None and", "if False and"),
+            Edit(memory_store._is_fenced, "return ", "return False and "),
+        ),
+        masked_by=("session_goes_on",),
+        shows=in_profiles("stalls"),
+    ),
+    "session_goes_on": Mutant(
+        "a worker whose lock was taken away keeps its session",
+        (
+            Edit(GuardedLedger._check_session, "if self._lease.is_evicted:", "if False:"),
+            Edit(Lease.beat, "if self.is_evicted:", "if False:"),
+        ),
+        masked_by=("no_epoch",),
+        shows=in_profiles("stalls"),
+    ),
+    # --- stops ---
+    "cancel_is_final": Mutant(
+        "an order counts as cancelled when the cancel was sent, whatever came of it",
+        (
+            Edit(
+                submit.order_cancel,
+                "        order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)\n        return",
+                f"        {_CANCELED}\n        return",
+            ),
+            Edit(
+                submit.order_cancel,
+                "    order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)",
+                f"    {_CANCELED}",
+            ),
+        ),
+    ),
+    "stop_not_read_back": Mutant(
+        "a stop or target that was accepted counts as live, and is not asked for again",
+        (
+            Edit(
+                decide._unread,
+                "if order.is_settled or",
+                "if order.role in (Role.STOP, Role.TARGET) or order.is_settled or",
+            ),
+        ),
+        shows=in_profiles("gaps"),
+    ),
+    "replace_without_confirming": Mutant(
+        "a new stop is placed while the cancel of the old one is not confirmed",
+        (
+            Edit(
+                decide._keep_stop,
+                "stops = deal.live(Role.STOP)",
+                "stops = tuple(each for each in deal.live(Role.STOP) if each.status is not OrderStatus.CANCELING)",
+            ),
+        ),
+        masked_by=("one_live_stop",),
+        shows=in_modes("locking", "free"),
+    ),
+    "one_live_stop": Mutant(
+        "the database takes a second live stop of a deal",
+        (Edit(MemoryStore._check_alone, "if row.role in (Role.STOP, Role.TARGET) and", "if False and"),),
+        masked_by=("replace_without_confirming",),
+        shows=in_modes("locking", "free"),
+    ),
+    "stop_moves_back": Mutant(
+        "a trailing stop follows the price in both directions",
+        (
+            Edit(
+                stops.trailing_stop,
+                "return stop if gain > 0 and gain >=",
+                "return stop if abs(gain) > 0 and abs(gain) >=",
+            ),
+            Edit(stops.better_price, "    return ", "    return price or "),
+        ),
+        masked_by=("stop_may_be_written_back",),
+        shows=lambda setting: setting.trailing,
+    ),
+    "stop_may_be_written_back": Mutant(
+        "the database takes a stop that moves back",
+        (
+            Edit(MemoryLedger.move_stop, "if moved_back:", "if False:"),
+            Edit(memory_store._moves_on, "and better", "and True"),
+        ),
+        masked_by=("stop_moves_back",),
+        shows=lambda setting: setting.trailing,
+    ),
+    "crossed_stop_not_watched": Mutant(
+        "a stop that is crossed and not filled is left to the exchange",
+        (Edit(decide._stop_crossed, "if quote is None:", "if True:"),),
+        shows=in_profiles("gaps"),
+    ),
+    "triggered_is_filled": Mutant(
+        "a stop that was triggered counts as filled, whatever the market band left of it",
+        (
+            Edit(
+                DealView.position,
+                "order.filled for order in self.orders if order.role != Role.ENTRY",
+                "order.quantity if order.role == Role.STOP and order.is_final and order.filled > 0 else order.filled"
+                " for order in self.orders if order.role != Role.ENTRY",
+            ),
+        ),
+        shows=in_profiles("gaps"),
+    ),
+    "legs_keep_their_size": Mutant(
+        "stop and target keep their size when a part of the position is gone",
+        (
+            Edit(decide._misplaced, "right_size = stop.remaining <= deal.closable and", "right_size = True or"),
+            Edit(decide._protect_free, "too_large = order.remaining > deal.closable and", "too_large = False and"),
+        ),
+    ),
+    "swap_not_taken_back": Mutant(
+        "the stop that made room for the target does not come back",
+        (Edit(decide._target_in_swap, "if target.status is OrderStatus.CANCELING or", "if True or"),),
+        shows=in_modes("locking"),
+    ),
+    # --- quantities ---
+    "fill_booked_twice": Mutant(
+        "a trade that is told twice is booked twice",
+        (Edit(MemoryStore.add_fill, "if key in self._by_trade:", "if False:"),),
+        shows=in_profiles("wire"),
+    ),
+    "exit_size_from_request": Mutant(
+        "what was asked for is closed, not what was filled",
+        (
+            Edit(
+                DealView.position,
+                "order.filled for order in self.orders if order.role == Role.ENTRY",
+                "order.quantity for order in self.orders if order.role == Role.ENTRY",
+            ),
+        ),
+        shows=in_profiles("gaps"),
+    ),
+    "fee_in_base_ignored": Mutant(
+        "the fee that was taken out of what was bought is sold as well",
+        (Edit(DealView.position, "return entered - fees - exited", "return entered - exited"),),
+        shows=lambda setting: setting.side == "BUY",
+    ),
+    "stale_read_undoes_fills": Mutant(
+        "an answer that is behind takes back fills that are known",
+        (Edit(ledger_rows.take_amounts, "if filled < row.filled_quantity:", "if False:"),),
+        masked_by=("fills_may_be_written_back",),
+        shows=in_profiles("gaps", "late"),
+    ),
+    "fills_may_be_written_back": Mutant(
+        "the database takes an order whose fills became fewer",
+        (Edit(memory_store.check_order_change, "if row.filled_quantity < filled:", "if False:"),),
+        masked_by=("stale_read_undoes_fills",),
+        shows=in_profiles("gaps", "late"),
+    ),
+    "balance_not_read_again": Mutant(
+        "an exit that was refused for its balance is tried again and again as it is",
+        (Edit(submit._read_again, "for order in deal.orders:", "for order in ():"),),
+        masked_by=("exit_not_measured",),
+    ),
+    "exit_not_measured": Mutant(
+        "an exit after a refusal for the balance is not measured by what the account holds",
+        (Edit(decide.needs_balance, "    return ", "    return False and "),),
+        masked_by=("balance_not_read_again",),
+    ),
+    # --- entries ---
+    "no_quarantine": Mutant(
+        "a market is open for entries right after an order on it was given up as absent",
+        (
+            Edit(
+                entry_judge.entry_windows,
+                "quarantine_since=now - clock.wall(QUARANTINE)",
+                "quarantine_since=now + clock.wall(QUARANTINE)",
+            ),
+        ),
+        shows=in_profiles("wire", "late", "switch"),
+    ),
+    "candle_decided_twice": Mutant(
+        "a strategy decides again over a candle that it has decided over",
+        (Edit(MemoryEntryLedger._is_to_decide, "return last is None or", "return True or"),),
+        masked_by=("one_deal_per_candle",),
+    ),
+    "one_deal_per_candle": Mutant(
+        "the database takes a second deal for a candle",
+        (Edit(MemoryStore._add_deal, "if key in self._decided:", "if False:"),),
+        masked_by=("candle_decided_twice",),
+    ),
+    "open_deal_not_seen": Mutant(
+        "the risk gate does not look at the open deal of a market",
+        (
+            Edit(
+                entry_judge.risk_context,
+                "open_deal_on_market=any(deal.market_id == request.market_id for deal in standing)",
+                "open_deal_on_market=False",
+            ),
+        ),
+        masked_by=("one_deal_per_market",),
+    ),
+    "one_deal_per_market": Mutant(
+        "the database takes a second live deal on a market",
+        (Edit(MemoryStore._enter, "if any(", "if False and any("),),
+        masked_by=("open_deal_not_seen",),
+    ),
+    "daily_limit_off": Mutant(
+        "entries are counted before the lock is held: the newest one is not among them",
+        (
+            Edit(
+                MemoryEntryLedger._counts,
+                "trades_today=sum(deal.created_at >= windows.day_start for deal in entered)",
+                "trades_today=sum(deal.created_at >= windows.day_start for deal in entered[:-1])",
+            ),
+        ),
+    ),
+    # --- switches ---
+    "switch_not_seen_when_planned": Mutant(
+        "the kill switch is not looked at again before an entry that is planned is taken up",
+        (Edit(decide._unsent_entry, "if not control.entries_allowed:", "if False:"),),
+        masked_by=("switch_not_seen_when_sent",),
+        shows=in_profiles("switch"),
+    ),
+    "switch_not_seen_when_sent": Mutant(
+        "the kill switch is not looked at in the transaction that lets an entry go",
+        (Edit(MemoryLedger.claim_send, "if order.role == Role.ENTRY and not", "if False and not"),),
+        masked_by=("switch_not_seen_when_planned",),
+        shows=in_profiles("switch"),
+    ),
+    "switch_stops_protection": Mutant(
+        "the kill switch stops protection as well",
+        (
+            Edit(
+                advance._advance_deal,
+                "    ledger, clock = worker.ledger, worker.clock",
+                "    ledger, clock = worker.ledger, worker.clock\n"
+                "    if not ledger.control(deal.id).entries_allowed: return",
+            ),
+        ),
+        shows=in_profiles("switch"),
+    ),
+    "flatten_does_not_exit": Mutant(
+        "FLATTEN stops entries and leaves positions",
+        (Edit(decide._exiting, "if control.flatten else None", "if False else None"),),
+        shows=in_profiles("switch"),
+    ),
+    "switch_leaves_entries": Mutant(
+        "CANCEL and FLATTEN leave entries that work at the exchange",
+        (Edit(decide._working_entry, "if (control.cancel or control.flatten) and", "if False and"),),
+        masked_by=("entry_works_forever",),
+    ),
+    "entry_works_forever": Mutant(
+        "an entry that is not filled in time is left to work",
+        (Edit(decide._working_entry, "if waited > budgets.work_patience and", "if False and"),),
+        masked_by=("switch_leaves_entries",),
+    ),
+}
+
+
+def with_its_mask(name: str) -> str:
+    """A mutant together with the defences that stand behind its rule, as one name."""
+    return "+".join(sorted({name, *MUTANTS[name].masked_by}))
+
+
+def hunted() -> list[str]:
+    """What has to be caught: every mutant alone, or together with what masks it."""
+    return list(dict.fromkeys(with_its_mask(name) for name in MUTANTS))
+
+
+def parts(name: str) -> list[Mutant]:
+    return [MUTANTS[part] for part in name.split("+")]
+
+
+def what(name: str) -> str:
+    return " · ".join(each.what for each in parts(name))
+
+
+def can_show(name: str, setting: Setting) -> bool:
+    return any(each.shows(setting) for each in parts(name))
 
 
 @contextmanager
 def applied(name: str | None) -> Iterator[None]:
-    """Live without a rule; with all of them where no name is given."""
-    if name is None:
-        yield
-        return
-    with MUTANTS[name].apply():
+    """Live without a rule, or without several (`a+b`); with all of them where no name is given."""
+    edits = [edit for each in parts(name) for edit in each.edits] if name else []
+    with edited(*edits):
         yield
