@@ -380,6 +380,11 @@ MUTANTS: dict[str, Mutant] = {
         ),
         shows=in_profiles("wire", "late", "switch"),
     ),
+    "ticket_blocks_nothing": Mutant(
+        "a market is open for entries while a person is asked about it",
+        (Edit(MemoryEntryLedger._market_blocked, "if is_here and", "if False and"),),
+        shows=in_profiles("gaps"),
+    ),
     "candle_decided_twice": Mutant(
         "a strategy decides again over a candle that it has decided over",
         (Edit(MemoryEntryLedger._is_to_decide, "return last is None or", "return True or"),),
