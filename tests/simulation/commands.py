@@ -164,7 +164,7 @@ def _hunt(work: tuple[str, int, int, str]) -> dict[str, Any]:
     began, tried, row = time.perf_counter(), 0, {"mutant": name, "what": what(name)}
     for seed in range(start, start + most):
         plan = plan_of(seed)
-        if not can_show(name, plan.setting):
+        if not can_show(name, plan):
             continue
         tried += 1
         with applied(name):

@@ -288,6 +288,14 @@ class Invariants:
             self.fail(f"I7 {name} is sent {self.now - (claimed or 0):.1f} s after its commit")
         if row.role == Role.ENTRY:
             self._entry_sent(row)
+        elif row.role == Role.STOP or row.pair_id:
+            self._stop_sent(row)
+
+    def _stop_sent(self, row: Any) -> None:
+        for other in self.books.orders():
+            beside = other.deal_id == row.deal_id and other.role == Role.STOP and other.pk not in (row.pk, row.pair_id)
+            if beside and not other.adoptions and not OrderStatus(other.status).is_final:
+                self.fail(f"I13 stop {row.pk} is sent while stop {other.pk} of its deal is {other.status}")
 
     def _entry_sent(self, row: Any) -> None:
         self.figures.entries += 1

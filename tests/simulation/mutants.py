@@ -20,8 +20,8 @@ from providers.http import HttpSession
 from providers.nobitex import answers as nobitex_answers
 from providers.wallex import answers as wallex_answers
 from tests.simulation.mutation import Edit, edited
-from tests.simulation.plan import Setting
-from tests.simulation.world import GuardedLedger, Lease, Locks
+from tests.simulation.plan import Plan
+from tests.simulation.world import SILENT, GuardedLedger, Lease, Locks
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +31,29 @@ class Mutant:
     what: str
     edits: tuple[Edit, ...]
     masked_by: tuple[str, ...] = ()
-    shows: Callable[[Setting], bool] = lambda setting: True
+    shows: Callable[[Plan], bool] = lambda plan: True
 
 
-def in_profiles(*names: str) -> Callable[[Setting], bool]:
-    """Worlds of these profiles, and those in which everything goes wrong."""
-    return lambda setting: setting.profile in (*names, "everything")
+def when(*kinds: str, **params: object) -> Callable[[Plan], bool]:
+    """Worlds in which one of these goes wrong, in this way where it is told."""
+
+    def shows(plan: Plan) -> bool:
+        return any(e.kind in kinds and params.items() <= dict(e.params).items() for e in plan.events)
+
+    return shows
 
 
-def in_modes(*modes: str) -> Callable[[Setting], bool]:
-    return lambda setting: setting.mode in modes
+def in_modes(*modes: str) -> Callable[[Plan], bool]:
+    return lambda plan: plan.setting.mode in modes
 
 
+def is_long(plan: Plan) -> bool:
+    """A process stands still until its lock is taken away."""
+    return any(e.kind in ("stall", "stall_point") and e.seconds > SILENT for e in plan.events)
+
+
+UNANSWERED = ("drop_after", "late", "delay", "http_error", "malformed_json", "wrong_types", "slow_trickle")
+LATE = ("late", "delay", "accept_delayed", "read_lag")
 _CANCELED = 'ledger.end_order(order, OrderStatus.CANCELED, reason="believed", now=clock.now())'
 _AGAIN = 'ledger.release_send(order, reason="sent again", now=clock.now())'
 
@@ -57,12 +68,12 @@ MUTANTS: dict[str, Mutant] = {
                 "ledger.end_order(order, OrderStatus.REJECTED, reason=str(exc), now=clock.now())",
             ),
         ),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*UNANSWERED),
     ),
     "resend_without_lookup": Mutant(
         "an order whose outcome is unknown is sent again under its name, and not looked up",
         (Edit(resolve._one_pass, "report, listed = look(deal, order, provider, clock)", f"return {_AGAIN}"),),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*UNANSWERED),
     ),
     "duplicate_is_rejection": Mutant(
         "“I have this order already” counts as a refusal",
@@ -78,6 +89,7 @@ MUTANTS: dict[str, Mutant] = {
                 'return OrderRejected(f"wallex refused: {detail}", reason=RejectReason.OTHER)',
             ),
         ),
+        shows=when(*UNANSWERED, *LATE),
     ),
     "send_before_commit": Mutant(
         "an order is sent first and committed as sent afterwards",
@@ -93,7 +105,7 @@ MUTANTS: dict[str, Mutant] = {
     "no_send_deadline": Mutant(
         "a process that stood still sends what it had committed long ago",
         (Edit(submit.order_submit, "clock.wall(clock.monotonic() - began)", "clock.wall(0.0)"),),
-        shows=in_profiles("stalls"),
+        shows=when("stall", "stall_point"),
     ),
     "no_deadline_at_the_wire": Mutant(
         "an order that waited for the budget of calls leaves late",
@@ -122,13 +134,13 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         masked_by=("one_entry_per_deal",),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*UNANSWERED),
     ),
     "one_entry_per_deal": Mutant(
         "the database takes a second entry of a deal",
         (Edit(MemoryStore.add_order, "if role == Role.ENTRY and leg > 1:", "if False:"),),
         masked_by=("entry_sent_anew",),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*UNANSWERED),
     ),
     "one_look_is_enough": Mutant(
         "an order that is not found once never arrived",
@@ -139,12 +151,12 @@ MUTANTS: dict[str, Mutant] = {
                 "        ledger.note_negative(order, now=now); _never_arrived(order, second_leg, ledger, now)",
             ),
         ),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*LATE),
     ),
     "no_settle_time": Mutant(
         "an exchange is given no time before an order that is not found counts as absent",
         (Edit(resolve._had_its_time, "    return ", "    return True or "),),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*LATE),
     ),
     "trades_and_balance_not_asked": Mutant(
         "absence is believed without trades and balance",
@@ -187,7 +199,7 @@ MUTANTS: dict[str, Mutant] = {
     "adopted_without_reopening": Mutant(
         "an order that is executed after its deal ended leaves the deal closed",
         (Edit(reconcile._adopt, "ledger.reopen_deal(deal.id, now=clock.now())", "pass"),),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*LATE),
     ),
     "failed_comparison_stops_all": Mutant(
         "lists that cannot be read keep positions from their protection",
@@ -202,7 +214,7 @@ MUTANTS: dict[str, Mutant] = {
     "future_stamps_wait": Mutant(
         "what was stamped by a clock that was wrong waits until that time has come",
         (Edit(times.age, "if at - now > AHEAD:", "if False:"),),
-        shows=in_profiles("stalls"),
+        shows=when("skew", by=3600.0),
     ),
     # --- one worker at a time ---
     "no_lock": Mutant(
@@ -217,7 +229,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(memory_store._is_fenced, "return ", "return False and "),
         ),
         masked_by=("session_goes_on",),
-        shows=in_profiles("stalls"),
+        shows=is_long,
     ),
     "session_goes_on": Mutant(
         "a worker whose lock was taken away keeps its session",
@@ -226,7 +238,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(Lease.beat, "if self.is_evicted:", "if False:"),
         ),
         masked_by=("no_epoch",),
-        shows=in_profiles("stalls"),
+        shows=is_long,
     ),
     # --- stops ---
     "cancel_is_final": Mutant(
@@ -253,7 +265,7 @@ MUTANTS: dict[str, Mutant] = {
                 "if order.role in (Role.STOP, Role.TARGET) or order.is_settled or",
             ),
         ),
-        shows=in_profiles("gaps"),
+        shows=when("stop_canceled_by_hand", "triggered_stop_band_cancel", "stop_never_triggers"),
     ),
     "replace_without_confirming": Mutant(
         "a new stop is placed while the cancel of the old one is not confirmed",
@@ -284,7 +296,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(stops.better_price, "    return ", "    return price or "),
         ),
         masked_by=("stop_may_be_written_back",),
-        shows=lambda setting: setting.trailing,
+        shows=lambda plan: plan.setting.trailing,
     ),
     "stop_may_be_written_back": Mutant(
         "the database takes a stop that moves back",
@@ -293,12 +305,12 @@ MUTANTS: dict[str, Mutant] = {
             Edit(memory_store._moves_on, "and better", "and True"),
         ),
         masked_by=("stop_moves_back",),
-        shows=lambda setting: setting.trailing,
+        shows=lambda plan: plan.setting.trailing,
     ),
     "crossed_stop_not_watched": Mutant(
         "a stop that is crossed and not filled is left to the exchange",
         (Edit(decide._stop_crossed, "if quote is None:", "if True:"),),
-        shows=in_profiles("gaps"),
+        shows=when("stop_never_triggers", "triggered_stop_band_cancel"),
     ),
     "triggered_is_filled": Mutant(
         "a stop that was triggered counts as filled, whatever the market band left of it",
@@ -310,7 +322,7 @@ MUTANTS: dict[str, Mutant] = {
                 " for order in self.orders if order.role != Role.ENTRY",
             ),
         ),
-        shows=in_profiles("gaps"),
+        shows=when("triggered_stop_band_cancel"),
     ),
     "legs_keep_their_size": Mutant(
         "stop and target keep their size when a part of the position is gone",
@@ -328,7 +340,7 @@ MUTANTS: dict[str, Mutant] = {
     "fill_booked_twice": Mutant(
         "a trade that is told twice is booked twice",
         (Edit(MemoryStore.add_fill, "if key in self._by_trade:", "if False:"),),
-        shows=in_profiles("wire"),
+        shows=when("duplicate_fill"),
     ),
     "exit_size_from_request": Mutant(
         "what was asked for is closed, not what was filled",
@@ -339,24 +351,24 @@ MUTANTS: dict[str, Mutant] = {
                 "order.quantity for order in self.orders if order.role == Role.ENTRY",
             ),
         ),
-        shows=in_profiles("gaps"),
+        shows=when("partial_then_cancel"),
     ),
     "fee_in_base_ignored": Mutant(
         "the fee that was taken out of what was bought is sold as well",
         (Edit(DealView.position, "return entered - fees - exited", "return entered - exited"),),
-        shows=lambda setting: setting.side == "BUY",
+        shows=lambda plan: plan.setting.side == "BUY",
     ),
     "stale_read_undoes_fills": Mutant(
         "an answer that is behind takes back fills that are known",
         (Edit(ledger_rows.take_amounts, "if filled < row.filled_quantity:", "if False:"),),
         masked_by=("fills_may_be_written_back",),
-        shows=in_profiles("gaps", "late"),
+        shows=when("read_lag"),
     ),
     "fills_may_be_written_back": Mutant(
         "the database takes an order whose fills became fewer",
         (Edit(memory_store.check_order_change, "if row.filled_quantity < filled:", "if False:"),),
         masked_by=("stale_read_undoes_fills",),
-        shows=in_profiles("gaps", "late"),
+        shows=when("read_lag"),
     ),
     "balance_not_read_again": Mutant(
         "an exit that was refused for its balance is tried again and again as it is",
@@ -378,12 +390,12 @@ MUTANTS: dict[str, Mutant] = {
                 "quarantine_since=now + clock.wall(QUARANTINE)",
             ),
         ),
-        shows=in_profiles("wire", "late", "switch"),
+        shows=when(*LATE, "lost_request", "drop_before"),
     ),
     "ticket_blocks_nothing": Mutant(
         "a market is open for entries while a person is asked about it",
         (Edit(MemoryEntryLedger._market_blocked, "if is_here and", "if False and"),),
-        shows=in_profiles("gaps"),
+        shows=when("order_by_hand", "stop_canceled_by_hand"),
     ),
     "candle_decided_twice": Mutant(
         "a strategy decides again over a candle that it has decided over",
@@ -426,13 +438,13 @@ MUTANTS: dict[str, Mutant] = {
         "the kill switch is not looked at again before an entry that is planned is taken up",
         (Edit(decide._unsent_entry, "if not control.entries_allowed:", "if False:"),),
         masked_by=("switch_not_seen_when_sent",),
-        shows=in_profiles("switch"),
+        shows=when("kill_switch"),
     ),
     "switch_not_seen_when_sent": Mutant(
         "the kill switch is not looked at in the transaction that lets an entry go",
         (Edit(MemoryLedger.claim_send, "if order.role == Role.ENTRY and not", "if False and not"),),
         masked_by=("switch_not_seen_when_planned",),
-        shows=in_profiles("switch"),
+        shows=when("kill_switch"),
     ),
     "switch_stops_protection": Mutant(
         "the kill switch stops protection as well",
@@ -444,12 +456,12 @@ MUTANTS: dict[str, Mutant] = {
                 "    if not ledger.control(deal.id).entries_allowed: return",
             ),
         ),
-        shows=in_profiles("switch"),
+        shows=when("kill_switch"),
     ),
     "flatten_does_not_exit": Mutant(
         "FLATTEN stops entries and leaves positions",
         (Edit(decide._exiting, "if control.flatten else None", "if False else None"),),
-        shows=in_profiles("switch"),
+        shows=when("kill_switch", level="flatten"),
     ),
     "switch_leaves_entries": Mutant(
         "CANCEL and FLATTEN leave entries that work at the exchange",
@@ -482,8 +494,8 @@ def what(name: str) -> str:
     return " · ".join(each.what for each in parts(name))
 
 
-def can_show(name: str, setting: Setting) -> bool:
-    return any(each.shows(setting) for each in parts(name))
+def can_show(name: str, plan: Plan) -> bool:
+    return all(each.shows(plan) for each in parts(name))
 
 
 @contextmanager
