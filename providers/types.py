@@ -198,7 +198,8 @@ class Balance:
 @dataclass(frozen=True, slots=True)
 class OrderRequest:
     """One instruction, already on the market's grids. `price` of a MARKET order is an estimate, where an exchange
-    takes one to bound the fill; `stop_price` belongs to STOP_* only."""
+    takes one to bound the fill; `stop_price` belongs to STOP_* only. `may_repeat`: one just like it may have ended
+    moments ago, so an exchange's guard against identical orders is not wanted (contract: nobitex 6.1)."""
 
     client_order_id: str
     symbol: str
@@ -207,6 +208,7 @@ class OrderRequest:
     quantity: Decimal
     price: Decimal | None = None
     stop_price: Decimal | None = None
+    may_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +223,7 @@ class OcoRequest:
     price: Decimal
     stop_price: Decimal
     stop_limit_price: Decimal
+    may_repeat: bool = False
 
 
 @dataclass(frozen=True, slots=True)

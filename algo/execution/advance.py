@@ -139,18 +139,22 @@ def _prove_flat_if_due(account: Account, worker: Worker) -> Advanced:
 
 
 def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
-    """`advance` for a caller that holds the account's lock."""
+    """`advance` for a caller that holds the account's lock.
+
+    Reconciliation comes first where it was asked for (at every start), else last: its lists may have to wait for a call
+    budget, and a stop that just came to nothing cannot wait with them. What it changes is acted upon a second later.
+    """
     ledger, clock = worker.ledger, worker.clock
-    error = ""
     try:
-        if reconcile_now or reconcile_due(ledger, clock):
-            error = _reconcile_safely(worker)
+        error = _reconcile_safely(worker) if reconcile_now else ""
         error = worker.inbox() or error
         for deal_id in ledger.live_deals():
             worker.beat()
             if ledger.is_stopped():
                 return Advanced.STOPPED
             error = _advance_deal_safely(worker, deal_id) or error
+        if not reconcile_now and reconcile_due(ledger, clock):
+            error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
         ledger.stop_account(str(exc), now=clock.now())
         return Advanced.STOPPED

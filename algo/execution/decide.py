@@ -432,7 +432,7 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if quote is None:
         return None
     if not _crossed(deal, quote):
-        return NoteCrossed(False) if deal.crossed_at else None
+        return _uncrossed(deal, deal.crossed_at) if deal.crossed_at else None
     if deal.crossed_at is None:
         return NoteCrossed(True)
     if not deal.live(Role.STOP):
@@ -441,6 +441,15 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if age(deal.crossed_at, now) > budgets.stop_patience:
         return StartExit(CloseReason.EMERGENCY, "the stop was crossed and did not fill")
     return Rest()
+
+
+def _uncrossed(deal: DealView, crossed_at: datetime) -> Action:
+    """The price came back. A stop may have been triggered all the same, and come to nothing: it is read before anybody
+    relies on it again."""
+    for stop in deal.live(Role.STOP):
+        if stop.is_working and (stop.checked_at is None or stop.checked_at <= crossed_at):
+            return Ask(stop)
+    return NoteCrossed(False)
 
 
 def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> Action | None:

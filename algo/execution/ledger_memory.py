@@ -20,6 +20,7 @@ from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartEx
 from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     add_up,
+    came_after,
     control_under,
     deal_detail,
     deal_payload,
@@ -38,6 +39,7 @@ from algo.execution.ledger_rows import (
     status_after,
     take_amounts,
     take_identity,
+    urgency,
     with_pair,
 )
 from algo.execution.lifecycle import check_deal, check_order
@@ -59,7 +61,6 @@ orders_log = logging.getLogger("algo.orders")
 
 _WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
 _IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
-_ENTERING = (DealStatus.PLANNED, DealStatus.ENTERING)
 
 
 _Method = TypeVar("_Method", bound=Callable[..., Any])
@@ -240,7 +241,7 @@ class MemoryLedger:
 
     def live_deals(self) -> Sequence[int]:
         live = self.store.live_deals(self._account.pk)
-        return [row.pk for row in sorted(live, key=_urgency)]
+        return [row.pk for row in sorted(live, key=urgency)]
 
     def deal(self, deal_id: int) -> DealView:
         row = self.store.find_deal(deal_id)
@@ -269,7 +270,7 @@ class MemoryLedger:
         if since is None:
             return Change()
         asset, own = asset_spent(deal, order), with_pair(order)
-        fills = (fill for fill in self.store.fills if fill.account is self._account and fill.executed_at >= since)
+        fills = (fill for fill in self.store.fills if fill.account is self._account and came_after(fill, since))
         recent = (
             row
             for row in self._orders()
@@ -640,13 +641,6 @@ class MemoryLedger:
         else:
             row.unprotected_since = now
             self._note_deal(row, "unprotected", row.status, now)
-
-
-def _urgency(row: DealRow) -> tuple[int, datetime, int]:
-    """Those in danger first, then the others with a position, then those still to enter."""
-    in_danger = bool(row.exit_reason) or row.unprotected_since is not None
-    rank = 2 if row.status in _ENTERING else 0 if in_danger else 1
-    return rank, row.created_at, row.pk
 
 
 def _order_view(row: OrderRow) -> OrderView:

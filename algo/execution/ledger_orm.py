@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Case, F, Prefetch, Q, QuerySet, Sum, When
+from django.db.models import F, Prefetch, Q, QuerySet, Sum
 
 from algo.execution import questions
 from algo.execution.balances import Change, asset_spent, change_by
@@ -18,7 +18,9 @@ from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartEx
 from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     begin_unprotected,
+    came_after,
     control_of,
+    control_under,
     deal_payload,
     deal_view,
     effect_on,
@@ -40,6 +42,7 @@ from algo.execution.ledger_rows import (
     take_amounts,
     take_fees,
     take_identity,
+    urgency,
     with_pair,
 )
 from algo.execution.lifecycle import check_deal, check_order
@@ -57,6 +60,7 @@ from algo.models import (
     Role,
     TicketKind,
 )
+from algo.selectors.halts import halt_for
 from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from algo.services.outbox import event_record
 from algo.services.tickets import ticket_open
@@ -68,7 +72,6 @@ orders_log = logging.getLogger("algo.orders")
 
 _WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
 _IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
-_IN_DANGER = ~Q(exit_reason="") | Q(unprotected_since__isnull=False)
 
 
 class OrmLedger:
@@ -209,16 +212,13 @@ class OrmLedger:
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def control(self, deal_id: int) -> Control:
-        return control_of(self._account.pk, *self._scope_of(deal_id))
-
-    def _scope_of(self, deal_id: int) -> tuple[int, int]:
-        return Deal.objects.values_list("config_id", "market_id").get(pk=deal_id)
+        *scope, state = Deal.objects.values_list("config_id", "market_id", "account__state").get(pk=deal_id)
+        return control_under(halt_for(self._account.pk, *scope), state)
 
     def live_deals(self) -> Sequence[int]:
         live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
-        entering = Q(status__in=(DealStatus.PLANNED, DealStatus.ENTERING))
-        urgency = Case(When(entering, then=2), When(_IN_DANGER, then=0), default=1)
-        return list(live.order_by(urgency, "created_at", "pk").values_list("pk", flat=True))
+        rows = live.values_list("pk", "status", "exit_reason", "unprotected_since", "created_at", named=True)
+        return [row.pk for row in sorted(rows, key=urgency)]
 
     def deal(self, deal_id: int) -> DealView:
         return self._view(self._deals().get(pk=deal_id))
@@ -251,11 +251,12 @@ class OrmLedger:
             return Change()
         asset = asset_spent(deal, order)
         since, others = order.balance_read_at, Order.objects.filter(account=self._account)
-        fills = Fill.objects.filter(account=self._account, executed_at__gte=since).select_related("order__market")
+        maybe = Q(executed_at__gte=since) | Q(order__submitted_at__gte=since)
+        fills = Fill.objects.filter(maybe, account=self._account).select_related("order__market")
         rows = others.exclude(pk__in=with_pair(order)).exclude(accepted_at=None).select_related("market")
         recent = rows.filter(Q(closed_at=None) | Q(closed_at__gte=since))
         ours = Change(
-            total=sum((effect_on(asset, fill) for fill in fills), ZERO),
+            total=sum((effect_on(asset, fill) for fill in fills if came_after(fill, since)), ZERO),
             locked=sum((lock_change(asset, row, since, self._capabilities) for row in recent), ZERO),
         )
         names = [report.exchange_order_id for report in listed]
@@ -449,7 +450,7 @@ class OrmLedger:
 
     @transaction.atomic
     def request_cancel(self, order: OrderView, *, reason: str, now: datetime) -> None:
-        row = Order.objects.select_for_update(of=("self",)).select_related("deal").get(pk=order.id)
+        row = self._locked_order(order)
         if OrderStatus(row.status) in (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING):
             record_event(row.pk, row.status, OrderStatus.CANCELING, now, reason)
             row.status, row.cancel_requested_at = OrderStatus.CANCELING, now
@@ -467,7 +468,7 @@ class OrmLedger:
         adopting: bool = False,
         read_back: bool = True,
     ) -> None:
-        row = Order.objects.select_for_update().select_related("market", "deal").get(pk=order.id)
+        row = self._locked_order(order)
         old = OrderStatus(row.status)
         take_identity(row, report, now)
         take_amounts(row, report)
@@ -513,6 +514,13 @@ class OrmLedger:
         )
 
     # --- deals ------------------------------------------------------------------------------------------------------
+
+    def _locked_order(self, order: OrderView) -> Order:
+        """The order, locked after its deal: the order in which rows are locked everywhere."""
+        deal = Deal.objects.select_for_update(of=("self",), no_key=True).select_related("market").get(orders=order.id)
+        row = Order.objects.select_for_update(of=("self",)).select_related("market").get(pk=order.id)
+        row.deal = deal
+        return row
 
     def _locked(self, deal: DealView) -> Deal:
         return Deal.objects.select_for_update(of=("self",)).select_related("market").get(pk=deal.id)

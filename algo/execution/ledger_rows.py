@@ -116,6 +116,13 @@ def control_under(standing: Standing, state: str) -> Control:
     return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
 
 
+def urgency(deal: Any) -> tuple[int, datetime, int]:
+    """Sorts live deals: those in danger first, then the others with a position, then those still to enter."""
+    in_danger = bool(deal.exit_reason) or deal.unprotected_since is not None
+    rank = 2 if deal.status in (DealStatus.PLANNED, DealStatus.ENTERING) else 0 if in_danger else 1
+    return rank, deal.created_at, deal.pk
+
+
 def with_pair(order: OrderView) -> list[int]:
     return [order.id, order.pair_id] if order.pair_id else [order.id]
 
@@ -194,6 +201,15 @@ def fee_base(order: Any, rules: types.MarketRules) -> Decimal:
     estimate = known + unbooked * rules.taker_fee_rate
     plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
     return max(estimate, order.fee) if plausible else estimate
+
+
+def came_after(fill: Any, since: datetime) -> bool:
+    """Whether a fill came after a moment of our clock. The exchange's stamp may be of a clock that was wrong: our own
+    times of its order have the last word."""
+    order = fill.order
+    if order.submitted_at is not None and order.submitted_at >= since:
+        return True
+    return fill.executed_at >= since and (order.closed_at is None or order.closed_at >= since)
 
 
 def effect_on(asset: str, fill: Any) -> Decimal:

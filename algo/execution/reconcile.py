@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 from algo.execution import questions
 from algo.execution.balances import filled_between
 from algo.execution.identity import is_ours
-from algo.execution.ledger import DealStands, Ledger, Located
+from algo.execution.ledger import DealStands, Fenced, Ledger, Located
 from algo.execution.submit import order_ask, order_take
 from algo.execution.times import age, lead
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
@@ -34,6 +34,9 @@ BASELINE_EVERY = 45.0  # wall seconds between two readings of balances: reconcil
 EVERY_IN_DOUBT = 10.0  # while an order that was given up is young: it may still turn up
 QUARANTINE = 150.0  # wall seconds during which it is young, and without entries on its market
 TRADES_SETTLE = 60.0  # wall seconds after which a trade must be booked, or somebody is asked about it
+
+
+_ONE_ONLY = ("deal_one_live_per_market", "order_one_live_exit_per_deal")  # constraints that an adoption may meet
 
 
 class Strangers(Protocol):
@@ -128,7 +131,7 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
 def _one_order(name: object) -> Iterator[None]:
     try:
         yield
-    except (AuthFailed, Unavailable, OperationalError, InterfaceError):
+    except (AuthFailed, Unavailable, Fenced, OperationalError, InterfaceError):
         raise
     except ProviderError as exc:
         logger.warning("order=%s could not be reconciled: %s", name, exc)
@@ -211,7 +214,9 @@ def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Loca
         if alive or grew:  # first: an open deal without a position closes, the reverse is naked
             ledger.reopen_deal(deal.id, now=clock.now())
         order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock, adopting=True)
-    except (DealStands, IntegrityError):
+    except (DealStands, IntegrityError) as exc:
+        if isinstance(exc, IntegrityError) and not any(name in str(exc) for name in _ONE_ONLY):
+            raise
         # Another deal is open on this market: two cannot share one position. A person has to look.
         ledger.ticket_order(report, now=clock.now())
 

@@ -77,6 +77,7 @@ def _send(deal: DealView, order: OrderView, provider: ExchangeProvider) -> list[
             quantity=order.quantity,
             price=order.price,
             stop_price=order.stop_price,
+            may_repeat=order.role != Role.ENTRY,
         )
         return [(order, provider.create_order(request))]
     stop = pair_of(deal, order)
@@ -91,6 +92,7 @@ def _send(deal: DealView, order: OrderView, provider: ExchangeProvider) -> list[
             price=order.price,
             stop_price=stop.stop_price,
             stop_limit_price=stop.price,
+            may_repeat=True,
         )
     )
     return [(order, limit_report), (stop, stop_report)]

@@ -317,6 +317,9 @@ def to_limitations(wire: LimitationsSchema) -> Limitations:
     return Limitations(wire.userLevel, wire.features, limits)
 
 
+_PRO = {"pro": "yes"}  # switches off the guard against identical orders within 10 s, and nothing else that is known
+
+
 def to_wire_order(request: OrderRequest) -> dict[str, str]:
     """The body of orders/add (contract: nobitex 6.1). The price of a MARKET order bounds its fill; a STOP_MARKET takes
     none."""
@@ -330,6 +333,7 @@ def to_wire_order(request: OrderRequest) -> dict[str, str]:
         "amount": wire_text(request.quantity),
         **{name: pair.to_wire(value) for name, value in prices.items() if value is not None},
         "clientOrderId": request.client_order_id,
+        **(_PRO if request.may_repeat else {}),
     }
 
 
@@ -345,6 +349,7 @@ def to_wire_oco(request: OcoRequest) -> dict[str, str]:
         "stopPrice": pair.to_wire(request.stop_price),
         "stopLimitPrice": pair.to_wire(request.stop_limit_price),
         "clientOrderId": request.client_order_id,
+        **(_PRO if request.may_repeat else {}),
     }
 
 

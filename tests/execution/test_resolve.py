@@ -47,6 +47,7 @@ class Rungs:
     trades: Any = ()
     balance: Any = (1000, 0)  # of the asset that is spent: total, locked
     asked: list[str] = field(default_factory=list)
+    clock_difference: Any = None
 
     def _answer(self, name: str, value: Any) -> Any:
         self.asked.append(name)

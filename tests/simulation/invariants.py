@@ -307,11 +307,19 @@ class Invariants:
         if before is not None and before[0] != row.pk and self.now - before[1] < 10.0:
             self.fail(f"I7 two entries alike within {self.now - before[1]:.1f} s")
         self.entry_sends[key] = (row.pk, self.now)
+        for scope, since in self._switches_over(row):
+            if self.now - since > SWITCH_DEADLINE:
+                self.fail(f"I23 an entry is sent {self.now - since:.1f} s after the switch of {scope}")
+
+    def _switches_over(self, row: Any) -> list[tuple[str, float]]:
+        """The switches that stand over an order, and since when."""
         scopes = {("global", 0), ("account", row.account.pk), ("market", row.market_id),
                   ("config", row.deal.config_id)}  # fmt: skip
-        for scope, (level, since) in self.switches.items():
-            if level != KillSwitch.OFF and scope in scopes and self.now - since > SWITCH_DEADLINE:
-                self.fail(f"I23 an entry is sent {self.now - since:.1f} s after the switch of {scope[0]}")
+        return [
+            (scope[0], since)
+            for scope, (level, since) in self.switches.items()
+            if level != KillSwitch.OFF and scope in scopes
+        ]
 
     def dealt_with(self, request: Request, outcome: Any) -> None:
         """The exchange acted on a request."""
@@ -321,10 +329,19 @@ class Invariants:
             self.impaired_spans.append((self.now, self.now + HARM))
 
     def written(self, name: str, args: tuple[Any, ...]) -> None:
+        lease = self.world.leases.get(self.world.current)
+        if lease is not None and lease.is_evicted:
+            self.fail(f"I25 {self.world.current.name} writes {name} after it lost the account")
         if name == "claim_send":
-            self.claimed[args[0].id] = self.now
-            if args[0].pair_id:
-                self.claimed[args[0].pair_id] = self.now
+            self._claimed(self._by_id(args[0].id), lease)
+
+    def _claimed(self, row: Any, lease: Any) -> None:
+        self.claimed[row.pk] = self.now
+        if row.pair_id:
+            self.claimed[row.pair_id] = self.now
+        if row.role == Role.ENTRY and row.status == OrderStatus.SUBMITTED and row.epoch == lease.epoch:
+            for scope, _ in self._switches_over(row):
+                self.fail(f"I23 an entry is let go under the switch of {scope}")
 
     def decided(self, config: int, bar: Any, decided: Any) -> None:
         """An entry is planned: nothing may speak against it."""
