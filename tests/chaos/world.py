@@ -31,11 +31,11 @@ from tests.chaos.plan import PAIRS, VENUES
 from tests.chaos.stack import Stack
 
 BALANCES = {"USDT": "100000", "BTC": "1", "ETH": "20", "DOGE": "400000", "SOL": "500"}
-# Name to exchange and pairs. More at the exchange that allows more calls.
+# Name to exchange and pairs. No more than the platform's own call budgets serve: all accounts of an exchange share one,
+# and the guardian alone (while the workers are down) has three tenths of it.
 TRADERS = {
-    "ada": ("wallex", PAIRS),
-    "bob": ("wallex", PAIRS),
-    "kim": ("wallex", PAIRS),
+    "ada": ("wallex", PAIRS[:3]),
+    "bob": ("wallex", PAIRS[1:]),
     "eve": ("nobitex", PAIRS[:2]),
     "joe": ("nobitex", PAIRS[2:]),
 }
