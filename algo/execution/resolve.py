@@ -48,12 +48,13 @@ def _one_pass(
 ) -> None:
     second_leg = order.pair_id is not None and order.role == Role.STOP
     look = _look_up_second if second_leg else _look_up
+    asked_at = clock.now()  # a look counts by when it began: its answers may have taken long
     report, listed = look(deal, order, provider, clock)
     if report is not None:
         _adopt(deal, order, report, ledger, provider, clock)
         return
     now = clock.now()
-    if not _had_its_time(order, now, budgets):
+    if not _had_its_time(order, asked_at, budgets):
         ledger.note_unknown(order, reason="not found yet", now=now)
         return
     doubt = _doubt_or_silence(deal, order, listed, ledger, provider, clock, budgets)
@@ -65,7 +66,7 @@ def _one_pass(
         ledger.note_doubt(order, kind, reason, now=now)
     if order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
         ledger.note_negative(order, now=now)
-    elif age(order.negative_at, now) >= budgets.negatives_apart:
+    elif age(order.negative_at, asked_at) >= budgets.negatives_apart:
         _never_arrived(order, second_leg, ledger, now)
     else:
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
