@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -54,7 +55,9 @@ READS = frozenset({
     "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal", "filled_since",
     "explained_change",
 })  # fmt: skip
-QUIET = frozenset({"measure_protection", "note_reconcile_tried", "note_error", "note_advanced", "note_best"})  # no point of interest
+QUIET = frozenset(
+    {"measure_protection", "note_reconcile_tried", "note_error", "note_advanced", "note_best"}
+)  # no point of interest
 
 
 class World:
@@ -76,6 +79,7 @@ class World:
         self.outages: list[Event] = []
         self.windows: dict[str, Event] = {}
         self.database_is_down = False
+        self._switch_at_entry: Event | None = None
         self.is_over = False
         self.observers: list[Any] = []
         self.exchange = SimExchange(
@@ -311,6 +315,9 @@ class World:
         code = getattr(decided.answer, "code", "")
         self.note(f"config={config} bar={number} {decided.outcome} {code}")
         self.observe("decided", config, bar, decided)
+        if decided.outcome == Outcome.ENTERED and self._switch_at_entry is not None and self.is_faulty:
+            event, self._switch_at_entry = self._switch_at_entry, None
+            self._turn_switch(event)
         if decided.outcome in (Outcome.ENTERED, Outcome.EXIT):
             self._hint(account)
 
@@ -444,6 +451,13 @@ class World:
             self.scheduler.stall(process, event.seconds)
 
     def _on_kill_switch(self, event: Event) -> None:
+        """Now; every second one at the very moment at which the next entry is planned."""
+        if round(event.at * 1000) % 2:
+            self._switch_at_entry = event
+        else:
+            self._turn_switch(event)
+
+    def _turn_switch(self, event: Event) -> None:
         self.hit("kill_switch")
         scope, level = event.params["scope"], KillSwitch(event.params["level"])
         account = self.traders[0]
@@ -517,8 +531,10 @@ class World:
         event = self.crash_at.pop(self.passes, None)
         if event is None:
             return
-        if event.kind == "stall_point" and not may_stall:
-            self.crash_at[self.passes + 1] = event
+        # Where a stall hurts most is between the commit of a send and the send: every second one waits for that.
+        is_off = not may_stall or (event.params["after"] and name != "after claim_send")
+        if event.kind == "stall_point" and is_off:
+            self.crash_at[next(n for n in count(self.passes + 1) if n not in self.crash_at)] = event
             return
         self.hit(event.kind)
         self.note(f"{event.kind} {self.current.name} at {name}")
@@ -799,5 +815,3 @@ class _Quiet:
         if arrival.is_dropped or outcome.reply is None:
             raise Lost("the connection was closed")
         return outcome.reply
-
-
