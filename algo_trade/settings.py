@@ -82,7 +82,8 @@ DATABASES: dict[str, dict[str, Any]] = {
 }
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     sys.exit("Configuration error. DATABASE_URL must name a PostgreSQL database: money is never kept in anything less.")
-# A database host that is gone without a word is noticed in about ten seconds, instead of after two hours. Statements
+# A worker that stops in the middle of a transaction (SIGSTOP, a swapped-out host) must not hold its rows for ever: its
+# session is ended. A database host that is gone without a word is noticed in about ten seconds, instead of after two hours. Statements
 # are bounded only while an account is held (algo/execution/locks.py): a migration or a report may take its time.
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
@@ -91,7 +92,7 @@ DATABASES["default"]["OPTIONS"] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
     **DATABASES["default"].get("OPTIONS", {}),
-    "options": "-c lock_timeout=4000 -c timezone=UTC",
+    "options": "-c lock_timeout=4000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
 }
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 

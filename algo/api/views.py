@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from django.contrib.auth import authenticate
 from django.contrib.auth.signals import user_logged_in
-from django.db import InterfaceError, OperationalError
+from django.db import DatabaseError
 from django.db.models import QuerySet
 from django_filters.rest_framework import DjangoFilterBackend
 from drf_spectacular.utils import extend_schema
@@ -144,7 +144,7 @@ class HealthView(APIView):
             ages = heartbeat_ages(clock.now(), speed=clock.speed)
             streams = stream_health(clock.now(), speed=clock.speed)
             accounts = asdict(accounts_health(clock.now()))
-        except (OperationalError, InterfaceError):
+        except DatabaseError:
             logger.exception("health: the database does not answer")
             return Response({"status": "unavailable", "database": False, "heartbeats": [], "streams": []}, status=503)
         beats = [{"name": name, "age_seconds": round(age, 1)} for name, age in ages.items()]

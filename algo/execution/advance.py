@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any, Protocol, cast
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 
 from algo.execution import decide
 from algo.execution.decide import Action, next_action
@@ -30,10 +29,12 @@ from algo.execution.probe import ProbesLeft
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import Strangers, reconcile, reconcile_due
 from algo.execution.resolve import order_recover
-from algo.execution.submit import order_ask, order_cancel, order_submit
-from algo.execution.views import Budgets, DealView, Quote
+from algo.execution.submit import order_ask, order_cancel, order_submit, order_take
+from algo.execution.times import age
+from algo.execution.views import Budgets, DealView, OrderView, Quote
 from algo.models import Account, Role
 from algo.selectors.halts import flat_due
+from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_is_stopped, account_stop
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -45,6 +46,7 @@ logger = logging.getLogger("algo.advance")
 PLACING = (decide.Place, decide.PlacePair)
 REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
 REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
+WORTH_A_LIST = 3  # orders to be read: from so many on, one list of open orders is read instead
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -148,6 +150,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
         error = worker.inbox() or error
+        _refresh_resting(worker)
         for deal_id in ledger.live_deals():
             worker.beat()
             if ledger.is_stopped():
@@ -161,6 +164,29 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     ledger.note_error(error)
     ledger.note_advanced(now=clock.now())
     return Advanced.DONE
+
+
+def _refresh_resting(worker: Worker) -> None:
+    """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those that
+    it does not show are asked for one by one, as always."""
+    ledger, clock = worker.ledger, worker.clock
+    due = [found for found in ledger.working() if _is_due(found.order, clock.now(), worker.budgets)]
+    if len(due) < WORTH_A_LIST:
+        return
+    try:
+        shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
+        for found in due:
+            report = shown.get(found.order.exchange_order_id)
+            if report is not None and found.order.exchange_order_id is not None:
+                order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
+    except (Unavailable, BadPayload) as exc:
+        logger.warning("account=%s open orders not listed: %s", worker.name, exc)
+
+
+def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
+    """It rests, was read back before, and should be read again now."""
+    rests = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
+    return rests and order.checked_at is not None and age(order.checked_at, now) >= budgets.poll_resting
 
 
 def _reconcile_safely(worker: Worker) -> str:
@@ -179,12 +205,14 @@ def _advance_deal_safely(worker: Worker, deal_id: int) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
         _advance_deal(worker, worker.ledger.deal(deal_id))
-    except (AuthFailed, Fenced, OperationalError, InterfaceError):
+    except (AuthFailed, Fenced):
         raise
     except ProviderError as exc:
         logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id, exc)
         return str(exc)
-    except Exception:  # outlives one deal: the others are still to be looked after
+    except Exception as exc:  # outlives one deal: the others are still to be looked after
+        if is_lost(exc):
+            raise
         logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id)
         return f"deal {deal_id} failed unexpectedly; see the log"
     return ""

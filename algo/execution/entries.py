@@ -14,7 +14,7 @@ from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import Q
 
 from algo.execution.entry_judge import EntryEvidence, decide_entry
@@ -32,6 +32,7 @@ from algo.models import (
 from algo.models.fields import SecretUnreadable
 from algo.risk.values import Denial, EntryIntent
 from algo.selectors.candles import candles_window
+from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import CLOSE_GRACE, candles_update
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
@@ -114,9 +115,9 @@ def evaluate_group(
             continue
         try:
             outcome = _run_one(config, strategy, candles, resolution, books, account_provider, clock, on_planned)
-        except (OperationalError, InterfaceError):
-            raise
         except Exception as exc:  # a strategy is users' code: its failure must not keep the others from deciding
+            if is_lost(exc):
+                raise
             logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
             outcome = _note_error(config, candles, now, exc)
         if outcome:

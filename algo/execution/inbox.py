@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
-from django.db import IntegrityError, InterfaceError, OperationalError, transaction
+from django.db import IntegrityError, transaction
 
 from algo.execution.decide import StartExit
 from algo.execution.identity import client_order_id
@@ -24,6 +24,7 @@ from algo.execution.views import DealView
 from algo.models import Account, CloseReason, Deal, DealStatus, Order, Role, StrategyConfig, Ticket, TicketAnswer
 from algo.models.fields import plain
 from algo.risk.stops import initial_stop, target_price
+from algo.selectors.sessions import is_lost
 from algo.services.strategy_configs import parameters_clean, parameters_to_store
 from algo.services.tickets import ticket_hint, ticket_live_deal, ticket_reopen, ticket_resolve
 from algo.strategies.schemas import InvalidParameters
@@ -75,7 +76,7 @@ def answer_tickets(account: Account, ledger: Ledger, provider: ExchangeProvider,
     for ticket in waiting.select_related("account", "market", "adopt_config"):
         try:
             _carry_out(Desk(ticket, account, ledger, provider, clock))
-        except (AuthFailed, Fenced, OperationalError, InterfaceError):
+        except (AuthFailed, Fenced):
             raise
         except Refused as exc:
             ticket_reopen(ticket, str(exc), at=clock.now())
@@ -87,7 +88,9 @@ def answer_tickets(account: Account, ledger: Ledger, provider: ExchangeProvider,
             ticket_hint(ticket, f"The exchange did not do it yet ({exc}). It is tried again.")
             if isinstance(exc, Unavailable):
                 break  # open positions must not wait while every other ticket hears the same
-        except Exception:  # outlives one ticket: positions are still to be protected
+        except Exception as exc:  # outlives one ticket: positions are still to be protected
+            if is_lost(exc):
+                raise
             logger.exception("ticket=%s could not be carried out", ticket.pk)
             ticket_hint(ticket, "It failed unexpectedly; see the log. It is tried again.")
     return error

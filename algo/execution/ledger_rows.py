@@ -273,10 +273,10 @@ def take_amounts(row: Any, report: OrderReport) -> None:
         row.fee = report.fee
 
 
-def fills_to_book(row: Any, known: Collection[str], booked: Decimal, fills: Sequence[Fill]) -> list[Any]:
+def fills_to_book(row: Any, known: Collection[str], booked: Decimal, fills: Sequence[types.Fill]) -> list[types.Fill]:
     """Those of `fills` that are not `known`, as long as they make no more of the order than the exchange says was
     filled: the same execution under another name is no second one (contract: wallex 5.3: fills have no id)."""
-    new: dict[str, Any] = {}
+    new: dict[str, types.Fill] = {}
     for fill in fills:
         if fill.trade_id in known or fill.trade_id in new:
             continue

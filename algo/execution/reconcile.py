@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from django.db import IntegrityError, InterfaceError, OperationalError
+from django.db import IntegrityError
 from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from algo.execution import questions
@@ -20,6 +20,7 @@ from algo.execution.submit import order_ask, order_take
 from algo.execution.times import age, lead
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
 from algo.selectors.halts import accounts_to_prove
+from algo.selectors.sessions import is_lost
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -131,11 +132,13 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
 def _one_order(name: object) -> Iterator[None]:
     try:
         yield
-    except (AuthFailed, Unavailable, Fenced, OperationalError, InterfaceError):
+    except (AuthFailed, Unavailable, Fenced):
         raise
     except ProviderError as exc:
         logger.warning("order=%s could not be reconciled: %s", name, exc)
-    except Exception:  # outlives one order: the others are still to be compared
+    except Exception as exc:  # outlives one order: the others are still to be compared
+        if is_lost(exc):
+            raise
         logger.exception("order=%s could not be reconciled", name)
 
 

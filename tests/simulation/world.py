@@ -51,8 +51,8 @@ SILENT = 10.0  # seconds after which a holder of an account's lock is ended: as 
 READ_TIMEOUT = 5.0
 
 READS = frozenset({
-    "is_stopped", "balances_read_at", "reconciled_at", "reconcile_tried_at", "is_in_doubt", "find", "working", "symbols_since",
-    "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal", "filled_since",
+    "is_stopped", "balances_read_at", "reconciled_at", "reconcile_tried_at", "is_in_doubt", "find", "working",
+    "symbols_since", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal", "filled_since",
     "explained_change",
 })  # fmt: skip
 QUIET = frozenset(
@@ -92,6 +92,7 @@ class World:
         self.price = Decimal(100)
         self.stream: dict[str, Any] = {}
         self.locks = Locks(self)
+        self.budgets = Budgets.of(self.time)
         self.leases: dict[Process, Lease] = {}  # under which each process works now
         self._set_up()
 
@@ -116,6 +117,7 @@ class World:
             ]
         self.parameters = BreakoutStrategySchema.model_validate(parameters_of(setting))
 
+    @cached_property
     def capabilities(self) -> Capabilities:
         """What a probe of this venue would have found."""
         mode, nobitex = self.setting.mode, self.setting.venue == "nobitex"
@@ -200,7 +202,7 @@ class World:
         while True:
             for account in self.traders:
                 try:
-                    ledger = self.books.ledger(account.id, self.capabilities(), None)
+                    ledger = self.books.ledger(account.id, self.capabilities, None)
                     self.check_database()
                     if not first and not ledger.live_deals() and not reconcile_due(ledger, self.time):
                         continue
@@ -220,8 +222,8 @@ class World:
         self.leases[process] = lease
         try:
             self.note(f"{process.name} takes {account.name} epoch={lease.epoch}")
-            ledger: Any = GuardedLedger(self, lease, self.books.ledger(account.id, self.capabilities(), lease.epoch))
-            worker = Worker(account.name, ledger, client, quotes, self.time, Budgets.of(self.time), None, lease.beat)
+            ledger: Any = GuardedLedger(self, lease, self.books.ledger(account.id, self.capabilities, lease.epoch))
+            worker = Worker(account.name, ledger, client, quotes, self.time, self.budgets, None, lease.beat)
             return advance_locked(worker, reconcile_now=reconcile_now)
         finally:
             self.locks.release(lease)
@@ -296,7 +298,7 @@ class World:
             price=self.price,
             rules=self.rules[SYMBOL],
             parameters=self.parameters,
-            capabilities=self.capabilities(),
+            capabilities=self.capabilities,
         )
         evidence = EntryEvidence(
             book=book,

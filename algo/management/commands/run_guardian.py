@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, cast
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
+from django.db import DatabaseError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider
 from algo.execution.advance import look_after
@@ -32,6 +32,7 @@ from algo.execution.quotes import Quotes
 from algo.execution.reconcile import accounts_due
 from algo.execution.views import Quote
 from algo.models import Account, AccountState, Heartbeat
+from algo.selectors.sessions import is_lost
 from algo.services.outbox import event_record
 from providers.interface import ExchangeProvider
 
@@ -173,13 +174,14 @@ class Crew:
             look_after(account, self._client_of, CLOCK, quotes=self._quotes, reconcile_now=is_new)
         except LetGo as exc:
             logger.info("%s", exc)
-        except (OperationalError, InterfaceError, Fenced) as exc:
-            # No database, or another worker took the account: a refused row is different, one account's trouble.
-            logger.error("account=%s was let go in the middle, next look in a second: %s", account.name, exc)
-            close_old_connections()
         except Exception as exc:  # outlives one account: the others are still to be looked after
-            logger.exception("account=%s failed", account.name)
-            self._note_failure(account, exc)
+            if isinstance(exc, Fenced) or is_lost(exc):
+                # No database, or another worker took the account: a refused row is different, one account's trouble.
+                logger.error("account=%s was let go in the middle, next look in a second: %s", account.name, exc)
+                close_old_connections()
+            else:
+                logger.exception("account=%s failed", account.name)
+                self._note_failure(account, exc)
         else:
             self._looked_at.add(account.pk)
             self._troubles.pop(account.pk, None)
