@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from algo.execution import advance, decide, entry_judge, ledger_rows, memory_store, reconcile, resolve, submit, times
+from algo.execution import advance, decide, entry_judge, memory_store, reconcile, resolve, submit, times
 from algo.execution.entry_ledger_memory import MemoryEntryLedger
 from algo.execution.ledger_memory import MemoryLedger
 from algo.execution.memory_store import MemoryStore
@@ -18,7 +18,9 @@ from algo.execution.views import DealView
 from algo.risk import stops
 from providers.http import HttpSession
 from providers.nobitex import answers as nobitex_answers
+from providers.nobitex.orders import OrderReads
 from providers.wallex import answers as wallex_answers
+from providers.wallex.mapping import to_fills
 from tests.simulation.mutation import Edit, edited
 from tests.simulation.plan import Plan
 from tests.simulation.world import SILENT, GuardedLedger, Lease, Locks
@@ -50,6 +52,22 @@ def in_modes(*modes: str) -> Callable[[Plan], bool]:
 def is_long(plan: Plan) -> bool:
     """A process stands still until its lock is taken away."""
     return any(e.kind in ("stall", "stall_point") and e.seconds > SILENT for e in plan.events)
+
+
+def is_out(plan: Plan) -> bool:
+    """The exchange is away for longer than an entry may wait."""
+    return any(e.kind == "outage" and e.seconds > 20 for e in plan.events) and not when("skew")(plan)
+
+
+def is_busy(plan: Plan) -> bool:
+    """A strategy that has the market to itself, and whose deals are short."""
+    setting = plan.setting
+    return setting.configs == 1 and setting.bar_every < 20 and setting.volatility >= 0.0015
+
+
+def at_an_entry(plan: Plan) -> bool:
+    """A switch that waits for an entry."""
+    return any(e.kind == "kill_switch" and round(e.at * 1000) % 2 for e in plan.events)
 
 
 UNANSWERED = ("drop_after", "late", "delay", "http_error", "malformed_json", "wrong_types", "slow_trickle")
@@ -105,15 +123,17 @@ MUTANTS: dict[str, Mutant] = {
     "no_send_deadline": Mutant(
         "a process that stood still sends what it had committed long ago",
         (Edit(submit.order_submit, "clock.wall(clock.monotonic() - began)", "clock.wall(0.0)"),),
-        shows=when("stall", "stall_point"),
+        shows=when("stall_point", after=True),
     ),
     "no_deadline_at_the_wire": Mutant(
         "an order that waited for the budget of calls leaves late",
         (Edit(HttpSession._check_in_time, "if endpoint.write and", "if False and"),),
+        shows=when("stall", "stall_point", "rate_limited"),
     ),
     "entry_age_not_limited": Mutant(
         "an entry is sent however old its signal is",
         (Edit(decide._unsent_entry, "if age(order.created_at, now) > budgets.entry_max_age:", "if False:"),),
+        shows=is_out,
     ),
     # --- finding out ---
     "entry_sent_anew": Mutant(
@@ -158,14 +178,6 @@ MUTANTS: dict[str, Mutant] = {
         (Edit(resolve._had_its_time, "    return ", "    return True or "),),
         shows=when(*LATE),
     ),
-    "trades_and_balance_not_asked": Mutant(
-        "absence is believed without trades and balance",
-        (
-            Edit(
-                resolve._doubt_or_silence, "return _doubt(deal, order, listed, ledger, provider, clock)", "return None"
-            ),
-        ),
-    ),
     "missing_once_is_gone": Mutant(
         "an accepted order that is not found once counts as cancelled",
         (
@@ -175,6 +187,7 @@ MUTANTS: dict[str, Mutant] = {
                 "    return ledger.lose_order(order, now=clock.now())",
             ),
         ),
+        shows=when("read_lag"),
     ),
     "doubt_blocks_nothing": Mutant(
         "while the outcome of an order is unknown, the deal goes on as if it were not there",
@@ -200,16 +213,6 @@ MUTANTS: dict[str, Mutant] = {
         "an order that is executed after its deal ended leaves the deal closed",
         (Edit(reconcile._adopt, "ledger.reopen_deal(deal.id, now=clock.now())", "pass"),),
         shows=when(*LATE),
-    ),
-    "failed_comparison_stops_all": Mutant(
-        "lists that cannot be read keep positions from their protection",
-        (
-            Edit(
-                advance.advance_locked,
-                "error = _reconcile_safely(worker)",
-                "error = _reconcile_safely(worker)\n            if error: return Advanced.DONE",
-            ),
-        ),
     ),
     "future_stamps_wait": Mutant(
         "what was stamped by a clock that was wrong waits until that time has come",
@@ -255,6 +258,7 @@ MUTANTS: dict[str, Mutant] = {
                 f"    {_CANCELED}",
             ),
         ),
+        shows=when("late", "cancel_loses_to_fill", "drop_before", "delay"),
     ),
     "stop_not_read_back": Mutant(
         "a stop or target that was accepted counts as live, and is not asked for again",
@@ -338,8 +342,29 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # --- quantities ---
     "fill_booked_twice": Mutant(
-        "a trade that is told twice is booked twice",
+        "the ledger books a trade again that it has booked",
         (Edit(MemoryStore.add_fill, "if key in self._by_trade:", "if False:"),),
+        masked_by=("trade_told_twice",),
+        shows=when("duplicate_fill"),
+    ),
+    "trade_told_twice": Mutant(
+        "a client passes on a trade twice that an answer holds twice",
+        (
+            Edit(
+                OrderReads.fetch_fills,
+                "fills |= {fill.trade_id: fill for fill in page.rows if",
+                'fills |= {f"{fill.trade_id} {n}": fill for n, fill in enumerate(page.rows) if',
+            ),
+        ),
+        masked_by=("fill_booked_twice",),
+        shows=when("duplicate_fill"),
+    ),
+    "repeated_row_is_a_fill": Mutant(
+        "a row that stands twice in an order of Wallex is two fills",
+        (
+            Edit(to_fills, "_without_repeats(list(order.fills or []), order.executedQty)", "list(order.fills or [])"),
+            Edit(to_fills, "if sum((fill.quantity for fill in wire), ZERO) > order.executedQty:", "if False:"),
+        ),
         shows=when("duplicate_fill"),
     ),
     "exit_size_from_request": Mutant(
@@ -357,28 +382,6 @@ MUTANTS: dict[str, Mutant] = {
         "the fee that was taken out of what was bought is sold as well",
         (Edit(DealView.position, "return entered - fees - exited", "return entered - exited"),),
         shows=lambda plan: plan.setting.side == "BUY",
-    ),
-    "stale_read_undoes_fills": Mutant(
-        "an answer that is behind takes back fills that are known",
-        (Edit(ledger_rows.take_amounts, "if filled < row.filled_quantity:", "if False:"),),
-        masked_by=("fills_may_be_written_back",),
-        shows=when("read_lag"),
-    ),
-    "fills_may_be_written_back": Mutant(
-        "the database takes an order whose fills became fewer",
-        (Edit(memory_store.check_order_change, "if row.filled_quantity < filled:", "if False:"),),
-        masked_by=("stale_read_undoes_fills",),
-        shows=when("read_lag"),
-    ),
-    "balance_not_read_again": Mutant(
-        "an exit that was refused for its balance is tried again and again as it is",
-        (Edit(submit._read_again, "for order in deal.orders:", "for order in ():"),),
-        masked_by=("exit_not_measured",),
-    ),
-    "exit_not_measured": Mutant(
-        "an exit after a refusal for the balance is not measured by what the account holds",
-        (Edit(decide.needs_balance, "    return ", "    return False and "),),
-        masked_by=("balance_not_read_again",),
     ),
     # --- entries ---
     "no_quarantine": Mutant(
@@ -401,11 +404,13 @@ MUTANTS: dict[str, Mutant] = {
         "a strategy decides again over a candle that it has decided over",
         (Edit(MemoryEntryLedger._is_to_decide, "return last is None or", "return True or"),),
         masked_by=("one_deal_per_candle",),
+        shows=when("delay", "slow_trickle", "rate_limited"),
     ),
     "one_deal_per_candle": Mutant(
         "the database takes a second deal for a candle",
         (Edit(MemoryStore._add_deal, "if key in self._decided:", "if False:"),),
         masked_by=("candle_decided_twice",),
+        shows=when("delay", "slow_trickle", "rate_limited"),
     ),
     "open_deal_not_seen": Mutant(
         "the risk gate does not look at the open deal of a market",
@@ -432,19 +437,20 @@ MUTANTS: dict[str, Mutant] = {
                 "trades_today=sum(deal.created_at >= windows.day_start for deal in entered[:-1])",
             ),
         ),
+        shows=is_busy,
     ),
     # --- switches ---
     "switch_not_seen_when_planned": Mutant(
         "the kill switch is not looked at again before an entry that is planned is taken up",
         (Edit(decide._unsent_entry, "if not control.entries_allowed:", "if False:"),),
         masked_by=("switch_not_seen_when_sent",),
-        shows=when("kill_switch"),
+        shows=at_an_entry,
     ),
     "switch_not_seen_when_sent": Mutant(
         "the kill switch is not looked at in the transaction that lets an entry go",
         (Edit(MemoryLedger.claim_send, "if order.role == Role.ENTRY and not", "if False and not"),),
         masked_by=("switch_not_seen_when_planned",),
-        shows=when("kill_switch"),
+        shows=at_an_entry,
     ),
     "switch_stops_protection": Mutant(
         "the kill switch stops protection as well",
@@ -462,16 +468,6 @@ MUTANTS: dict[str, Mutant] = {
         "FLATTEN stops entries and leaves positions",
         (Edit(decide._exiting, "if control.flatten else None", "if False else None"),),
         shows=when("kill_switch", level="flatten"),
-    ),
-    "switch_leaves_entries": Mutant(
-        "CANCEL and FLATTEN leave entries that work at the exchange",
-        (Edit(decide._working_entry, "if (control.cancel or control.flatten) and", "if False and"),),
-        masked_by=("entry_works_forever",),
-    ),
-    "entry_works_forever": Mutant(
-        "an entry that is not filled in time is left to work",
-        (Edit(decide._working_entry, "if waited > budgets.work_patience and", "if False and"),),
-        masked_by=("switch_leaves_entries",),
     ),
 }
 
