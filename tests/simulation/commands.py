@@ -13,9 +13,10 @@ from typing import Any
 from tests.simulation.mutants import applied, can_show, hunted, what
 from tests.simulation.plan import Plan, plan_of
 from tests.simulation.run import Result, Total, chunks, live, live_seed, new_books, percentile, shrink
-from tests.simulation.setup import prepare
+from tests.simulation.setup import prepare_process
 
 CHUNK = 10
+LONGEST = 140  # characters of a violation in a table
 
 
 def run_one(options: argparse.Namespace) -> int:
@@ -77,19 +78,12 @@ def _results(seeds: Iterable[int], jobs: int, ledger: str, mutant: str | None) -
                 yield live_seed(seed, ledger)
         return
     context = multiprocessing.get_context("spawn")
-    with context.Pool(jobs, _begin, (ledger,)) as pool:
+    with context.Pool(jobs, prepare_process, (ledger,)) as pool:
         work = ((part, ledger, mutant) for part in chunks(seeds, CHUNK))
         for results in pool.imap_unordered(_live_chunk, work):
             yield from results
-
-
-def _begin(ledger: str) -> None:
-    """A process of its own; over PostgreSQL it keeps its own server until it ends."""
-    import atexit
-
-    prepared = prepare(ledger)
-    prepared.__enter__()
-    atexit.register(prepared.__exit__, None, None, None)
+        pool.close()
+        pool.join()  # a process that ends by itself stops its server and removes what it kept
 
 
 def _live_chunk(work: tuple[list[int], str, str | None]) -> list[Result]:
@@ -139,6 +133,7 @@ def run_mutants(options: argparse.Namespace) -> int:
         print(json.dumps(row, ensure_ascii=False), flush=True)
     rows.sort(key=lambda row: names.index(row["mutant"]))
     survivors = [row["mutant"] for row in rows if row["seeds"] is None]
+    print(_table(rows))
     print(
         f"{len(rows) - len(survivors)} of {len(rows)} mutants caught" + (f"; alive: {survivors}" if survivors else "")
     )
@@ -153,7 +148,7 @@ def _hunts(names: list[str], options: argparse.Namespace) -> Iterator[dict[str, 
     if min(options.jobs, len(names)) <= 1:
         yield from map(_hunt, work)
         return
-    with multiprocessing.get_context("spawn").Pool(options.jobs, _begin, (options.ledger,)) as pool:
+    with multiprocessing.get_context("spawn").Pool(options.jobs, prepare_process, (options.ledger,)) as pool:
         yield from pool.imap_unordered(_hunt, work)
 
 
@@ -172,6 +167,16 @@ def _hunt(work: tuple[str, int, int, str]) -> dict[str, Any]:
         if violations and not live(plan, new_books(ledger)).violations:
             return row | {"seeds": tried, "seed": seed, "by": violations[0], "seconds": _since(began)}
     return row | {"seeds": None, "seed": None, "by": "", "tried": tried, "seconds": _since(began)}
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """For a document: which rule was missing, how many worlds it took, and what noticed first."""
+    lines = ["| missing | rule | worlds | seed | noticed by |", "|---|---|---|---|---|"]
+    for row in rows:
+        names = " + ".join(f"`{name}`" for name in row["mutant"].split("+"))
+        by = row["by"] if len(row["by"]) <= LONGEST else row["by"][:LONGEST] + "…"
+        lines.append(f"| {names} | {row['what']} | {row['seeds'] or 'alive'} | {row['seed']} | {by} |")
+    return "\n".join(lines)
 
 
 def _since(began: float) -> float:

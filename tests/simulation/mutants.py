@@ -10,13 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from algo.execution import advance, decide, entry_judge, memory_store, reconcile, resolve, submit, times
+from algo.execution import advance, decide, entry_judge, ledger_rows, memory_store, reconcile, resolve, submit, times
 from algo.execution.entry_ledger_memory import MemoryEntryLedger
 from algo.execution.ledger_memory import MemoryLedger
 from algo.execution.memory_store import MemoryStore
 from algo.execution.views import DealView
 from algo.risk import stops
-from providers.http import HttpSession
 from providers.nobitex import answers as nobitex_answers
 from providers.nobitex.orders import OrderReads
 from providers.wallex import answers as wallex_answers
@@ -70,6 +69,16 @@ def at_an_entry(plan: Plan) -> bool:
     return any(e.kind == "kill_switch" and round(e.at * 1000) % 2 for e in plan.events)
 
 
+def arrives_when_sent_again(plan: Plan) -> bool:
+    """What is sent arrives at about the time at which it is sent a second time."""
+    return any(e.kind == "late" and 9 < e.params["delay"] < 14 for e in plan.events)
+
+
+def arrives_after_the_verdict(plan: Plan) -> bool:
+    """An entry arrives when it was given up."""
+    return any(e.kind == "late" and e.params["delay"] > 45 for e in plan.events)
+
+
 UNANSWERED = ("drop_after", "late", "delay", "http_error", "malformed_json", "wrong_types", "slow_trickle")
 LATE = ("late", "delay", "accept_delayed", "read_lag")
 _CANCELED = 'ledger.end_order(order, OrderStatus.CANCELED, reason="believed", now=clock.now())'
@@ -107,7 +116,7 @@ MUTANTS: dict[str, Mutant] = {
                 'return OrderRejected(f"wallex refused: {detail}", reason=RejectReason.OTHER)',
             ),
         ),
-        shows=when(*UNANSWERED, *LATE),
+        shows=arrives_when_sent_again,
     ),
     "send_before_commit": Mutant(
         "an order is sent first and committed as sent afterwards",
@@ -124,11 +133,6 @@ MUTANTS: dict[str, Mutant] = {
         "a process that stood still sends what it had committed long ago",
         (Edit(submit.order_submit, "clock.wall(clock.monotonic() - began)", "clock.wall(0.0)"),),
         shows=when("stall_point", after=True),
-    ),
-    "no_deadline_at_the_wire": Mutant(
-        "an order that waited for the budget of calls leaves late",
-        (Edit(HttpSession._check_in_time, "if endpoint.write and", "if False and"),),
-        shows=when("stall", "stall_point", "rate_limited"),
     ),
     "entry_age_not_limited": Mutant(
         "an entry is sent however old its signal is",
@@ -212,7 +216,7 @@ MUTANTS: dict[str, Mutant] = {
     "adopted_without_reopening": Mutant(
         "an order that is executed after its deal ended leaves the deal closed",
         (Edit(reconcile._adopt, "ledger.reopen_deal(deal.id, now=clock.now())", "pass"),),
-        shows=when(*LATE),
+        shows=arrives_after_the_verdict,
     ),
     "future_stamps_wait": Mutant(
         "what was stamped by a clock that was wrong waits until that time has come",
@@ -334,6 +338,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(decide._misplaced, "right_size = stop.remaining <= deal.closable and", "right_size = True or"),
             Edit(decide._protect_free, "too_large = order.remaining > deal.closable and", "too_large = False and"),
         ),
+        shows=lambda plan: plan.setting.mode == "free" and when("partial_then_cancel")(plan),
     ),
     "swap_not_taken_back": Mutant(
         "the stop that made room for the target does not come back",
@@ -342,8 +347,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     # --- quantities ---
     "fill_booked_twice": Mutant(
-        "the ledger books a trade again that it has booked",
-        (Edit(MemoryStore.add_fill, "if key in self._by_trade:", "if False:"),),
+        "the ledger books whatever trades an answer holds, known or more than the order was filled",
+        (
+            Edit(MemoryStore.add_fill, "if key in self._by_trade:", "if False:"),
+            Edit(ledger_rows.fills_to_book, "if fill.trade_id in known or fill.trade_id in new:", "if False:"),
+            Edit(ledger_rows.fills_to_book, "if booked + fill.quantity > row.filled_quantity:", "if False:"),
+            Edit(ledger_rows.fills_to_book, "new[fill.trade_id] = fill", 'new[f"{fill.trade_id} {len(new)}"] = fill'),
+        ),
         masked_by=("trade_told_twice",),
         shows=when("duplicate_fill"),
     ),
@@ -357,7 +367,7 @@ MUTANTS: dict[str, Mutant] = {
             ),
         ),
         masked_by=("fill_booked_twice",),
-        shows=when("duplicate_fill"),
+        shows=lambda plan: plan.setting.venue == "nobitex" and when("duplicate_fill")(plan),
     ),
     "repeated_row_is_a_fill": Mutant(
         "a row that stands twice in an order of Wallex is two fills",
@@ -365,7 +375,8 @@ MUTANTS: dict[str, Mutant] = {
             Edit(to_fills, "_without_repeats(list(order.fills or []), order.executedQty)", "list(order.fills or [])"),
             Edit(to_fills, "if sum((fill.quantity for fill in wire), ZERO) > order.executedQty:", "if False:"),
         ),
-        shows=when("duplicate_fill"),
+        masked_by=("fill_booked_twice",),
+        shows=lambda plan: plan.setting.venue == "wallex" and when("duplicate_fill")(plan),
     ),
     "exit_size_from_request": Mutant(
         "what was asked for is closed, not what was filled",
@@ -404,13 +415,13 @@ MUTANTS: dict[str, Mutant] = {
         "a strategy decides again over a candle that it has decided over",
         (Edit(MemoryEntryLedger._is_to_decide, "return last is None or", "return True or"),),
         masked_by=("one_deal_per_candle",),
-        shows=when("delay", "slow_trickle", "rate_limited"),
+        shows=when("duplicate_task"),
     ),
     "one_deal_per_candle": Mutant(
         "the database takes a second deal for a candle",
         (Edit(MemoryStore._add_deal, "if key in self._decided:", "if False:"),),
         masked_by=("candle_decided_twice",),
-        shows=when("delay", "slow_trickle", "rate_limited"),
+        shows=when("duplicate_task"),
     ),
     "open_deal_not_seen": Mutant(
         "the risk gate does not look at the open deal of a market",

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from functools import cached_property
 from itertools import count
 from types import SimpleNamespace
@@ -272,6 +273,9 @@ class World:
             for account in self.traders:
                 for config in account.configs:
                     self._decide(account, config, number)
+                    if "duplicate_task" in self.windows:  # delivered again, long after the first was done
+                        again = partial(self._decide, account, config, number)
+                        self.scheduler.spawn("decide again", again, after=self._dice.uniform(2, 30))
 
     def _decide(self, account: Account, config: int, number: int) -> None:
         says = random.Random(f"signal {self.setting.seed} {config} {number}")
