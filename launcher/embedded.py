@@ -339,18 +339,18 @@ class _Home:
         self.cleanup.callback(postgres.forget)
         postgres.place()
         postgres.prepare(log)
-        self._start("PostgreSQL", postgres.command(), postgres.ready, log, signal.SIGINT, seconds=10)
+        self._start("PostgreSQL", postgres.command(), postgres.ready, log, signal.SIGINT, 10)
         return postgres.url
 
     def start_valkey(self) -> str:
         valkey = Valkey(self.path / "valkey", password=secrets.token_hex(16), durable=False)
         valkey.prepare()
         log = self.path / "valkey.log"
-        self._start("Valkey", valkey.command(), valkey.ready, log, signal.SIGTERM, seconds=5)
+        self._start("Valkey", valkey.command(), valkey.ready, log, signal.SIGTERM, 5)
         return valkey.url
 
     def _start(
-        self, name: str, argv: list[str], ready: Callable[[], bool], log: Path, signum: signal.Signals, *, seconds: float
+        self, name: str, argv: list[str], ready: Callable[[], bool], log: Path, signum: signal.Signals, seconds: float
     ) -> None:
         server = spawn(argv, log=log, env=child_environment(), death_signal=signum, keep_open=(self.lock,))
         self.cleanup.callback(stop, server, signum=signum, seconds=seconds)

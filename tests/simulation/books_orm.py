@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -10,7 +11,7 @@ from uuid import UUID
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.db import connection
-from django.db.models import F
+from django.db.models import Model
 
 from algo.execution.entry_ledger import EntryLedger
 from algo.execution.entry_ledger_orm import OrmEntryLedger
@@ -38,6 +39,15 @@ from algo.services.control import kill_switch_set
 from providers.types import Capabilities, MarketRules
 from tests.simulation.books import public_id_of
 
+_writes: Counter[str] = Counter()  # by table
+
+
+def _note_write(execute: Callable[..., Any], sql: str, params: Any, many: bool, context: Any) -> Any:
+    if sql.startswith(("INSERT", "UPDATE", "DELETE")):
+        _writes[sql.split('"', 2)[1]] += 1
+    return execute(sql, params, many, context)
+
+
 _SCOPES: Mapping[str, type[Target]] = {"account": Account, "config": StrategyConfig, "market": Market}
 
 
@@ -45,13 +55,16 @@ class OrmBooks:
     """Over the ledger in PostgreSQL. A new one begins with empty tables, its rows numbered from 1."""
 
     def __init__(self) -> None:
-        tables = ", ".join(
-            connection.ops.quote_name(model._meta.db_table) for model in apps.get_app_config("algo").get_models()
-        )
-        users = connection.ops.quote_name(get_user_model()._meta.db_table)
+        if _note_write not in connection.execute_wrappers:
+            connection.execute_wrappers.append(_note_write)
+        models = (get_user_model(), *apps.get_app_config("algo").get_models())
+        tables = ", ".join(connection.ops.quote_name(model._meta.db_table) for model in models)
         with connection.cursor() as cursor:
-            cursor.execute(f"TRUNCATE {tables}, {users} RESTART IDENTITY CASCADE")
+            cursor.execute(f"TRUNCATE {tables} RESTART IDENTITY CASCADE")
         self._owner = get_user_model().objects.create_user("trader")
+        self._accounts: dict[int, Account] = {}  # nothing of the rows in hand ever changes but what is asked for anew
+        self._epochs: Counter[int] = Counter()
+        self._kept: dict[type[Model], tuple[list[int], list[Any]]] = {}
 
     def add_account(self, name: str, provider: str) -> int:
         account = Account.objects.create(
@@ -62,6 +75,7 @@ class OrmBooks:
             environment=Environment.PAPER,
         )
         AccountLock.objects.create(account=account)
+        self._accounts[account.pk] = account
         return account.pk
 
     def add_markets(self, rules: Iterable[MarketRules], *, now: datetime) -> Mapping[str, int]:
@@ -84,14 +98,15 @@ class OrmBooks:
         ).pk
 
     def ledger(self, account_id: int, capabilities: Capabilities, epoch: int | None) -> Ledger:
-        return OrmLedger(Account.objects.get(pk=account_id), capabilities, epoch)
+        return OrmLedger(self._accounts[account_id], capabilities, epoch)
 
     def entry_ledger(self) -> EntryLedger:
         return OrmEntryLedger()
 
     def next_epoch(self, account_id: int) -> int:
-        AccountLock.objects.filter(pk=account_id).update(epoch=F("epoch") + 1)
-        return AccountLock.objects.values_list("epoch", flat=True).get(pk=account_id)
+        self._epochs[account_id] += 1
+        AccountLock.objects.filter(pk=account_id).update(epoch=self._epochs[account_id])
+        return self._epochs[account_id]
 
     def set_switch(self, scope: str, target: int, level: KillSwitch, reason: str) -> None:
         of = _SCOPES[scope].objects.get(pk=target) if scope in _SCOPES else None
@@ -107,19 +122,27 @@ class OrmBooks:
         return Order.objects.select_related("deal", "account").filter(client_order_id=client_order_id).first()
 
     def orders(self) -> Sequence[Any]:
-        return list(Order.objects.select_related("deal", "account").order_by("pk"))
+        return self._rows(Order, "deal", "account")
 
     def deals(self) -> Sequence[Any]:
-        return list(Deal.objects.select_related("account").order_by("pk"))
+        return self._rows(Deal, "account")
 
     def fills(self) -> Sequence[Any]:
-        return list(Fill.objects.select_related("order__account").order_by("pk"))
+        return self._rows(Fill, "order__account")
 
     def order_events(self) -> Sequence[Any]:
-        return list(OrderEvent.objects.order_by("pk"))
+        return self._rows(OrderEvent)
 
     def deal_events(self) -> Sequence[Any]:
-        return list(DealEvent.objects.order_by("pk"))
+        return self._rows(DealEvent)
 
     def tickets(self) -> Sequence[Any]:
-        return list(Ticket.objects.order_by("pk"))
+        return self._rows(Ticket)
+
+    def _rows(self, model: type[Model], *related: str) -> list[Any]:
+        """All rows in the order of their numbers, read anew where anything of orders or deals was written since."""
+        state = [_writes[each._meta.db_table] for each in (model, Deal, Order)]
+        if model not in self._kept or self._kept[model][0] != state:
+            rows = model._default_manager.select_related(*related) if related else model._default_manager.all()
+            self._kept[model] = (state, list(rows.order_by("pk")))
+        return self._kept[model][1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 from collections.abc import Iterator
@@ -32,6 +33,14 @@ def prepare(ledger: str = "memory") -> Iterator[None]:
         return
     _set_up()
     yield
+
+
+def prepare_process(ledger: str) -> None:
+    """The same for a process of a pool, to its end. It stands here, where no model is imported: a process that begins
+    imports what names its first function before it calls that."""
+    prepared = prepare(ledger)
+    prepared.__enter__()
+    atexit.register(prepared.__exit__, None, None, None)
 
 
 def _set_up() -> None:
