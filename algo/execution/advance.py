@@ -131,12 +131,16 @@ def advance(
 
 def _prove_flat_if_due(account: Account, worker: Worker) -> Advanced:
     """Last of all: the deals need the calls more."""
-    if flat_due(account, worker.clock):
-        try:
+    try:
+        if flat_due(account, worker.clock):
             prove_flat(account, worker.provider, worker.clock)
-        except AuthFailed as exc:
-            worker.ledger.stop_account(str(exc), now=worker.clock.now())
-            return Advanced.STOPPED
+    except AuthFailed as exc:
+        worker.ledger.stop_account(str(exc), now=worker.clock.now())
+        return Advanced.STOPPED
+    except Exception as exc:  # its deals are looked after: to be proved flat waits, and they must not
+        _raise_if_over(exc)
+        logger.exception("account=%s could not be proved flat", worker.name)
+        worker.ledger.note_error("whether the account is flat could not be said; see the log")
     return Advanced.DONE
 
 
@@ -179,8 +183,13 @@ def _refresh_resting(worker: Worker) -> None:
             report = shown.get(found.order.exchange_order_id)
             if report is not None and found.order.exchange_order_id is not None:
                 order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
-    except (Unavailable, BadPayload) as exc:
+    except AuthFailed:
+        raise
+    except ProviderError as exc:
         logger.warning("account=%s open orders not listed: %s", worker.name, exc)
+    except Exception as exc:  # the deals ask for their orders one by one, and fail one by one
+        _raise_if_over(exc)
+        logger.exception("account=%s open orders not taken over", worker.name)
 
 
 def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
@@ -198,21 +207,30 @@ def _reconcile_safely(worker: Worker) -> str:
     except ProviderError as exc:
         logger.warning("account=%s not reconciled: %s", worker.name, exc)
         return str(exc)
+    except Exception as exc:  # at every start it comes before the deals, which have to be looked after all the same
+        _raise_if_over(exc)
+        logger.exception("account=%s not reconciled", worker.name)
+        return "the account could not be reconciled; see the log"
     return ""
+
+
+def _raise_if_over(exc: Exception) -> None:
+    """Where the session or the account is lost, nothing more can be done in this pass."""
+    if isinstance(exc, Fenced) or is_lost(exc):
+        raise exc
 
 
 def _advance_deal_safely(worker: Worker, deal_id: int) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
         _advance_deal(worker, worker.ledger.deal(deal_id))
-    except (AuthFailed, Fenced):
+    except AuthFailed:
         raise
     except ProviderError as exc:
         logger.warning("%sdeal=%s waits: %s", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id, exc)
         return str(exc)
     except Exception as exc:  # outlives one deal: the others are still to be looked after
-        if is_lost(exc):
-            raise
+        _raise_if_over(exc)
         logger.exception("%sdeal=%s failed", settings.DEAL_PROCESSING_LOG_PREFIX, deal_id)
         return f"deal {deal_id} failed unexpectedly; see the log"
     return ""
