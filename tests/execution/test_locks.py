@@ -392,4 +392,4 @@ def test_statements_and_transactions_are_bounded_while_an_account_is_held_and_on
     with account_lock(make_account().pk):
         assert settings_now() == ["2s", "5s", "10s"]
     assert settings_now() == before
-    assert before[1:] == ["0", "0"]  # a migration or a report may take its time
+    assert before[1:] == ["0", "10s"]  # a report may take its time, an open transaction with nothing to do may not
