@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from kombu.exceptions import ContentDisallowed
 from kombu.exceptions import OperationalError as BrokerError
+from kombu.serialization import loads, prepare_accept_content
 
 import algo.tasks
 from algo_trade.celery import QUEUES, app
@@ -44,3 +46,11 @@ def test_a_hint_that_cannot_be_sent_does_not_fail_what_was_committed(
     with django_capture_on_commit_callbacks(execute=True):
         algo.tasks._hint(7)
     assert "hint not sent account=7" in caplog.text
+
+
+def test_only_json_is_read_from_the_broker():
+    """A pickled body would run whatever stands in it."""
+    accepted = prepare_accept_content(app.conf.accept_content)
+    with pytest.raises(ContentDisallowed):
+        loads(b"cposix\nsystem\n(S'true'\ntR.", "application/x-python-serialize", "binary", accept=accepted)
+    assert loads(b'[["7"], {}, {}]', "application/json", "utf-8", accept=accepted) == [["7"], {}, {}]

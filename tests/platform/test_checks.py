@@ -38,3 +38,9 @@ def test_another_encoding_is_an_error_with_what_to_do(latin_database):
     (problem,) = database_is_utf8(databases=["default"])
     assert "SQL_ASCII" in problem.msg
     assert "ENCODING 'UTF8'" in problem.hint
+
+
+def test_there_is_one_database_and_nothing_reads_elsewhere(settings):
+    """What was committed a moment ago is read back at once: no replica may stand in for it."""
+    assert list(settings.DATABASES) == ["default"]
+    assert settings.DATABASE_ROUTERS == []
