@@ -217,7 +217,7 @@ def _still_wanted(deal: DealView, order: OrderView, quote: Quote | None) -> bool
         return False
     if order.role == Role.STOP:
         return order.stop_price == deal.stop_price
-    if deal.mode is ProtectionMode.LOCKING_STOPS:  # a target only takes the stop's place while it can be filled
+    if deal.swaps:  # a target only takes the stop's place while it can be filled
         return quote is not None and _target_reached(deal, quote)
     return True
 
@@ -499,7 +499,10 @@ def _stop_limit(deal: DealView) -> Decimal:
 
 
 def _protect_free(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
-    """Mode 2: stop and target rest side by side; whichever is left over is taken back by `_finishing`."""
+    """Mode 2: stop and target rest side by side; whichever is left over is taken back by `_finishing`. Only where the
+    balance itself keeps both from filling: else one at a time, as where stops hold it."""
+    if deal.swaps:
+        return _protect_locking(deal, quote, now, budgets)
     action = _keep_stop(deal, quote, now, budgets)
     if action:
         return action

@@ -157,7 +157,7 @@ def _match_open(
         provider.cancel_order(OrderRef(report.symbol, exchange_order_id=report.exchange_order_id))
         ledger.ticket_order(report, now=clock.now())
     elif found.order.is_final:
-        _adopt(ledger, provider, clock, found, report)
+        _adopt(ledger, provider, clock, found, report.exchange_order_id)
 
 
 def _is_twin(found: Located, report: OrderReport) -> bool:
@@ -194,15 +194,17 @@ def _match_past(
     order = found.order
     given_up = order.status is OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
     if given_up or (order.is_final and report.filled_quantity > order.filled):
-        _adopt(ledger, provider, clock, found, report)
+        _adopt(ledger, provider, clock, found, report.exchange_order_id)
 
 
-def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Located, listed: OrderReport) -> None:
+def _adopt(
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Located, exchange_order_id: str | None
+) -> None:
     """An order that had ended for us is alive, or was filled after its end: take it over and reopen its deal. Lists
     lag, so the order itself is asked first; what it answers is all that counts."""
     deal = ledger.deal(found.deal_id)
     order = deal.order(found.order.id)
-    ref = OrderRef(listed.symbol, order.client_order_id, listed.exchange_order_id, order.submitted_at)
+    ref = OrderRef(found.symbol, order.client_order_id, exchange_order_id, order.submitted_at)
     report = provider.fetch_order(ref)
     alive, grew = not report.status.is_final, report.filled_quantity > order.filled
     if not (alive or grew) and order.exchange_order_id is not None:
@@ -220,8 +222,11 @@ def _adopt(ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Loca
     except (DealStands, IntegrityError) as exc:
         if isinstance(exc, IntegrityError) and not any(name in str(exc) for name in _ONE_ONLY):
             raise
-        # Another deal is open on this market: two cannot share one position. A person has to look.
+        # Another deal is open on this market: two cannot share one position. A person has to look; what this order
+        # could still get would be the other deal's.
         ledger.ticket_order(report, now=clock.now())
+        if alive:
+            provider.cancel_order(ref)
 
 
 # --- trades ---------------------------------------------------------------------------------------------------------
@@ -251,7 +256,9 @@ def _explain(
     ledger: Ledger, provider: ExchangeProvider, clock: Clock, symbol: str, trade: Fill, listed: set[str]
 ) -> None:
     found = ledger.find(trade.exchange_order_id, trade.client_order_id)
-    if found is not None:
+    if found is not None and found.order.is_settled:  # filled after its end: its deal may have ended as well
+        _adopt(ledger, provider, clock, found, trade.exchange_order_id)
+    elif found is not None:
         deal = ledger.deal(found.deal_id)
         order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
     elif trade.exchange_order_id not in listed:

@@ -19,6 +19,7 @@ from providers.types import (
     Side,
 )
 
+MOST_OVER = Decimal("1.02")  # of what one exit takes: fees and dust
 NO_BALANCE = RejectReason.INSUFFICIENT_BALANCE.value  # how the reason of such a refusal begins
 
 
@@ -166,12 +167,33 @@ class DealView:
         found = [order for order in self.orders if order.role == role]
         return found[-1] if found else None
 
+    @property
+    def swaps(self) -> bool:
+        """Whether only one of stop and target may rest at a time: where pending stops hold the balance, and where the
+        account holds more of it than one of the two would take. Then both could fill, and nobody could prevent it."""
+        if self.mode is ProtectionMode.FREE_STOPS:
+            return not self._is_capped
+        return self.mode is ProtectionMode.LOCKING_STOPS
+
+    @property
+    def _is_capped(self) -> bool:
+        """Whether the account can close this position once and no more, by what it held when the stop was planned. What
+        is not known is not assumed."""
+        stop, entry = self.last(Role.STOP), self.last(Role.ENTRY)
+        if stop is None or entry is None or stop.balance_before is None or stop.balance_read_at is None:
+            return False
+        selling, held = self.exit_side is Side.SELL, stop.balance_before
+        if entry.submitted_at is not None and stop.balance_read_at <= entry.submitted_at:
+            held += entry.filled if selling else entry.filled * (entry.average_price or self.planned_price)
+        takes = self.position if selling else self.position * (stop.stop_price or self.stop_price)
+        return held <= takes * MOST_OVER
+
     def is_protected(self, price: Decimal) -> bool:
         """Whether all of the position is under a live stop or an active exit, confirmed and read back."""
         if self.is_dust(price):
             return True
         roles = {Role.STOP, Role.EXIT}
-        if self.mode is ProtectionMode.LOCKING_STOPS:
+        if self.swaps:
             roles.add(Role.TARGET)  # only ever placed at the market, while the stop makes way
         cover = [order.remaining for order in self.orders if order.role in roles and order.is_covering]
         return bool(cover) and max(cover) >= self.closable * Decimal("0.995")

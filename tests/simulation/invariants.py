@@ -185,7 +185,8 @@ class Invariants:
         side, total = (Side.SELL if position > 0 else Side.BUY), ZERO
         for order in self._live(account):
             second_leg = order.pair_id is not None and order.client_id is None
-            beside = self.world.setting.mode == "free" and order.type is OrderType.LIMIT
+            # A target beside a stop covers nothing; one that takes its place does.
+            beside = self.world.setting.mode == "free" and order.type is OrderType.LIMIT and side is Side.SELL
             if order.side is side and not second_leg and not beside and order.state is not State.NEW:
                 total += order.remaining
         return total
