@@ -1,0 +1,66 @@
+"""Orders that end in our books before they end at the exchange."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from algo.models import CloseReason, Deal, DealStatus, Fill, Order, Role, Ticket
+from providers.errors import BadPayload
+from providers.types import OrderStatus
+from tests.execution.bench import World, closed, opened
+from tests.execution.faults import Faulty, raising
+from tests.factories import unguarded
+
+S = OrderStatus
+
+
+def test_a_fill_after_the_end_reopens_its_deal_although_the_first_question_about_it_fails(world: World):
+    trader = world.trader("nobitex", wallet={"USDT": "1000"})
+    trader.plan(mode=4)
+    trader.advance()
+    entry = trader.orders(Role.ENTRY)[0]
+    assert entry.status == S.FILLED
+    with unguarded():  # what our books would say, had the exchange told of the fill only after the end
+        Fill.objects.filter(order=entry).delete()
+        ended = {"closed_at": world.clock.now()}
+        Order.objects.filter(pk=entry.pk).update(status=S.CANCELED, filled_quantity=0, average_price=None, **ended)
+        Deal.objects.filter(pk=entry.deal_id).update(
+            status=DealStatus.CANCELED,
+            entry_quantity=0,
+            entry_price=None,
+            opened_at=None,
+            unprotected_since=None,
+            **ended,
+        )
+    world.step(70)
+    trader.provider = Faulty(trader.client, fetch_order=[raising(BadPayload("garbled"))])
+    trader.advance(reconcile_now=True)
+    trader.wait(2)
+    assert closed(trader, CloseReason.EMERGENCY)
+    assert Decimal(trader.deal().dust_quantity) < Decimal("0.0001")
+
+
+def test_an_order_that_lives_on_beside_another_deal_is_taken_down_and_told_of(world: World):
+    """Nobody would look after it, and what it sells is the position of the other deal."""
+    trader = world.trader("nobitex", wallet={"USDT": "1000", "BTC": "2"})
+    trader.account.capabilities = trader.account.capabilities | {"oco": False}
+    trader.account.save()
+    opened(trader)
+    stop = trader.orders(Role.STOP)[0]
+    with unguarded():  # lost, and its deal closed by hand; it turns up again while the next deal is open
+        ended = {"closed_at": world.clock.now()}
+        Order.objects.filter(pk=stop.pk).update(status=S.CANCELED, **ended)
+        Deal.objects.filter(pk=stop.deal_id).update(
+            status=DealStatus.CLOSED, close_reason=CloseReason.MANUAL, unprotected_since=None, **ended
+        )
+    world.step(11)
+    trader.plan()
+    trader.advance()
+    assert (trader.deal().pk != stop.deal_id, trader.deal().status) == (True, DealStatus.OPEN)
+    trader.advance(reconcile_now=True)
+    working = [order for order in trader.truth()["orders"] if order["status"] in ("OPEN", "INACTIVE")]
+    assert [order["exchange_order_id"] for order in working] == [trader.orders(Role.STOP)[-1].exchange_order_id]
+    assert Ticket.objects.filter(account=trader.account, reference=stop.exchange_order_id).count() == 1
+    trader.advance(reconcile_now=True)
+    assert trader.orders(Role.STOP)[0].status == S.CANCELED
+    assert Ticket.objects.filter(account=trader.account).count() == 1
