@@ -178,11 +178,34 @@ def test_mode_1_places_both_as_one_pair(side):
         assert action == decide.PlacePair(Decimal(1), Decimal(98), Decimal(101), Decimal("104.03"))
 
 
+def enough_for_one(side: Side, held: str | None = None) -> OrderView:
+    """A resting stop of an account that holds what closing once takes, and no more: 1 BTC, or 101 to buy it back at the
+    stop; or `held`."""
+    balance = None if held == "unknown" else Decimal(held or (1 if side is Side.BUY else 101))
+    return stop(side=side, balance_before=balance, balance_read_at=ago(30))
+
+
 @BOTH
-def test_mode_2_places_the_target_beside_the_stop(side):
-    action = act(deal(entry(side), stop(side=side), mode=2, side=side), at(side, 0))
+def test_mode_2_places_the_target_beside_the_stop_where_the_balance_is_enough_for_one_of_them(side):
+    action = act(deal(entry(side), enough_for_one(side), mode=2, side=side), at(side, 0))
     price = Decimal(102) if side is Side.BUY else Decimal(98)
     assert action == decide.Place(Role.TARGET, OrderType.LIMIT, Decimal(1), price, None, "target")
+
+
+@BOTH
+@pytest.mark.parametrize("held", ["500", "unknown"])
+def test_mode_2_rests_the_stop_alone_where_the_balance_would_let_both_fill(side, held):
+    view = deal(entry(side), enough_for_one(side, held), mode=2, side=side)
+    assert act(view, at(side, 0)) == decide.Rest()
+    assert act(view, at(side, 2)) == decide.BeginSwap()
+
+
+def test_what_the_entry_brought_after_the_balance_was_read_counts():
+    # 0 BTC were there before the entry bought 1; the other account had 5 already.
+    bought = entry(submitted_at=ago(20))
+    view = deal(bought, enough_for_one(Side.BUY, "0"), mode=2)
+    assert isinstance(act(view, at(Side.BUY, 0)), decide.Place)
+    assert act(deal(bought, enough_for_one(Side.BUY, "5"), mode=2), at(Side.BUY, 0)) == decide.Rest()
 
 
 @BOTH
@@ -196,7 +219,7 @@ def test_mode_4_rests_nothing_and_leaves_at_the_target(side):
 
 @pytest.mark.parametrize(
     ("mode", "orders"),
-    [(1, pair()), (2, [stop(), target()]), (3, [stop()]), (4, [])],
+    [(1, pair()), (2, [stop(balance_before=Decimal(1), balance_read_at=ago(30)), target()]), (3, [stop()]), (4, [])],
     ids=["oco", "free", "lock", "no"],
 )
 def test_a_protected_deal_is_left_alone(mode, orders):
