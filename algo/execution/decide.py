@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import takewhile
 
-from algo.execution.times import age
+from algo.execution.times import age, is_ahead
 from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
 from algo.models import CloseReason, DealStatus, Role
 from algo.risk.stops import better_price, initial_stop, stop_crossed, target_price, target_reached, trailing_stop
@@ -400,9 +400,20 @@ def _exit_alarm(exits: int) -> str:
 def _protecting(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     return (
         _stop_crossed(deal, quote, now, budgets)
+        or _surplus(deal)
         or (_trailing(deal, quote, now, budgets) if quote else None)
         or _PROTECT[deal.mode](deal, quote, now, budgets)
     )
+
+
+def _surplus(deal: DealView) -> Action | None:
+    """A stop or target that was lost may turn up again after another took its place: only the newest stays, for both
+    could be filled."""
+    for role in (Role.STOP, Role.TARGET):
+        resting = [order for order in deal.live(role) if order.status is not OrderStatus.CANCELING]
+        if len(resting) > 1:
+            return Cancel(resting[0], "another one has taken its place")
+    return None
 
 
 def _crossed(deal: DealView, quote: Quote) -> bool:
@@ -432,7 +443,7 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if quote is None:
         return None
     if not _crossed(deal, quote):
-        return _uncrossed(deal, deal.crossed_at) if deal.crossed_at else None
+        return _uncrossed(deal, deal.crossed_at, now, budgets) if deal.crossed_at else None
     if deal.crossed_at is None:
         return NoteCrossed(True)
     if not deal.live(Role.STOP):
@@ -443,9 +454,11 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     return Rest()
 
 
-def _uncrossed(deal: DealView, crossed_at: datetime) -> Action:
+def _uncrossed(deal: DealView, crossed_at: datetime, now: datetime, budgets: Budgets) -> Action:
     """The price came back. A stop may have been triggered all the same, and come to nothing: it is read before anybody
     relies on it again."""
+    if is_ahead(crossed_at, now):  # a clock that was wrong: no answer will be younger than that for long
+        crossed_at = now - budgets.poll_working
     for stop in deal.live(Role.STOP):
         if stop.is_working and (stop.checked_at is None or stop.checked_at <= crossed_at):
             return Ask(stop)

@@ -16,9 +16,14 @@ NOTABLE = timedelta(seconds=2)  # the Date header has whole seconds: less than t
 LONG_AGO = timedelta(days=3650)
 
 
+def is_ahead(at: datetime, now: datetime) -> bool:
+    """Whether `at` was stamped by a clock that was wrong."""
+    return at - now > AHEAD
+
+
 def age(at: datetime, now: datetime) -> timedelta:
     """Since when `at` is past, never negative; very long where it lies ahead."""
-    if at - now > AHEAD:
+    if is_ahead(at, now):
         return LONG_AGO
     return max(now - at, timedelta(0))
 
