@@ -235,8 +235,7 @@ MUTANTS: dict[str, Mutant] = {
             Edit(MemoryLedger._check_lock, "if self._epoch is not None and", "if False and"),
             Edit(memory_store._is_fenced, "return ", "return False and "),
         ),
-        masked_by=("session_goes_on",),
-        shows=is_long,
+        masked_by=("no_lock",),
     ),
     "session_goes_on": Mutant(
         "a worker whose lock was taken away keeps its session",
@@ -244,7 +243,6 @@ MUTANTS: dict[str, Mutant] = {
             Edit(GuardedLedger._check_session, "if self._lease.is_evicted:", "if False:"),
             Edit(Lease.beat, "if self.is_evicted:", "if False:"),
         ),
-        masked_by=("no_epoch",),
         shows=is_long,
     ),
     # --- stops ---
@@ -332,14 +330,6 @@ MUTANTS: dict[str, Mutant] = {
         ),
         shows=when("triggered_stop_band_cancel"),
     ),
-    "legs_keep_their_size": Mutant(
-        "stop and target keep their size when a part of the position is gone",
-        (
-            Edit(decide._misplaced, "right_size = stop.remaining <= deal.closable and", "right_size = True or"),
-            Edit(decide._protect_free, "too_large = order.remaining > deal.closable and", "too_large = False and"),
-        ),
-        shows=lambda plan: plan.setting.mode == "free" and when("partial_then_cancel")(plan),
-    ),
     "swap_not_taken_back": Mutant(
         "the stop that made room for the target does not come back",
         (Edit(decide._target_in_swap, "if target.status is OrderStatus.CANCELING or", "if True or"),),
@@ -414,13 +404,19 @@ MUTANTS: dict[str, Mutant] = {
     "candle_decided_twice": Mutant(
         "a strategy decides again over a candle that it has decided over",
         (Edit(MemoryEntryLedger._is_to_decide, "return last is None or", "return True or"),),
-        masked_by=("one_deal_per_candle",),
+        masked_by=("one_deal_per_candle", "one_order_per_name"),
         shows=when("duplicate_task"),
     ),
     "one_deal_per_candle": Mutant(
         "the database takes a second deal for a candle",
         (Edit(MemoryStore._add_deal, "if key in self._decided:", "if False:"),),
-        masked_by=("candle_decided_twice",),
+        masked_by=("candle_decided_twice", "one_order_per_name"),
+        shows=when("duplicate_task"),
+    ),
+    "one_order_per_name": Mutant(
+        "the database takes a second order of a name",
+        (Edit(MemoryStore.add_order, "if name in self._by_client_id:", "if False:"),),
+        masked_by=("candle_decided_twice", "one_deal_per_candle"),
         shows=when("duplicate_task"),
     ),
     "open_deal_not_seen": Mutant(
