@@ -16,8 +16,8 @@ from datetime import datetime, timedelta
 
 from algo.execution.balances import asset_spent, filled_since, movement
 from algo.execution.ledger import Ledger
-from algo.execution.submit import order_take, pair_of, ref_of
-from algo.execution.times import age, sent_at_exchange
+from algo.execution.submit import history_of, order_take, pair_of, ref_of
+from algo.execution.times import age, is_ahead, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role, TicketKind
 from providers.clock import Clock
@@ -64,9 +64,9 @@ def _one_pass(
             ledger.note_unknown(order, reason=reason, now=now)
             return
         ledger.note_doubt(order, kind, reason, now=now)
-    if order.negative_at is None or order.negative_at < (order.submitted_at or order.created_at):
+    if not _was_looked_for(order, now):
         ledger.note_negative(order, now=now)
-    elif age(order.negative_at, asked_at) >= budgets.negatives_apart:
+    elif age(order.negative_at or now, asked_at) >= _apart(order, now, budgets):
         _never_arrived(order, second_leg, ledger, now)
     else:
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
@@ -77,13 +77,13 @@ def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock
         return provider.fetch_order(ref_of(deal, order)), ()
     except OrderNotFound:
         pass
-    listed = _history(deal, order, provider, clock)
+    listed = history_of(deal, order, provider, clock)
     for report in listed:
         if report.client_order_id == order.client_order_id:
             return report, listed
     # Whether lists keep the client id of a closed order is not documented everywhere (contract: nobitex 8): then it
     # is known by its looks.
-    return next((report for report in listed if _looks_like(report, deal, order)), None), listed
+    return _by_its_looks(listed, deal, order, provider, clock), listed
 
 
 def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Found:
@@ -94,20 +94,20 @@ def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider
             known = provider.fetch_order(ref_of(deal, first))
             if known.pair_id is not None:
                 return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
-    listed = _history(deal, order, provider, clock)
-    return next((report for report in listed if _looks_like(report, deal, order)), None), listed
+    listed = history_of(deal, order, provider, clock)
+    return _by_its_looks(listed, deal, order, provider, clock), listed
 
 
-def _history(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Sequence[OrderReport]:
+def _by_its_looks(
+    listed: Sequence[OrderReport], deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock
+) -> OrderReport | None:
     sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
-    since = sent - clock.wall(30)
-    return provider.orders_since(deal.rules.symbol, since)
+    return next((report for report in listed if _looks_like(report, deal, order, sent)), None)
 
 
-def _looks_like(report: OrderReport, deal: DealView, order: OrderView) -> bool:
+def _looks_like(report: OrderReport, deal: DealView, order: OrderView, sent: datetime) -> bool:
     """A nameless order of the same side, size and stop that was made since we sent ours, and is no other of ours."""
     known = {other.exchange_order_id for other in deal.orders}
-    sent = order.submitted_at or order.created_at
     return (
         report.client_order_id is None
         and report.exchange_order_id not in known
@@ -199,6 +199,20 @@ def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bo
 def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
     return age(order.submitted_at or order.created_at, now) >= budgets.send_deadline + settle
+
+
+def _was_looked_for(order: OrderView, now: datetime) -> bool:
+    """Whether it was not found before, since it was sent (again)."""
+    sent = order.submitted_at or order.created_at
+    return order.negative_at is not None and (order.negative_at >= sent or is_ahead(sent, now))
+
+
+def _apart(order: OrderView, now: datetime, budgets: Budgets) -> timedelta:
+    """Between two looks that both count. Where a clock that was wrong says when it was sent, the exchange has its time
+    between the looks."""
+    if not is_ahead(order.submitted_at or order.created_at, now):
+        return budgets.negatives_apart
+    return budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
 
 
 def _never_arrived(order: OrderView, second_leg: bool, ledger: Ledger, now: datetime) -> None:

@@ -4,10 +4,11 @@ after that, only the exchange's word changes it."""
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 from algo.execution.ledger import Ledger
-from algo.execution.times import age
+from algo.execution.times import age, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
 from providers.budgets import Priority, budget_priority, send_within
@@ -147,7 +148,7 @@ def order_ask(deal: DealView, order: OrderView, *, ledger: Ledger, provider: Exc
     try:
         report = provider.fetch_order(ref_of(deal, order))
     except OrderNotFound:
-        found = _find_in_history(deal, order, provider)
+        found = _find_in_history(deal, order, provider, clock)
         if found is None:
             _not_found(order, ledger=ledger, clock=clock)
             return
@@ -167,9 +168,14 @@ def _not_found(order: OrderView, *, ledger: Ledger, clock: Clock) -> None:
     ledger.note_negative(order, now=now)
 
 
-def _find_in_history(deal: DealView, order: OrderView, provider: ExchangeProvider) -> OrderReport | None:
-    since = order.submitted_at or order.created_at
-    for report in provider.orders_since(deal.rules.symbol, since):
+def history_of(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Sequence[OrderReport]:
+    """The exchange's list of every status since shortly before the order was sent, by the exchange's clock."""
+    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
+    return provider.orders_since(deal.rules.symbol, sent - clock.wall(30))
+
+
+def _find_in_history(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> OrderReport | None:
+    for report in history_of(deal, order, provider, clock):
         same_id = order.exchange_order_id is not None and report.exchange_order_id == order.exchange_order_id
         if same_id or report.client_order_id == order.client_order_id:
             return report
