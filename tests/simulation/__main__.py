@@ -1,10 +1,10 @@
 """The seeded world from the command line.
 
-    python -m tests.simulation --seeds 2000 --jobs 2      many worlds; exit 1 on any violation
-    python -m tests.simulation --seed 17                  one, with a readable trace
-    python -m tests.simulation --seed 17 --shrink         the fewest events that still fail
-    python -m tests.simulation --ledger orm --seeds 40    over Django and PostgreSQL
-    python -m tests.simulation --mutants                  one safety rule less at a time: each must be caught
+python -m tests.simulation --seeds 2000 --jobs 2      many worlds; exit 1 on any violation
+python -m tests.simulation --seed 17                  one, with a readable trace
+python -m tests.simulation --seed 17 --shrink         the fewest events that still fail
+python -m tests.simulation --ledger orm --seeds 40    over Django and PostgreSQL
+python -m tests.simulation --mutants                  one safety rule less at a time: each must be caught
 """
 
 from __future__ import annotations

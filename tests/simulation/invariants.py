@@ -117,10 +117,10 @@ class Invariants:
         """Seconds of the interval in which the exchange, the database and the network answered."""
         cut, upto = 0.0, began
         for start, end in sorted(self.impaired_spans):
-            start, end = max(start, upto), min(end, ended)
-            if end > start:
-                cut += end - start
-                upto = end
+            first, last = max(start, upto), min(end, ended)
+            if last > first:
+                cut += last - first
+                upto = last
         return ended - began - cut
 
     def bound(self, began: float, ended: float) -> float:
@@ -478,16 +478,17 @@ class Invariants:
             for asset, change in (("BTC", sign * fill.quantity), ("USDT", -sign * fill.quantity * fill.price),
                                   (fill.fee_asset, -fill.fee)):  # fmt: skip
                 expected[asset] = expected.get(asset, ZERO) + change
-        for order in self.records.of(account.name):
-            if is_ours(self._name(order)):
-                continue
-            for trade in order.trades:  # somebody else's hand
-                for posting in trade.postings():
-                    if posting.account == trader(account.name):
-                        expected[posting.asset] = expected.get(posting.asset, ZERO) + posting.amount
+        for posting in self._postings_by_hand(account.name):
+            expected[posting.asset] = expected.get(posting.asset, ZERO) + posting.amount
         for asset in ("BTC", "USDT"):
             if totals.get(asset, ZERO) != expected.get(asset, ZERO):
                 self.fail(f"I28 {account.name} holds {totals.get(asset)} {asset}, our books say {expected.get(asset)}")
+
+    def _postings_by_hand(self, name: str) -> list[Any]:
+        """What trades of somebody else's orders did to the account."""
+        foreign = (order for order in self.records.of(name) if not is_ours(self._name(order)))
+        postings = (each for order in foreign for trade in order.trades for each in trade.postings())
+        return [each for each in postings if each.account == trader(name)]
 
     def _check_ends(self) -> None:
         for row in self.books.orders():

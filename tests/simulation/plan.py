@@ -184,41 +184,46 @@ _OWN_DRAWS: Mapping[str, Any] = {
 }  # fmt: skip
 
 
+def _of(*choices: Any) -> Any:
+    return lambda dice: dice.choice(choices)
+
+
+def _between(least: float, most: float) -> Any:
+    return lambda dice: _seconds(dice, least, most)
+
+
+_JUMPS = _of("0.97", "0.985", "1.02", "1.035")
+_CUTS = {"fraction": _of("0", "0.3", "0.7", "0.98")}
+_WHEN = _of("before", "after")
+_LAGS = {"seconds": _between(0.3, 6)}
+_LOOKS = {"seconds": _between(1, 8)}
+
+# How the parameters of a kind are drawn, in this order.
+_PARAMS: Mapping[FaultKind, Mapping[str, Any]] = {
+    FaultKind.DELAY: {"seconds": _between(0.5, 12), "when": _WHEN},
+    FaultKind.HTTP_ERROR: {"status": _of(500, 502, 503, 504), "body": _of("html", "json"), "when": _WHEN},
+    FaultKind.SUCCESS_FALSE_200: {"when": _of("before")},
+    FaultKind.RATE_LIMITED: {"seconds": _of(*map(float, range(1, 9))), "told_in": _of("header", "body", "both")},
+    FaultKind.MAINTENANCE: {"seconds": _between(3, 20)},
+    FaultKind.CLOCK_SKEW: {"seconds": _of(-5.0, -1.5, 1.5, 5.0)},
+    FaultKind.READ_LAG: _LAGS,
+    FaultKind.ACCEPT_DELAYED: _LAGS,
+    FaultKind.PARTIAL_THEN_CANCEL: _CUTS,
+    FaultKind.CANCEL_LOSES_TO_FILL: _CUTS,
+    FaultKind.TRIGGERED_STOP_BAND_CANCEL: _CUTS,
+    FaultKind.STALE_BOOK: _LOOKS,
+    FaultKind.CROSSED_BOOK: _LOOKS,
+    FaultKind.EMPTY_BOOK: {"seconds": _between(1, 5), "side": _of("both", "bids", "asks")},
+    FaultKind.PRICE_GAP: {"factor": _JUMPS},
+    FaultKind.SLOW_TRICKLE: {"bytes_per_second": _of(20.0, 200.0)},
+    FaultKind.STREAM_SILENT: {"seconds": _between(3, 30)},
+}
+_ONCE = (FaultKind.MAINTENANCE, FaultKind.PRICE_GAP, FaultKind.KEY_REVOKED)
+
+
 def _rule(kind: FaultKind, dice: random.Random) -> tuple[float, Mapping[str, Any]]:
     """How long a rule of the paper exchange is in force, and the rule."""
-    seconds, rule = _seconds(dice, 5, 30), {"probability": dice.choice((0.15, 0.4, 0.8)), "seed": dice.randrange(10**6)}
-    params: dict[str, Any] = {}
-    match kind:
-        case FaultKind.DELAY:
-            params = {"seconds": _seconds(dice, 0.5, 12), "when": dice.choice(("before", "after"))}
-        case FaultKind.HTTP_ERROR:
-            params = {
-                "status": dice.choice((500, 502, 503, 504)),
-                "body": dice.choice(("html", "json")),
-                "when": dice.choice(("before", "after")),
-            }
-        case FaultKind.SUCCESS_FALSE_200:
-            params = {"when": "before"}
-        case FaultKind.RATE_LIMITED:
-            params = {"seconds": float(dice.randint(1, 8)), "told_in": dice.choice(("header", "body", "both"))}
-        case FaultKind.MAINTENANCE:
-            params, rule = {"seconds": _seconds(dice, 3, 20)}, {"nth": 1}
-        case FaultKind.CLOCK_SKEW:
-            params = {"seconds": dice.choice((-5.0, -1.5, 1.5, 5.0))}
-        case FaultKind.READ_LAG | FaultKind.ACCEPT_DELAYED:
-            params = {"seconds": _seconds(dice, 0.3, 6)}
-        case FaultKind.PARTIAL_THEN_CANCEL | FaultKind.CANCEL_LOSES_TO_FILL | FaultKind.TRIGGERED_STOP_BAND_CANCEL:
-            params = {"fraction": dice.choice(("0", "0.3", "0.7", "0.98"))}
-        case FaultKind.STALE_BOOK | FaultKind.CROSSED_BOOK:
-            params = {"seconds": _seconds(dice, 1, 8)}
-        case FaultKind.EMPTY_BOOK:
-            params = {"seconds": _seconds(dice, 1, 5), "side": dice.choice(("both", "bids", "asks"))}
-        case FaultKind.PRICE_GAP:
-            params, rule = {"factor": dice.choice(("0.97", "0.985", "1.02", "1.035"))}, {"nth": 1}
-        case FaultKind.KEY_REVOKED:
-            seconds, rule = _seconds(dice, 2, 6), {"nth": 1}
-        case FaultKind.SLOW_TRICKLE:
-            params = {"bytes_per_second": dice.choice((20.0, 200.0))}
-        case FaultKind.STREAM_SILENT:
-            params = {"seconds": _seconds(dice, 3, 30)}
-    return seconds, {"rule": rule, "params": params}
+    seconds = _seconds(dice, 2, 6) if kind is FaultKind.KEY_REVOKED else _seconds(dice, 5, 30)
+    often = {"probability": dice.choice((0.15, 0.4, 0.8)), "seed": dice.randrange(10**6)}
+    params = {name: draw(dice) for name, draw in _PARAMS.get(kind, {}).items()}
+    return seconds, {"rule": {"nth": 1} if kind in _ONCE else often, "params": params}

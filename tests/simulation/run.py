@@ -99,6 +99,15 @@ class Total:
         return hashlib.sha256(text.encode()).hexdigest()
 
     @property
+    def never_seen(self) -> list[str]:
+        """Changes that the tables allow and that no world made."""
+        from algo.execution.lifecycle import DEAL_TRANSITIONS, ORDER_TRANSITIONS
+
+        allowed = [f"order {old} → {new}" for old, ends in ORDER_TRANSITIONS.items() for new in ends]
+        allowed += [f"deal {old} → {new}" for old, ends in DEAL_TRANSITIONS.items() for new in ends]
+        return sorted(each for each in allowed if not self.transitions[each])
+
+    @property
     def never_injected(self) -> list[str]:
         return [kind for kind in ALL_KINDS if not self.faults[kind]]
 

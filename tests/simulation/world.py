@@ -14,8 +14,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from functools import partial
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import count
 from types import SimpleNamespace
 from typing import Any
@@ -60,6 +59,17 @@ READS = frozenset({
 QUIET = frozenset(
     {"measure_protection", "note_reconcile_tried", "note_error", "note_advanced", "note_best"}
 )  # no point of interest
+
+
+# What becomes of a frame of the stream: how often it comes, and for how long nothing else does.
+_FRAMES = {
+    FaultKind.STREAM_GAP: 0,
+    FaultKind.STREAM_DUPLICATE: 2,
+    FaultKind.STREAM_OUT_OF_ORDER: 0,
+    FaultKind.STREAM_SILENT: 0,
+    FaultKind.STREAM_DISCONNECT: 0,
+}
+_SILENT_FOR = {FaultKind.STREAM_DISCONNECT: 2.0, FaultKind.STREAM_NO_PING: 3.0}
 
 
 class World:
@@ -340,20 +350,9 @@ class World:
             frames, silence = [frame], 0.0
             for fault in self.exchange.faults.decide(self.setting.venue, "WS", f"/{PAIR}"):
                 self.hit(fault.kind.value)
-                match fault.kind:
-                    case FaultKind.STREAM_GAP:
-                        frames = []
-                    case FaultKind.STREAM_DUPLICATE:
-                        frames = [frame, frame]
-                    case FaultKind.STREAM_OUT_OF_ORDER:
-                        kept.append(frame)
-                        frames = []
-                    case FaultKind.STREAM_SILENT:
-                        frames, silence = [], float(fault.params["seconds"])
-                    case FaultKind.STREAM_DISCONNECT:
-                        frames, silence = [], 2.0
-                    case FaultKind.STREAM_NO_PING:
-                        silence = 3.0
+                kept += [frame] if fault.kind is FaultKind.STREAM_OUT_OF_ORDER else []
+                frames = [frame] * _FRAMES.get(fault.kind, len(frames))
+                silence = float(fault.params.get("seconds", _SILENT_FOR.get(fault.kind, 0.0)))
             if frames and kept:
                 frames += [kept.pop()]
             for at, book in frames:
