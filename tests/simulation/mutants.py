@@ -220,7 +220,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "future_stamps_wait": Mutant(
         "what was stamped by a clock that was wrong waits until that time has come",
-        (Edit(times.age, "if at - now > AHEAD:", "if False:"),),
+        (Edit(times.is_ahead, "at - now > AHEAD", "False"),),
         shows=when("skew", by=3600.0),
     ),
     # --- one worker at a time ---
