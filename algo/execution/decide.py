@@ -491,9 +491,15 @@ def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Bu
         return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the other leg is gone")
     if quote and _target_reached(deal, quote):
         return StartExit(CloseReason.TAKE_PROFIT, "the price is already through the target")
-    if quote is None or _gave_up(deal):
+    if quote is None or _gave_up(deal) or _pair_is_refused(deal, quote):
         return _place_stop(deal, quote, now, budgets)
     return Rest() if _refused_recently(deal, Role.STOP, now, budgets) else _pair(deal)
+
+
+def _pair_is_refused(deal: DealView, quote: Quote) -> bool:
+    """An exchange takes a pair only while its last price stands between the two (contract: nobitex 6.1). With the last
+    trade beyond the target and nobody who pays it, a plain stop protects at once."""
+    return target_reached(deal.side, deal.target_price, quote.trigger_price(deal.exit_side))
 
 
 def _pair(deal: DealView) -> PlacePair:

@@ -178,6 +178,16 @@ def test_mode_1_places_both_as_one_pair(side):
         assert action == decide.PlacePair(Decimal(1), Decimal(98), Decimal(101), Decimal("104.03"))
 
 
+@BOTH
+def test_mode_1_protects_with_a_plain_stop_while_the_last_trade_is_beyond_the_target(side):
+    # The exchange would refuse the pair; the book does not pay the target, so leaving is not due either.
+    beyond = Decimal(100) + Decimal("2.1") * side.sign
+    here = replace(at(side, 1), last=beyond)
+    action = act(deal(entry(side), mode=1, side=side), here)
+    assert isinstance(action, decide.Place)
+    assert action.role is Role.STOP
+
+
 def enough_for_one(side: Side, held: str | None = None) -> OrderView:
     """A resting stop of an account that holds what closing once takes, and no more: 1 BTC, or 101 to buy it back at the
     stop; or `held`."""
