@@ -21,6 +21,7 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     add_up,
     came_after,
+    closed_too_much,
     control_under,
     deal_detail,
     deal_payload,
@@ -602,16 +603,13 @@ class MemoryLedger:
         log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         self.store.note_event("deal.closed", deal_payload(row), now)
         if deal.held is not None:
-            self._ticket_gone(row, action.dust, now)
+            gone = questions.position_gone(row.pk, action.dust, row.market.base)
+            self._ticket_end(row, f"deal {row.pk}", gone, now)
+        if over := closed_too_much(deal):
+            self._ticket_end(row, f"deal {row.pk} over", questions.closed_too_much(row.pk, over, row.market.base), now)
 
-    def _ticket_gone(self, row: DealRow, missing: Decimal, now: datetime) -> None:
-        self._ticket(
-            TicketKind.UNKNOWN_TRADE,
-            f"deal {row.pk}",
-            questions.position_gone(row.pk, missing, row.market.base),
-            symbol=row.market.symbol,
-            now=now,
-        )
+    def _ticket_end(self, row: DealRow, reference: str, summary: str, now: datetime) -> None:
+        self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=row.market.symbol, now=now)
 
     @_transaction
     def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:

@@ -19,6 +19,7 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     begin_unprotected,
     came_after,
+    closed_too_much,
     control_of,
     control_under,
     deal_payload,
@@ -595,16 +596,13 @@ class OrmLedger:
         log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
         event_record("deal.closed", deal_payload(row), at=now)
         if deal.held is not None:
-            self._ticket_gone(row, action.dust, now)
+            gone = questions.position_gone(row.pk, action.dust, row.market.base)
+            self._ticket_end(row, f"deal {row.pk}", gone, now)
+        if over := closed_too_much(deal):
+            self._ticket_end(row, f"deal {row.pk} over", questions.closed_too_much(row.pk, over, row.market.base), now)
 
-    def _ticket_gone(self, row: Deal, missing: Decimal, now: datetime) -> None:
-        self._ticket(
-            TicketKind.UNKNOWN_TRADE,
-            f"deal {row.pk}",
-            questions.position_gone(row.pk, missing, row.market.base),
-            symbol=row.market.symbol,
-            now=now,
-        )
+    def _ticket_end(self, row: Deal, reference: str, summary: str, now: datetime) -> None:
+        self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=row.market.symbol, now=now)
 
     @transaction.atomic
     def cancel_deal(self, deal: DealView, note: str, *, now: datetime) -> None:

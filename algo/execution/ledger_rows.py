@@ -34,6 +34,7 @@ from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderT
 orders_log = logging.getLogger("algo.orders")
 deals_log = logging.getLogger("algo.deals")
 
+FORGIVEN = Decimal("0.005")  # of what was entered: fees that are charged otherwise than expected
 MOST_FEE_RATE = Decimal("0.02")  # a fee above this share of the quantity is not in base, whatever the report implies
 
 
@@ -201,6 +202,12 @@ def fee_base(order: Any, rules: types.MarketRules) -> Decimal:
     estimate = known + unbooked * rules.taker_fee_rate
     plausible = order.fee_asset == rules.base and order.fee <= order.filled_quantity * MOST_FEE_RATE
     return max(estimate, order.fee) if plausible else estimate
+
+
+def closed_too_much(deal: DealView) -> Decimal:
+    """By how much a deal closed more than it had entered; zero where fees and grids explain it."""
+    entered = sum((order.filled for order in deal.orders if order.role == Role.ENTRY), ZERO)
+    return -deal.position if -deal.position > max(deal.rules.step_size, entered * FORGIVEN) else ZERO
 
 
 def came_after(fill: Any, since: datetime) -> bool:

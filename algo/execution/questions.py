@@ -44,6 +44,14 @@ def position_gone(deal_id: int, missing: Decimal, base: str) -> str:
     )
 
 
+def closed_too_much(deal_id: int, over: Decimal, base: str) -> str:
+    return (
+        f"Deal {deal_id} was closed with {_text(over)} {base} more than it had: two of its orders were filled where "
+        "one would have done. No deal counts the difference. Settle it at the exchange, and ignore this with a note. "
+        f"{WAITING}"
+    )
+
+
 def unlisted_trade(trade: Fill, symbol: str) -> str:
     return (
         f"The exchange shows a trade of {_text(trade.quantity)} {symbol} ({trade.side}) of an order that neither it "

@@ -29,6 +29,7 @@ DOUBT = "123456789.12345678 USDT left the account as by an order of this size"
         (questions.order_in_doubt(ORDER, DOUBT), "ignore this with a note"),
         (questions.order_missing(ORDER), "ignore this with a note"),
         (questions.position_gone(1_000_000, LONGEST, "1000SHIB"), "ignore this with a note"),
+        (questions.closed_too_much(1_000_000, LONGEST, "1000SHIB"), "Settle it at the exchange"),
         (questions.unlisted_trade(TRADE, "1000SHIBUSDT"), "ignore this with a note"),
         (questions.unexplained_trades([TRADE], "1000SHIBUSDT", Side.SELL, Decimal("0.5")), "ignore this with a note"),
         (questions.probe_executed(Side.SELL, LONGEST, "1000SHIBUSDT"), "ignore this with a note"),

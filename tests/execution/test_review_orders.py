@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from algo.models import CloseReason, Deal, DealStatus, Fill, Order, Role, Ticket
 from providers.errors import BadPayload
-from providers.types import OrderStatus
+from providers.types import OrderRef, OrderStatus
 from tests.execution.bench import World, closed, opened
 from tests.execution.faults import Faulty, raising
 from tests.factories import unguarded
@@ -64,3 +64,28 @@ def test_an_order_that_lives_on_beside_another_deal_is_taken_down_and_told_of(wo
     trader.advance(reconcile_now=True)
     assert trader.orders(Role.STOP)[0].status == S.CANCELED
     assert Ticket.objects.filter(account=trader.account).count() == 1
+
+
+def test_a_deal_that_closed_more_than_it_had_says_so(world: World):
+    """Stop and target may both fill in the same instant: the books must not show a clean end."""
+    trader = opened(world.trader())
+    stop = trader.orders(Role.STOP)[0]
+    trader.client.cancel_order(OrderRef("BTCUSDT", stop.client_order_id, stop.exchange_order_id))
+    twice, now = Decimal("1.5"), world.clock.now()
+    with unguarded():
+        Order.objects.filter(pk=stop.pk).update(
+            status=S.FILLED, quantity=twice, filled_quantity=twice, average_price=99, closed_at=now
+        )
+        Fill.objects.create(
+            account=trader.account, order=stop, trade_id="t9", price=99, quantity=twice, fee=0, fee_asset="USDT",
+            executed_at=now,
+        )  # fmt: skip
+    trader.advance()
+    assert trader.deal().status == DealStatus.CLOSED
+    ticket = Ticket.objects.get(account=trader.account)
+    assert (ticket.kind, ticket.reference, ticket.market) == (
+        "unknown_trade",
+        f"deal {stop.deal_id} over",
+        trader.market,
+    )
+    assert "0.503 BTC more" in ticket.summary
