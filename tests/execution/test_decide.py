@@ -10,7 +10,7 @@ import pytest
 
 from algo.execution import decide
 from algo.execution.decide import Action, next_action
-from algo.execution.views import Budgets, Control, DealView, Quote
+from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
 from algo.models import CloseReason, DealStatus, Role
 from providers.clock import AnchoredClock
 from providers.types import OrderStatus, OrderType, Side

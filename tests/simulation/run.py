@@ -74,6 +74,7 @@ class Total:
     transitions: Counter[str] = field(default_factory=Counter)
     sums: Counter[str] = field(default_factory=Counter)
     bare_raw: list[float] = field(default_factory=list)
+    bare_calm: list[float] = field(default_factory=list)
     bare_reachable: list[float] = field(default_factory=list)
     traces: dict[int, str] = field(default_factory=dict)
 
@@ -89,6 +90,7 @@ class Total:
             if isinstance(value, int):
                 self.sums[name] += value
         self.bare_raw += result.figures["bare_raw"]
+        self.bare_calm += result.figures["bare_calm"]
         self.bare_reachable += result.figures["bare_reachable"]
         self.traces[result.seed] = result.trace
 
