@@ -285,9 +285,12 @@ def test_failures_count_in_a_row_only(crews):
 
 
 @pytest.mark.django_db
-def test_it_outlives_a_dead_database(monkeypatch, crews):
+@pytest.mark.parametrize("error", [OperationalError, InterfaceError, Account.DoesNotExist])
+def test_it_outlives_whatever_looking_for_accounts_meets(monkeypatch, crews, error):
+    """A dead database, a connection that was closed, an account that somebody deletes at that moment."""
+
     def dead() -> None:
-        raise OperationalError("server closed the connection")
+        raise error("not now")
 
     closed: list[str] = []
     monkeypatch.setattr(crews.guardian, "_due", dead)

@@ -22,7 +22,7 @@ from functools import partial
 from typing import Any, cast
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, close_old_connections
+from django.db import DatabaseError, InterfaceError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider
 from algo.execution.advance import look_after
@@ -90,8 +90,11 @@ class Guardian:
                 self._crew_of(account.provider).take(account)
             self._first = False
             self._heartbeat()
-        except DatabaseError as exc:
+        except (DatabaseError, InterfaceError) as exc:
             logger.error("no database, trying again: %s", exc)
+            close_old_connections()
+        except Exception:  # outlives one look for accounts: the next one is a second away
+            logger.exception("could not look for accounts, trying again")
             close_old_connections()
         return max(TICK_SECONDS - (time.monotonic() - began), 0.001)
 
