@@ -396,4 +396,4 @@ def test_both_ledgers_keep_the_same_books(db):
 
 @pytest.mark.long
 def test_both_ledgers_keep_the_same_books_for_long(db):
-    run(150, 60, derandomize=False, phases=(Phase.generate, Phase.shrink))
+    run(30, 60, derandomize=False, phases=(Phase.generate, Phase.shrink))
