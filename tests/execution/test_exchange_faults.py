@@ -10,8 +10,20 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
+from algo.execution.entry_ledger_orm import market_blocked
 from algo.execution.ledger_orm import OrmLedger
-from algo.models import CloseReason, DealStatus, Market, Order, OrderEvent, Role, Ticket
+from algo.models import (
+    CloseReason,
+    Deal,
+    DealEvent,
+    DealStatus,
+    Fill,
+    Market,
+    Order,
+    OrderEvent,
+    Role,
+    Ticket,
+)
 from providers.errors import OrderRejected, RejectReason
 from providers.types import OrderRef, OrderStatus
 from tests.execution.bench import Trader, World, closed, opened
@@ -350,6 +362,21 @@ def test_a_stop_that_the_database_forgot_is_found_under_its_name_and_not_placed_
     trader.price("98.9")
     trader.calm()
     assert closed(trader, CloseReason.STOP_LOSS)
+
+
+def test_a_deal_that_the_database_forgot_is_a_ticket_that_blocks_its_market(world: World):
+    trader = opened(world.trader(wallet={"USDT": "10000"}))
+    with unguarded():
+        OrderEvent.objects.filter(order__account=trader.account).delete()
+        DealEvent.objects.filter(deal__account=trader.account).delete()
+        Fill.objects.filter(account=trader.account).delete()
+        Order.objects.filter(account=trader.account).delete()
+        Deal.objects.filter(account=trader.account).delete()
+    trader.advance(reconcile_now=True)
+    (stop,) = resting(trader)  # it goes on protecting what nobody here knows of
+    assert Ticket.objects.get(account=trader.account, reference=stop["exchange_order_id"]).market == trader.market
+    assert "ticket" in market_blocked(trader.account.pk, trader.market.pk, world.clock.now())
+    assert len(placed(trader, "BUY")) == 1
 
 
 HEARD_BY_NOBODY = (
