@@ -534,7 +534,7 @@ MATRIX = (
     Row(94, "PostgreSQL is restarted", DATABASE, "I2 I25", seeded="database_down",
         chaos="postgres_fast postgres_immediate", shown="""
     execution/two_guardians::lost_sessions_are_replaced_and_a_killed_holder_within_two_seconds_and_nothing_is_sent_twice
-    execution/guardian::it_outlives_a_dead_database
+    execution/guardian::it_outlives_whatever_looking_for_accounts_meets
     execution/locks::a_dead_session_lets_go_at_once
     """),
     Row(95, "a server takes over without the last commits", DATABASE, "I3 I19",
@@ -577,7 +577,7 @@ MATRIX = (
     Row(104, "no network to the database, or to the exchange", HOST, "I8 I24", seeded="outage database_down",
         chaos="exchange_kill postgres_fast postgres_immediate", shown="""
     execution/guardian::an_exchange_that_hangs_costs_the_other_nothing_and_does_not_keep_the_guardian_from_ending
-    execution/guardian::it_outlives_a_dead_database
+    execution/guardian::it_outlives_whatever_looking_for_accounts_meets
     live/stream_process::it_waits_for_a_database_that_is_not_there
     """),
     Row(105, "the whole machine loses power", HOST, "I3 I8", seeded="kill",
