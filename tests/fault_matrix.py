@@ -261,7 +261,8 @@ MATRIX = (
     execution/guardian::without_redis_it_protects_a_deal_through_a_restart_of_the_exchange_and_stops_at_once
     providers/breaker::an_entry_is_refused_where_an_exit_passes
     """),
-    Row(39, "one market is closed", EXCHANGE, "I24", shown="""
+    Row(39, "one market is closed", EXCHANGE, "I24",
+        gap="The market is not barred beforehand: the exchange's refusal keeps entries out.", shown="""
     execution/exchange_faults::a_market_that_is_closed_refuses_its_own_entry_only
     providers/nobitex_client::what_an_answer_to_an_order_means
     """),
@@ -293,14 +294,15 @@ MATRIX = (
     Row(45, "the peer closes an idle connection just as an order is sent", EXCHANGE, "I6", seeded="drop_before",
         chaos="drop_before", shown="""
     providers/http::a_connection_the_peer_closed_while_idle_is_replaced_before_a_write
-    contract/faults::a_write_that_was_lost_on_the_way_is_unknown_too_and_is_not_there
+    providers/http::each_outcome_of_the_wire_has_one_class
     """),
     Row(46, "grids and minimums change during a deal", EXCHANGE, "I8",
         gap="A coarser step of quantities has the resting stop replaced once, for the rounded quantity.", shown="""
     execution/exchange_faults::a_coarser_grid_leaves_the_stop_alone_and_rules_the_next_one
     market_data/markets::a_second_refresh_updates_the_same_rows
     """),
-    Row(47, "a market leaves the list during a deal", EXCHANGE, "I15", shown="""
+    Row(47, "a market leaves the list during a deal", EXCHANGE, "I15",
+        gap="No exit is forced and nobody is called: the deal ends by its own rules.", shown="""
     execution/exchange_faults::a_market_that_is_not_listed_any_more_keeps_its_deal_protected_to_the_end
     market_data/markets::a_market_that_is_not_listed_any_more_is_closed_and_opens_again_when_it_is
     """),
@@ -321,7 +323,8 @@ MATRIX = (
     execution/reconcile::a_foreign_order_is_one_ticket_left_alone_and_blocks_its_market_only
     execution/reconcile::a_foreign_order_does_not_disturb_the_deal_beside_it
     """),
-    Row(52, "the exchange's clock is wrong", EXCHANGE, seeded="clock_skew", shown="""
+    Row(52, "the exchange's clock is wrong", EXCHANGE, seeded="clock_skew",
+        gap="Entries end with the age of the book (5 s), not by a limit on the clock.", shown="""
     execution/exchange_faults::an_exchange_whose_clock_is_wrong_costs_no_deal_its_protection
     services/probe::clocks_apart
     risk/gate::no_decision_on_data_that_cannot_be_believed
@@ -451,7 +454,8 @@ MATRIX = (
     execution/send_deadline::a_process_that_stalls_between_commit_and_send_does_not_send
     execution/faults::a_process_that_stalls_before_sending_sends_nothing_late
     """),
-    Row(77, "an orderly end in the middle of work", PROCESS, "I8", shown="""
+    Row(77, "an orderly end in the middle of work", PROCESS, "I8",
+        gap="How long a deploy leaves a stop down is measured with the rolling update.", theme="operations", shown="""
     execution/guardian::told_to_stop_it_finishes_what_is_in_hand_and_leaves_the_rest_to_its_successor
     execution/locks::a_process_that_ends_lets_go_between_two_steps_and_not_within_one
     """),
@@ -538,7 +542,7 @@ MATRIX = (
     execution/locks::a_dead_session_lets_go_at_once
     """),
     Row(95, "a server takes over without the last commits", DATABASE, "I3 I19",
-        gap="Shown with rows taken away: no second server runs in the tests.", shown="""
+        gap="Shown with rows taken away, not by a second server; counts of the day begin with what is left.", shown="""
     execution/exchange_faults::a_stop_that_the_database_forgot_is_found_under_its_name_and_not_placed_twice
     execution/exchange_faults::a_deal_that_the_database_forgot_is_a_ticket_that_blocks_its_market
     execution/identity::after_a_restore_a_deal_that_gets_an_old_number_gets_no_old_name
@@ -597,7 +601,8 @@ MATRIX = (
     execution/config_changes::a_deal_whose_strategy_left_the_factory_is_protected_and_closes
     admin/deletion::a_row_with_a_live_deal_is_not_deleted_and_the_page_says_why
     """),
-    Row(108, "the key is exchanged during a deal", PEOPLE, "I8", seeded="key_revoked", shown="""
+    Row(108, "the key is exchanged during a deal", PEOPLE, "I8", seeded="key_revoked",
+        gap="A key typed into a page is tried at its first use, not before it is stored.", shown="""
     execution/faults::after_a_new_key_the_account_goes_on_where_it_was
     execution/refused_key::a_new_key_is_not_stopped_by_a_worker_that_still_held_the_old_one
     admin/accounts::a_stopped_account_wakes_up_only_with_a_key_that_works
