@@ -32,7 +32,7 @@ from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit, order_take
 from algo.execution.times import age
 from algo.execution.views import Budgets, DealView, OrderView, Quote
-from algo.models import Account, Role
+from algo.models import Account, DealStatus, Role
 from algo.selectors.halts import flat_due
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_is_stopped, account_stop
@@ -153,13 +153,13 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     ledger, clock = worker.ledger, worker.clock
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
-        error = worker.inbox() or error
-        _refresh_resting(worker)
+        error = _safely(worker, "have its tickets answered", worker.inbox) or error
+        resting = _Resting(worker)
         for deal_id in ledger.live_deals():
             worker.beat()
             if ledger.is_stopped():
                 return Advanced.STOPPED
-            error = _advance_deal_safely(worker, deal_id) or error
+            error = _advance_deal_safely(worker, deal_id, resting) or error
         if not reconcile_now and reconcile_due(ledger, clock):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
@@ -170,26 +170,37 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     return Advanced.DONE
 
 
-def _refresh_resting(worker: Worker) -> None:
+@dataclass(slots=True)
+class _Resting:
+    """What rests at the exchange, read by one list where much is due: once in a pass, and after the deals in danger,
+    for the list may have to wait for a call budget."""
+
+    worker: Worker
+    is_read: bool = False
+
+    def read_before(self, deal: DealView) -> DealView:
+        """`deal`, as it stands after the list was read where it was not yet and the deal is in no danger."""
+        in_danger = deal.exit_reason is not None or deal.unprotected_since is not None
+        if self.is_read or in_danger or deal.status is not DealStatus.OPEN:
+            return deal
+        self.is_read = True
+        _safely(self.worker, "have its open orders listed", partial(_refresh_resting, self.worker))
+        return self.worker.ledger.deal(deal.id)
+
+
+def _refresh_resting(worker: Worker) -> str:
     """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those that
     it does not show are asked for one by one, as always."""
     ledger, clock = worker.ledger, worker.clock
     due = [found for found in ledger.working() if _is_due(found.order, clock.now(), worker.budgets)]
     if len(due) < WORTH_A_LIST:
-        return
-    try:
-        shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
-        for found in due:
-            report = shown.get(found.order.exchange_order_id)
-            if report is not None and found.order.exchange_order_id is not None:
-                order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
-    except AuthFailed:
-        raise
-    except ProviderError as exc:
-        logger.warning("account=%s open orders not listed: %s", worker.name, exc)
-    except Exception as exc:  # the deals ask for their orders one by one, and fail one by one
-        _raise_if_over(exc)
-        logger.exception("account=%s open orders not taken over", worker.name)
+        return ""
+    shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
+    for found in due:
+        report = shown.get(found.order.exchange_order_id)
+        if report is not None and found.order.exchange_order_id is not None:
+            order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
+    return ""
 
 
 def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
@@ -199,19 +210,27 @@ def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
 
 
 def _reconcile_safely(worker: Worker) -> str:
-    """A list that cannot be read must not keep open positions from their protection."""
-    try:
+    def work() -> str:
         reconcile(worker.ledger, worker.provider, worker.clock, strangers=worker.strangers)
+        return ""
+
+    return _safely(worker, "be reconciled", work)
+
+
+def _safely(worker: Worker, what: str, work: Callable[[], str]) -> str:
+    """A list that cannot be read, or a row that cannot be written, must not keep open positions from their protection.
+    Returns what kept `work` from being done."""
+    try:
+        return work()
     except AuthFailed:
         raise
     except ProviderError as exc:
-        logger.warning("account=%s not reconciled: %s", worker.name, exc)
+        logger.warning("account=%s could not %s: %s", worker.name, what, exc)
         return str(exc)
-    except Exception as exc:  # at every start it comes before the deals, which have to be looked after all the same
+    except Exception as exc:  # the deals come after it, and have to be looked after all the same
         _raise_if_over(exc)
-        logger.exception("account=%s not reconciled", worker.name)
-        return "the account could not be reconciled; see the log"
-    return ""
+        logger.exception("account=%s could not %s", worker.name, what)
+        return f"the account could not {what}; see the log"
 
 
 def _raise_if_over(exc: Exception) -> None:
@@ -220,10 +239,10 @@ def _raise_if_over(exc: Exception) -> None:
         raise exc
 
 
-def _advance_deal_safely(worker: Worker, deal_id: int) -> str:
+def _advance_deal_safely(worker: Worker, deal_id: int, resting: _Resting) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
-        _advance_deal(worker, worker.ledger.deal(deal_id))
+        _advance_deal(worker, resting.read_before(worker.ledger.deal(deal_id)))
     except AuthFailed:
         raise
     except ProviderError as exc:

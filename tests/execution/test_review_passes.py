@@ -143,3 +143,35 @@ def test_a_proof_of_flatness_that_fails_unexpectedly_is_no_failure_of_the_accoun
     assert trader.deal().status == DealStatus.CLOSED
     assert "flat" in Account.objects.get(pk=trader.account.pk).last_error
     assert Order.objects.filter(account=trader.account, role=Role.EXIT, status=S.FILLED).count() == 1
+
+
+def test_a_list_of_what_rests_waits_for_the_deals_in_danger(world: World, monkeypatch):
+    """It may wait for a call budget, or hang; a position without its stop may not."""
+    trader = naked(world)
+    trader.advance()  # the stop is gone: seen, and another one placed
+    stop = trader.orders(Role.STOP)[-1]
+    trader.client.cancel_order(OrderRef("BTCUSDT", stop.client_order_id, stop.exchange_order_id))
+    Deal.objects.update(unprotected_since=world.clock.now())
+    world.step(6)
+    monkeypatch.setattr(passes, "WORTH_A_LIST", 1)
+    seen: list[str] = []
+    noting = {name: lambda call, name=name: (seen.append(name), call())[1] for name in ("open_orders", "create_order")}
+    trader.provider = Faulty(trader.client, always=noting)
+    trader.advance()
+    assert seen == ["create_order"]
+    world.step(6)
+    trader.advance()
+    assert seen == ["create_order", "open_orders"]
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_ticket_that_somebody_holds_keeps_no_deal_from_its_protection(world: World, monkeypatch):
+    trader = naked(world)
+
+    def held(*args: Any) -> str:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(passes, "answer_tickets", held)
+    trader.advance()
+    assert trader.orders(Role.STOP)[-1].status == S.OPEN
+    assert "tickets" in Account.objects.get(pk=trader.account.pk).last_error
