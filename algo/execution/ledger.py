@@ -104,6 +104,10 @@ class Ledger(Protocol):
         """A ticket, once, about an order at the exchange that is not in our books or cannot be taken into them."""
         ...
 
+    def is_told_of(self, exchange_order_id: str) -> bool:
+        """Whether a ticket, answered or not, is about this order of the exchange."""
+        ...
+
     def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
         """A ticket, once, about trades that no order explains."""
         ...

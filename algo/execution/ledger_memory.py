@@ -198,6 +198,9 @@ class MemoryLedger:
             now=now,
         )
 
+    def is_told_of(self, exchange_order_id: str) -> bool:
+        return self.store.is_ticketed(self._account, TicketKind.UNKNOWN_ORDER, exchange_order_id[:80])
+
     @_transaction
     def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
         self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=symbol, now=now)

@@ -59,6 +59,7 @@ from algo.models import (
     Market,
     Order,
     Role,
+    Ticket,
     TicketKind,
 )
 from algo.selectors.halts import halt_for
@@ -176,6 +177,10 @@ class OrmLedger:
             details=dict(report.raw),
             now=now,
         )
+
+    def is_told_of(self, exchange_order_id: str) -> bool:
+        about = Ticket.objects.filter(account=self._account, kind=TicketKind.UNKNOWN_ORDER)
+        return about.filter(reference=exchange_order_id[:80]).exists()
 
     def ticket_trade(self, symbol: str, reference: str, summary: str, *, now: datetime) -> None:
         self._ticket(TicketKind.UNKNOWN_TRADE, reference, summary, symbol=symbol, now=now)

@@ -651,6 +651,9 @@ class MemoryStore:
     def note_event(self, kind: str, payload: Mapping[str, Any], now: datetime) -> None:
         self._append(self.events, OutboxRow(kind, payload, now))
 
+    def is_ticketed(self, account: AccountRow, kind: TicketKind, reference: str) -> bool:
+        return (account.pk, kind, reference) in self._by_reference
+
     def add_ticket(
         self,
         account: AccountRow,

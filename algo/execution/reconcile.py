@@ -261,9 +261,9 @@ def _explain(
     elif found is not None:
         deal = ledger.deal(found.deal_id)
         order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
-    elif trade.exchange_order_id not in listed:
-        summary = questions.unlisted_trade(trade, symbol)
-        ledger.ticket_trade(symbol, trade.trade_id, summary, now=clock.now())
+    order_id = trade.exchange_order_id or trade.trade_id
+    if found is None and order_id not in listed and not ledger.is_told_of(order_id):
+        ledger.ticket_trade(symbol, order_id, questions.unlisted_trade(trade, symbol), now=clock.now())
 
 
 def _compare_nameless(

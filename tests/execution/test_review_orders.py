@@ -5,11 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 
 from algo.models import CloseReason, Deal, DealStatus, Fill, Order, Role, Ticket
+from algo.services.tickets import ticket_answer
 from providers.errors import BadPayload
-from providers.types import OrderRef, OrderStatus
+from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import World, closed, opened
 from tests.execution.faults import Faulty, raising
-from tests.factories import unguarded
+from tests.factories import make_user, unguarded
 
 S = OrderStatus
 
@@ -89,3 +90,25 @@ def test_a_deal_that_closed_more_than_it_had_says_so(world: World):
         trader.market,
     )
     assert "0.503 BTC more" in ticket.summary
+
+
+def test_a_persons_order_is_asked_about_once_however_often_it_is_filled(world: World):
+    """Its ticket was answered with "ignore": what is filled of it later is explained by that."""
+    trader = opened(world.trader("nobitex"))
+    name = "HAND1"
+    by_hand = OrderRequest(name, "BTCUSDT", Side.BUY, OrderType.LIMIT, Decimal("0.3"), price=Decimal(95))
+    trader.client.create_order(by_hand)
+    trader.advance(reconcile_now=True)
+    ticket = Ticket.objects.get(account=trader.account)
+    ticket_answer(ticket, "ignore", note="mine", user=make_user())
+    for _ in range(4):  # for longer than the list goes back
+        world.step(1000)
+        trader.advance(reconcile_now=True)
+    trader.price("94", run=False)
+    trader.price("100", run=False)
+    trader.wait(3)
+    trader.plan()  # from here on the market is compared again
+    trader.wait(2)
+    world.step(70)
+    trader.advance(reconcile_now=True)
+    assert list(Ticket.objects.filter(account=trader.account)) == [ticket]
