@@ -36,6 +36,7 @@ from algo.models import Account, DealStatus, Role
 from algo.selectors.halts import flat_due
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_is_stopped, account_stop
+from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
@@ -46,7 +47,7 @@ logger = logging.getLogger("algo.advance")
 PLACING = (decide.Place, decide.PlacePair)
 REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
 REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
-WORTH_A_LIST = 3  # orders to be read: from so many on, one list of open orders is read instead
+WORTH_A_LIST = 8  # orders to be read: from so many on, one list of open orders is read instead
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -195,7 +196,8 @@ def _refresh_resting(worker: Worker) -> str:
     due = [found for found in ledger.working() if _is_due(found.order, clock.now(), worker.budgets)]
     if len(due) < WORTH_A_LIST:
         return ""
-    shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
+    with budget_priority(Priority.NORMAL):  # the reserve is for recovery
+        shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
     for found in due:
         report = shown.get(found.order.exchange_order_id)
         if report is not None and found.order.exchange_order_id is not None:

@@ -230,7 +230,8 @@ def _unknown(deal: DealView, quote: Quote | None, now: datetime, budgets: Budget
     for order in deal.orders:
         if order.id not in unknown or (_is_second_leg(order) and order.pair_id in unknown):
             continue
-        pause = _growing(age(order.submitted_at or order.created_at, now), budgets.poll_working, budgets.poll_resting)
+        waited = age(order.submitted_at or order.created_at, now)
+        pause = min(max(waited / 4, budgets.poll_unknown), budgets.poll_resting)
         due = order.checked_at is None or age(order.checked_at, now) >= pause
         return Recover(order) if due else _unread(deal, quote, now, budgets) or Rest()
     return None

@@ -238,6 +238,7 @@ class Budgets:
     swap_pause: timedelta
     poll_working: timedelta
     poll_resting: timedelta
+    poll_unknown: timedelta  # each look takes a list, and few lists are allowed
     settle_entry: timedelta
     settle_other: timedelta
     negatives_apart: timedelta
@@ -262,6 +263,7 @@ class Budgets:
             swap_pause=clock.wall(15),
             poll_working=clock.wall(1),
             poll_resting=clock.wall(5),
+            poll_unknown=clock.wall(2),
             settle_entry=clock.wall(45),
             settle_other=clock.wall(7),
             negatives_apart=clock.wall(2),

@@ -19,6 +19,7 @@ from providers.paper.ledger import trader
 from providers.paper.orders import State
 from providers.transport import Request
 from providers.types import ZERO, OrderStatus, OrderType, Side
+from tests.simulation.plan import FAULTY
 from tests.simulation.world import PAIR, SYMBOL, World
 
 BOUND, PER_INCIDENT = 20.0, 12.0  # seconds of reachable time a position may be bare, and more for each dead process
@@ -316,7 +317,7 @@ class Invariants:
             self.fail(f"I7 an entry is sent {age:.1f} s after it was decided")
         key = (row.account.pk, row.market_id, row.side, row.quantity)
         before = self.entry_sends.get(key)
-        if before is not None and before[0] != row.pk and self.now - before[1] < 10.0:
+        if before is not None and before[0] != row.pk and self.now - before[1] < 10.0 and self._may_live(before[0]):
             self.fail(f"I7 two entries alike within {self.now - before[1]:.1f} s")
         self.entry_sends[key] = (row.pk, self.now)
         for scope, since in self._switches_over(row):
@@ -333,6 +334,12 @@ class Invariants:
             if level != KillSwitch.OFF and scope in scopes
         ]
 
+    def _may_live(self, order_id: int) -> bool:
+        """Whether an entry was neither refused outright nor ended without a fill."""
+        row = self._by_id(order_id)
+        ended = row is not None and OrderStatus(row.status).is_final and row.filled_quantity == 0
+        return not ended or row.negative_at is not None
+
     def dealt_with(self, request: Request, outcome: Any) -> None:
         """The exchange acted on a request."""
         injected = sum(self.world.exchange.faults.injected.values())
@@ -347,6 +354,8 @@ class Invariants:
         lease = self.world.leases.get(self.world.current)
         if lease is not None and lease.is_evicted:
             self.fail(f"I25 {self.world.current.name} writes {name} after it lost the account")
+        if name == "stop_account":  # the key is refused: nobody can act until a person enters another
+            self.impaired_spans.append((self.now, max(FAULTY, self.now) + HARM))
         if name == "claim_send":
             self._claimed(self._by_id(args[0].id), lease)
         elif name in ("end_order", "release_send") and args[0].status is OrderStatus.SUBMITTED:

@@ -163,7 +163,7 @@ _OWN_DRAWS: Mapping[str, Any] = {
     "outage": lambda dice: (_seconds(dice, 3, 30), {"refused": dice.random() < 0.5}),
     "late": lambda dice: (
         _seconds(dice, 3, 25),
-        {"delay": _seconds(dice, 3, 100) if dice.random() < 0.3 else _seconds(dice, 5.5, 25), "share": 0.7},
+        {"delay": _seconds(dice, 45, 95) if dice.random() < 0.4 else _seconds(dice, 5.5, 25), "share": 0.7},
     ),
     "lost_request": lambda dice: (_seconds(dice, 3, 15), {"share": 0.6}),
     "database_down": lambda dice: (_seconds(dice, 1, 8), {}),
