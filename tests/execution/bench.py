@@ -315,7 +315,7 @@ class Trader:
 def opened(trader: Trader, **fields: object) -> Trader:
     """The trader with a deal that is open and protected."""
     trader.plan(**fields)  # type: ignore[arg-type]
-    trader.advance()
+    trader.advance(reconcile_now=True)  # as at every start; it reads the balances
     assert trader.deal().status == DealStatus.OPEN
     return trader
 

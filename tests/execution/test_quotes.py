@@ -25,6 +25,7 @@ class Rest:
     """An exchange at 7 / 8, or down, or with a book as old as a test says. Counts what it is asked."""
 
     name = "wallex"
+    clock_difference = None
 
     def __init__(self, clock: HandClock) -> None:
         self.clock = clock

@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 
 from algo.execution.entry_ledger_orm import market_blocked
+from algo.execution.ledger_orm import OrmLedger
 from algo.execution.reconcile import QUARANTINE, accounts_due, reconcile_due
 from algo.models import Account, CloseReason, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
 from providers.budgets import Priority, current_priority
-from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown
-from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
+from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown, Unavailable
+from providers.types import Capabilities, OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import Trader, World, closed, opened
 from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
 from tests.factories import unguarded
@@ -166,13 +167,21 @@ def test_an_account_in_doubt_is_looked_after_every_ten_seconds_although_nothing_
     trader.advance()
     trader.wait(60)
     account = Account.objects.get(pk=trader.account.pk)
-    Account.objects.filter(pk=account.pk).update(reconciled_at=world.clock.now() - timedelta(seconds=11))
-    assert account in accounts_due(world.clock)
-    assert reconcile_due(account, world.clock)
-    world.step(170)
-    Account.objects.filter(pk=account.pk).update(reconciled_at=world.clock.now() - timedelta(seconds=11))
-    assert account not in accounts_due(world.clock)
-    assert not reconcile_due(account, world.clock)
+    ledger = OrmLedger(account, Capabilities())
+    for seconds, is_due in ((11, True), (181, False)):  # the quarantine is over after 150
+        world.step(seconds - 11)
+        ago = world.clock.now() - timedelta(seconds=11)
+        Account.objects.filter(pk=account.pk).update(reconciled_at=ago, reconcile_tried_at=ago)
+        assert (account in accounts_due(world.clock)) is is_due
+        assert reconcile_due(ledger, world.clock) is is_due
+
+
+def test_a_reconciliation_that_failed_is_not_begun_again_at_once(world: World):
+    """Its lists are among the calls that the recovery of an order waits for."""
+    trader = world.trader()
+    trader.provider = Faulty(trader.client, always={"open_orders": raising(Unavailable("no answer"))})
+    trader.wait(30)
+    assert trader.provider.calls["open_orders"] == 3
 
 
 def test_the_late_twin_of_a_stop_is_taken_down_after_its_deal_is_over(world: World):
