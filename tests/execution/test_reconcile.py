@@ -198,7 +198,7 @@ def test_the_late_twin_of_a_stop_is_taken_down_after_its_deal_is_over(world: Wor
 
     trader.provider = Faulty(trader.client, create_order=[untouched, on_its_way])
     trader.advance()
-    trader.wait(13)
+    trader.wait(16)
     trader.price("98.9")
     trader.wait(2)
     assert trader.deal().status == DealStatus.CLOSED
