@@ -26,6 +26,7 @@ BOUND, PER_INCIDENT = 20.0, 12.0  # seconds of reachable time a position may be 
 SEND_DEADLINE, SWITCH_DEADLINE, FLAT_WITHIN = 2.0, 2.0, 30.0
 ENTRY_AGE = 22.5  # seconds after its decision, with those that a send takes
 LOOKS_APART, SETTLE_ENTRY, SETTLE_OTHER = 1.5, 45.0, 7.0  # before an order may be given up as absent
+DOUBT = 190.0  # seconds after which an entry in doubt must be decided
 CALM_BOUND = 8.0  # seconds from an entry to its stop where nothing fails; 99 of 100 within 3
 HARM = 8.0  # seconds that one call gone wrong may cost: its time-out and the pause after it
 _STATES = {
@@ -167,8 +168,8 @@ class Invariants:
         if order.pair != PAIR or order.stop_price is None or order.state is not State.INACTIVE:
             return
         row = self._row(order)
-        if row is None or row.role != Role.STOP:
-            return
+        if row is None or row.role != Role.STOP or row.negative_at is not None:
+            return  # one that was given up may turn up late: it is taken down again
         before = self.last_stop.get(row.deal_id)
         if before is not None:
             moved_back = order.stop_price < before if order.side is Side.SELL else order.stop_price > before
@@ -194,11 +195,20 @@ class Invariants:
                 total += order.remaining
         return total
 
+    def _came_late(self, account: str) -> bool:
+        """Whether an exit that was given up was executed after all. Where the balance is enough for two, nobody can
+        prevent that both fill (docs/reliability.md, "Limits"); our books have to show it."""
+        return any(
+            row.negative_at is not None and row.role != Role.ENTRY
+            for row in self.books.orders()
+            if row.account.name == account
+        )
+
     def _look_at(self, account: str) -> None:
         position = self.positions[account]
         if (self.world.setting.side == "BUY" and position < 0) or (self.world.setting.side == "SELL" and position > 0):
             over = abs(position)
-            if over > self.world.rules[SYMBOL].step_size * 2:
+            if over > self.world.rules[SYMBOL].step_size * 2 and not self._came_late(account):
                 self.fail(f"I10 {account} closed {over} more than it had entered")
         if self.world.setting.mode == "none":
             return
@@ -501,6 +511,13 @@ class Invariants:
             if totals.get(asset, ZERO) != expected.get(asset, ZERO):
                 self.fail(f"I28 {account.name} holds {totals.get(asset)} {asset}, our books say {expected.get(asset)}")
 
+    def _is_doubted(self, row: Any) -> bool:
+        """An entry that trades or the balance speak for is not given up for 150 s: nothing hangs on it meanwhile."""
+        return row.role == Role.ENTRY and self.now - self.claimed.get(row.pk, 0.0) < DOUBT
+
+    def _is_entering(self, deal: Any) -> bool:
+        return any(row.deal_id == deal.pk and self._is_doubted(row) for row in self.books.orders())
+
     def _postings_by_hand(self, name: str) -> list[Any]:
         """What trades of somebody else's orders did to the account."""
         foreign = (order for order in self.records.of(name) if not is_ours(self._name(order)))
@@ -509,7 +526,7 @@ class Invariants:
 
     def _check_ends(self) -> None:
         for row in self.books.orders():
-            if row.status in (OrderStatus.PENDING, OrderStatus.SUBMITTED):
+            if row.status in (OrderStatus.PENDING, OrderStatus.SUBMITTED) and not self._is_doubted(row):
                 self.fail(f"L4 order {row.pk} ({row.role}) is still {row.status} at the end")
         for deal in self.books.deals():
             name = deal.account.name
@@ -518,11 +535,16 @@ class Invariants:
                 alive = [o for o in self._live(name) if str(o.id) in own or o.client_id in own]
                 if alive:
                     self.fail(f"I15 deal {deal.pk} is {deal.status} and order {alive[0].id} of it works")
-            elif deal.status in (DealStatus.PLANNED, DealStatus.ENTERING):
+            elif deal.status in (DealStatus.PLANNED, DealStatus.ENTERING) and not self._is_entering(deal):
                 self.fail(f"L3 deal {deal.pk} is still {deal.status} at the end")
         for account in self.world.traders:
             has_deal = any(d.account.pk == account.id and d.status not in FINISHED_DEALS for d in self.books.deals())
-            if not has_deal and not self._is_dust(self.positions[account.name] - self._dust_of(account)):
+            was_told = any(t.account.pk == account.id and t.reference.endswith("over") for t in self.books.tickets())
+            if (
+                not has_deal
+                and not was_told
+                and not self._is_dust(self.positions[account.name] - self._dust_of(account))
+            ):
                 self.fail(f"I15 {account.name} holds {self.positions[account.name]} and no deal knows of it")
 
     def _dust_of(self, account: Any) -> Decimal:
