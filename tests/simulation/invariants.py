@@ -210,6 +210,7 @@ class Invariants:
             over = abs(position)
             if over > self.world.rules[SYMBOL].step_size * 2 and not self._came_late(account):
                 self.fail(f"I10 {account} closed {over} more than it had entered")
+            position = ZERO  # nothing is left to protect
         if self.world.setting.mode == "none":
             return
         size = abs(position)
