@@ -70,6 +70,11 @@ class ExchangeProvider(Protocol):
         before a stop that rests is taken down to be replaced."""
         ...
 
+    def can_list(self, lists: int = 1) -> bool:
+        """Whether so many lists of orders could be read now without waiting for a call budget. Asks nothing: a
+        comparison that gets only the first of its lists has spent it for nothing."""
+        ...
+
     def create_order(self, request: OrderRequest) -> OrderReport: ...
 
     def create_oco(self, request: OcoRequest) -> tuple[OrderReport, OrderReport]:

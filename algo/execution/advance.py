@@ -48,6 +48,8 @@ PLACING = (decide.Place, decide.PlacePair)
 REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
 REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
 WORTH_A_LIST = 8  # orders to be read: from so many on, one list of open orders is read instead
+LISTS_TO_RECONCILE = 2  # open orders, and those of every status on the market of a deal
+RECONCILE_AT_LAST = 180.0  # wall seconds
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -161,7 +163,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
             if ledger.is_stopped():
                 return Advanced.STOPPED
             error = _advance_deal_safely(worker, deal_id, resting) or error
-        if not reconcile_now and reconcile_due(ledger, clock):
+        if not reconcile_now and _may_reconcile(worker):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
         ledger.stop_account(str(exc), now=clock.now())
@@ -209,6 +211,16 @@ def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     """It rests, was read back before, and should be read again now."""
     rests = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
     return rests and order.checked_at is not None and age(order.checked_at, now) >= budgets.poll_resting
+
+
+def _may_reconcile(worker: Worker) -> bool:
+    """Whether it is due, and its lists can be had: else they would be spent one by one, and none of the comparisons
+    ever be finished. After long it is tried all the same."""
+    if not reconcile_due(worker.ledger, worker.clock):
+        return False
+    last, now = worker.ledger.reconciled_at(), worker.clock.now()
+    is_late = last is None or age(last, now) >= worker.clock.wall(RECONCILE_AT_LAST)
+    return is_late or worker.provider.can_list(LISTS_TO_RECONCILE)
 
 
 def _reconcile_safely(worker: Worker) -> str:

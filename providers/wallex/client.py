@@ -266,6 +266,9 @@ class WallexClient:
     def can_place(self, orders: int = 1) -> bool:
         return self._http.ready(PROTECT, orders)
 
+    def can_list(self, lists: int = 1) -> bool:
+        return self._http.ready(OPEN, lists)
+
     def create_order(self, request: OrderRequest) -> OrderReport:
         body = answers.order_body(request)
         endpoint = PROTECT if request.type.is_stop else CREATE

@@ -265,3 +265,14 @@ def test_an_adoption_that_another_deal_stands_in_the_way_of_is_a_ticket(world: W
     trader.advance(reconcile_now=True)
     assert trader.deal().status == DealStatus.OPEN
     assert Ticket.objects.filter(account=trader.account, kind="unknown_order").count() == 1
+
+
+def test_a_reconciliation_waits_until_all_of_its_lists_can_be_had_but_not_for_ever(world: World):
+    """The first list alone teaches nothing, and spends what the recovery of an order needs."""
+    trader = world.trader()
+    trader.provider = Faulty(trader.client, always={"can_list": lambda call: False})
+    trader.advance()  # never reconciled: that cannot wait
+    trader.wait(175)
+    assert trader.provider.calls["open_orders"] == 1
+    trader.wait(10)
+    assert trader.provider.calls["open_orders"] == 2
