@@ -38,7 +38,6 @@ logger = logging.getLogger("algo.tickets")
 
 BEFORE = timedelta(hours=1)  # how long before its ticket an order is looked for in the exchange's history
 GONE_AFTER = 10.0  # wall seconds of looking in vain after which the exchange is believed not to know an order
-RESTING_EXITS = (ProtectionMode.FREE_STOPS, ProtectionMode.NO_STOPS)  # where a limit order may rest for a position
 
 
 class Refused(Exception):
@@ -326,7 +325,8 @@ def _check_stop(report: OrderReport, deal: DealView) -> None:
 def _check_target(report: OrderReport, deal: DealView) -> None:
     """Where stop and target may not rest side by side, what was filled of it still counts, and the rest is taken down
     by the rules of the deal."""
-    if report.filled_quantity <= 0 and deal.mode not in RESTING_EXITS:
+    may_rest = deal.mode is ProtectionMode.NO_STOPS or (deal.mode is ProtectionMode.FREE_STOPS and not deal.swaps)
+    if report.filled_quantity <= 0 and not may_rest:
         raise Refused(
             f"On this account no limit order may rest beside the protection of deal {deal.id}: both could be filled. "
             "Answer close; the deal's own target stays as it is."

@@ -114,7 +114,7 @@ def test_a_stop_that_is_sent_again_just_when_its_first_sending_arrives_rests_onc
     faults = {"create_oco": [delayed(late), both]} if pair else {"create_order": [untouched, delayed(late), both]}
     trader.provider = Faulty(trader.client, **faults)
     trader.advance()
-    trader.wait(16)
+    trader.wait(20)
     (stop,) = trader.orders(Role.STOP)
     assert (stop.status, stop.attempts) == (S.OPEN, 2)
     assert len(resting(trader)) == (2 if pair else 1)

@@ -221,7 +221,7 @@ def test_a_stop_whose_answer_is_lost_is_found(world: World, provider):
 def test_a_stop_that_never_arrived_is_sent_again_under_the_same_name(world: World, provider):
     trader = world.trader(provider)
     lose_the_stop(trader, lost_request)
-    trader.wait(13)
+    trader.wait(16)
     (stop,) = trader.orders(Role.STOP)
     assert (stop.status, stop.attempts) == (S.OPEN, 2)
     assert trader.deal().unprotected_since is None

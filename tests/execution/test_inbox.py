@@ -330,22 +330,29 @@ def test_a_part_sold_by_hand_makes_the_position_smaller_and_its_stop(world: Worl
     assert sold(trader) == held
 
 
-def test_a_limit_order_by_hand_takes_the_place_of_the_target(world: World):
-    trader = rich(world, stops_lock_balance=False)
-    opened(trader, mode=ProtectionMode.FREE_STOPS)
-    trader.wait(1)
-    held = position(trader)
-    assert trader.roles(S.OPEN) == [Role.STOP, Role.TARGET]
-    place(trader, Side.SELL, str(held), price="101")
+def test_a_limit_order_by_hand_becomes_the_target_where_nothing_else_rests(world: World):
+    trader = rich(world, stop_market=False, stop_limit=False)
+    opened(trader, mode=ProtectionMode.NO_STOPS)
+    place(trader, Side.SELL, "0.997", price="101")  # 1 BTC less 0.3 %
     ticket_of(trader)
     answered(trader, ADOPT)
-    assert [order.status for order in trader.orders(Role.TARGET)] == [S.CANCELED, S.OPEN]
     trader.wait(6)
-    assert trader.roles(S.OPEN) == [Role.STOP, Role.TARGET]  # and no other target is placed beside it
+    assert trader.roles(S.OPEN) == [Role.TARGET]
     trader.price("101.5")
     trader.wait(6)
     assert closed(trader, CloseReason.TAKE_PROFIT)
-    assert sold(trader) == held
+    assert sold(trader) == Decimal("0.997")
+
+
+def test_a_limit_order_is_not_adopted_where_it_and_the_stop_could_both_fill(world: World):
+    trader = rich(world, stops_lock_balance=False)
+    opened(trader, mode=ProtectionMode.FREE_STOPS)
+    place(trader, Side.SELL, str(position(trader)), price="101")
+    ticket = ticket_of(trader)
+    answered(trader, ADOPT)
+    ticket.refresh_from_db()
+    assert "both could be filled" in ticket.outcome
+    assert trader.roles(S.OPEN) == [Role.STOP]
 
 
 @PROVIDERS
