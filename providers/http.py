@@ -328,14 +328,27 @@ class HttpSession:
 
 
 def _decode(reply: Reply) -> tuple[Any, str]:
-    """(payload, "") or (None, what is wrong with the body). Numbers with a point become Decimal, never float."""
+    """(payload, "") or (None, what is wrong with the body). Numbers with a point become Decimal, never float. Half a
+    surrogate pair, which JSON can escape and no log, database or answer can hold, becomes U+FFFD."""
     kind = reply.headers.get("Content-Type", "").lower()
     if kind and "json" not in kind:
         return None, f"the body is {redact(kind)[:40]}, not JSON"
     try:
-        return _JSON.decode(reply.content.decode()), ""
+        payload = _JSON.decode(reply.content.decode())
+        return (_whole(payload) if _ESCAPED_SURROGATE.search(reply.content) else payload), ""
     except (ValueError, RecursionError):
         return None, "the body is not JSON"
+
+
+def _whole(value: Any) -> Any:
+    """The same value with every text encodable."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [_whole(each) for each in value]
+    if isinstance(value, dict):
+        return {_whole(name): _whole(each) for name, each in value.items()}
+    return value
 
 
 def to_json_number(text: str) -> Any:
@@ -350,6 +363,7 @@ def _no_constant(name: str) -> Any:
     raise ValueError(f"{name} is not JSON")
 
 
+_ESCAPED_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _JSON = json.JSONDecoder(parse_float=to_json_number, parse_constant=_no_constant)
 
 

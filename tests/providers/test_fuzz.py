@@ -305,3 +305,18 @@ def test_the_undamaged_answer_is_understood_by_most_calls(monkeypatch: pytest.Mo
         understood.append(call)
     reads = {"markets", "candles", "order_book", "last_price", "balances", "fetch_order", "open_orders", "orders_since"}
     assert reads | {"own_trades", "fetch_fills"} | set(OWN_READS[name]) <= set(understood)
+
+
+@pytest.mark.parametrize(
+    ("body", "text"),
+    [
+        (rb'{"message": "a\ud800b"}', "a�b"),
+        (rb'{"message": "\udc00"}', "�"),
+        (rb'{"message": "\ud83d\ude00"}', "😀"),
+        (rb'{"message": "\\ud800"}', r"\ud800"),  # the six letters, not a character
+    ],
+)
+def test_half_a_surrogate_pair_reaches_no_log_and_no_database(body: bytes, text: str):
+    payload, problem = _decode(canned_reply(200, body))
+    assert (payload, problem) == ({"message": text}, "")
+    assert str(payload).encode()
