@@ -83,8 +83,9 @@ DATABASES: dict[str, dict[str, Any]] = {
 if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
     sys.exit("Configuration error. DATABASE_URL must name a PostgreSQL database: money is never kept in anything less.")
 # A worker that stops in the middle of a transaction (SIGSTOP, a swapped-out host) must not hold its rows for ever: its
-# session is ended. A database host that is gone without a word is noticed in about ten seconds, instead of after two hours. Statements
-# are bounded only while an account is held (algo/execution/locks.py): a migration or a report may take its time.
+# session is ended. A database host that is gone without a word is noticed in about ten seconds, instead of after two
+# hours. Statements are bounded only while an account is held (algo/execution/locks.py): a migration or a report may
+# take its time.
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
