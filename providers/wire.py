@@ -39,15 +39,14 @@ class WireModel(BaseModel):
 def to_amount(value: object) -> Decimal:
     """The exact Decimal of a wire amount. Raises ValueError for anything that is not a finite, sensible number."""
     usable = isinstance(value, str | int | Decimal) and not isinstance(value, bool)
-    text = str(value).strip().replace("−", "-").replace("_", "") if usable else ""
-    if len(text) > _LONGEST:
-        raise ValueError("not an amount")
-    return _amount_of(text)
+    text = str(value) if usable else ""
+    return _amount_of(text if len(text) <= _LONGEST else text.strip()[: 2 * _LONGEST])
 
 
 @lru_cache(maxsize=4096)  # the same few prices and quantities come again and again
 def _amount_of(text: str) -> Decimal:
-    if not _NUMBER.fullmatch(text):
+    text = text.strip().replace("−", "-").replace("_", "")
+    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
         raise ValueError("not an amount")
     number = Decimal(text)
     if number and abs(number.adjusted()) > _LARGEST:
@@ -109,8 +108,9 @@ def _list_or_empty(value: object) -> object:
 
 
 Amount = Annotated[Decimal, BeforeValidator(to_amount)]
-PositiveAmount = Annotated[Amount, Field(gt=0)]
-NonNegativeAmount = Annotated[Amount, Field(ge=0)]
+# A bound stands before the validator that makes the Decimal: pydantic then checks it without calling Python.
+PositiveAmount = Annotated[Decimal, Field(gt=0), BeforeValidator(to_amount)]
+NonNegativeAmount = Annotated[Decimal, Field(ge=0), BeforeValidator(to_amount)]
 Whole = Annotated[int, BeforeValidator(_whole)]
 WireTime = Annotated[datetime, BeforeValidator(to_time)]
 Upper = Annotated[str, BeforeValidator(lambda value: value.upper() if isinstance(value, str) else value)]

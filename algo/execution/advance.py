@@ -195,7 +195,8 @@ def _refresh_resting(worker: Worker) -> str:
     """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those that
     it does not show are asked for one by one, as always."""
     ledger, clock = worker.ledger, worker.clock
-    due = [found for found in ledger.working() if _is_due(found.order, clock.now(), worker.budgets)]
+    now = clock.now()
+    due = [found for found in ledger.working() if _is_due(found.order, now, worker.budgets)]
     if len(due) < WORTH_A_LIST:
         return ""
     with budget_priority(Priority.NORMAL):  # the reserve is for recovery

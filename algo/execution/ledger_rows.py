@@ -35,6 +35,7 @@ orders_log = logging.getLogger("algo.orders")
 deals_log = logging.getLogger("algo.deals")
 
 FORGIVEN = Decimal("0.005")  # of what was entered: fees that are charged otherwise than expected
+_FREE = Control()
 MOST_FEE_RATE = Decimal("0.02")  # a fee above this share of the quantity is not in base, whatever the report implies
 
 
@@ -114,7 +115,7 @@ def control_under(standing: Standing, state: str) -> Control:
     if standing.stops_entries:
         cancel = standing.level.severity >= KillSwitch.CANCEL.severity
         return Control(False, cancel, standing.level == KillSwitch.FLATTEN, standing.reason)
-    return Control() if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
+    return _FREE if state == AccountState.ACTIVE else Control(False, reason=f"the account is {state}")
 
 
 def urgency(deal: Any) -> tuple[int, datetime, int]:

@@ -427,7 +427,7 @@ class MemoryStore:
             for row, of, strategy, where in switches
             if row is not None and row.kill_switch != KillSwitch.OFF
         ]
-        return max(standing, key=lambda each: each.level.severity, default=Standing())
+        return max(standing, key=lambda each: each.level.severity, default=_NO_SWITCH)
 
     def stop_account(self, account: AccountRow, key: str, reason: str, now: datetime) -> None:
         """Its exchange refused `key`: nothing happens where it is stopped, or has another key now."""

@@ -74,8 +74,10 @@ def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
         return False
     if last is None:
         return True
-    every = EVERY_IN_DOUBT if ledger.is_in_doubt(now - clock.wall(QUARANTINE)) else EVERY
-    return age(last, now) >= clock.wall(every)
+    since = age(last, now)
+    if since < clock.wall(EVERY_IN_DOUBT):
+        return False
+    return since >= clock.wall(EVERY) or ledger.is_in_doubt(now - clock.wall(QUARANTINE))
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:

@@ -14,6 +14,7 @@ from providers.interface import ExchangeProvider
 AHEAD = timedelta(seconds=5)  # by so much the clocks of two hosts may differ
 NOTABLE = timedelta(seconds=2)  # the Date header has whole seconds: less than this says nothing
 LONG_AGO = timedelta(days=3650)
+NO_TIME = timedelta(0)
 
 
 def is_ahead(at: datetime, now: datetime) -> bool:
@@ -23,9 +24,10 @@ def is_ahead(at: datetime, now: datetime) -> bool:
 
 def age(at: datetime, now: datetime) -> timedelta:
     """Since when `at` is past, never negative; very long where it lies ahead."""
-    if is_ahead(at, now):
-        return LONG_AGO
-    return max(now - at, timedelta(0))
+    past = now - at
+    if past >= NO_TIME:
+        return past
+    return LONG_AGO if is_ahead(at, now) else NO_TIME
 
 
 def lead(provider: ExchangeProvider) -> timedelta:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from functools import cached_property
 
 from algo.models import CloseReason, DealStatus, Role
 from providers.clock import Clock
@@ -92,9 +93,9 @@ class OrderView:
         return self.is_final and self.booked >= self.filled
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class DealView:
-    """One deal with its orders, oldest first."""
+    """One deal with its orders, oldest first. What it adds up to is reckoned once: every step of a decision asks."""
 
     id: int
     side: Side
@@ -128,7 +129,7 @@ class DealView:
     def exit_side(self) -> Side:
         return self.side.opposite
 
-    @property
+    @cached_property
     def position(self) -> Decimal:
         """Base still to be closed. A long deal owns what its fills left after fees in base; a short deal owes what it
         sold, whatever fee the buying back costs."""
@@ -137,7 +138,7 @@ class DealView:
         fees = sum((order.fee_base for order in self.orders), ZERO) if self.side is Side.BUY else ZERO
         return entered - fees - exited
 
-    @property
+    @cached_property
     def closable(self) -> Decimal:
         """The position on the step grid: what an exit can be sent for. Never more than there is: somebody may have
         taken a part of it away by hand."""

@@ -31,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _CURSOR_SAVE_MS = 5_000
+_BEYOND = 2**62  # ticks: a price that no market sees
 _CLOCK_SLACK_MS = 60_000  # how far a corrected clock may be behind what was lived already
 _NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
@@ -105,23 +106,25 @@ class Exchange:
 
     def advance(self) -> datetime:
         """Play every trade up to now through the venues, in order; returns now. Called before every request."""
-        with self._guarded():
-            return self._advance()
+        with self.operation() as now:
+            return now
 
     def _advance(self) -> datetime:
         """Trades in their order, and what faults have put off each at its own moment."""
         now = self.clock.now()
-        has_moved = to_ms(now) > self._cursor
+        now_ms = to_ms(now)
+        has_moved = now_ms > self._cursor
         while (moment := self._next_moment(now)) is not None:
             self._play_until(to_ms(moment))
             for venue in self.venues.values():
                 venue.settle(moment)
-        self._play_until(to_ms(now))
+        self._play_until(now_ms)
         for venue in self.venues.values():
             venue.settle(now)
-        self._do_what_is_due(now)
+        if self._jobs:
+            self._do_what_is_due(now)
         if has_moved:
-            self._gap(to_ms(now))
+            self._gap(now_ms)
         return now
 
     def later(self, at: datetime, job: Callable[[datetime], None]) -> None:
@@ -150,18 +153,12 @@ class Exchange:
 
     @contextmanager
     def operation(self) -> Iterator[datetime]:
-        """Bring the market up to now, do something, keep it: on leaving, all of it is in the store."""
-        with self._guarded():
-            now = self._advance()
-            yield now
-
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        """What does not balance is not kept, nor anything after it: a restart finds the last good state."""
+        """Bring the market up to now, do something, keep it: on leaving, all of it is in the store. What does not
+        balance is not kept, nor anything after it: a restart finds the last good state."""
         if not self.is_sound:
             raise LedgerError("the books did not balance before; restart the exchange and report this")
         try:
-            yield
+            yield self._advance()
         except LedgerError:
             self.is_sound = False
             raise
@@ -359,12 +356,11 @@ def _next_event(venue: Venue, pair: str, spec: PairSpec, ticks: Ticks, start: in
     if low is None and high is None:
         return None
     prices = ticks.prices[start:]
-    reached = np.zeros(len(prices), dtype=np.bool_)
-    if low is not None:
-        reached |= prices <= int(low // spec.tick)
-    if high is not None:
-        reached |= prices >= int(-(-high // spec.tick))
-    hits = np.flatnonzero(reached)
+    floor = int(low // spec.tick) if low is not None else -1
+    ceiling = int(-(-high // spec.tick)) if high is not None else _BEYOND
+    if len(prices) == 1:  # a market that is looked at every second has no more
+        return start if not floor < prices[0] < ceiling else None
+    hits = np.flatnonzero((prices <= floor) | (prices >= ceiling))
     return start + int(hits[0]) if len(hits) else None
 
 
@@ -378,7 +374,8 @@ def _digests(account: Account) -> list[str]:
 
 
 def to_ms(at: datetime) -> int:
-    return (at - _EPOCH) // timedelta(milliseconds=1)
+    since = at - _EPOCH
+    return since.days * 86_400_000 + since.seconds * 1000 + since.microseconds // 1000
 
 
 def from_ms(ms: int) -> datetime:

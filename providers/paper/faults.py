@@ -363,7 +363,9 @@ class FaultPlan:
 
     def decide(self, venue: str, method: str, path: str, account: str | None = None) -> list[Fault]:
         """The faults of this moment, in the order their rules were added. Every call counts."""
-        faults = []
+        faults: list[Fault] = []
+        if not self._rules:
+            return faults
         for number, watched in self._asked_at.get(method, {}).items():
             if _matches(watched.rule, venue, path, account) and watched.decide():
                 kind = watched.rule.kind

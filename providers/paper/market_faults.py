@@ -71,7 +71,7 @@ class MarketFaults:
         return found
 
     def next_due(self) -> datetime | None:
-        return min((each.at for each in self._put_off.values()), default=None)
+        return min(each.at for each in self._put_off.values()) if self._put_off else None
 
     def filled_on_arrival(self, order: Order) -> Decimal | None:
         """The share of an arriving order that fills before the system cancels the rest; None: no fault."""
@@ -120,6 +120,9 @@ class MarketFaults:
         """(what the public sees of `book`, the time it says it is of)."""
         new = self.plan.decide(self._venue, "BOOK", pair)
         lasting = self._lasting(self._spells.get(pair, ()), now)
+        if not new and not lasting:
+            self._shown[pair] = book, now
+            return book, now
         self._begin_spells(pair, new, now)
         shown, at = book, now
         for fault in [*(spell.fault for spell in lasting), *new]:

@@ -8,6 +8,7 @@ import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -45,7 +46,8 @@ def edited(*edits: Edit) -> Iterator[None]:
 
 def _function(of: Any) -> FunctionType:
     """What is behind a property, a method, or a decorator that keeps what it wraps."""
-    plain = of.fget if isinstance(of, property) else getattr(of, "__func__", of)
+    plain = of.func if isinstance(of, cached_property) else of.fget if isinstance(of, property) else of
+    plain = getattr(plain, "__func__", plain)
     function = inspect.unwrap(plain)
     if not isinstance(function, FunctionType):
         raise TypeError(f"{of!r} is no function")

@@ -42,7 +42,7 @@ def live(plan: Plan, books: Any, *, tell: Callable[[str], None] | None = None) -
     figures = {name: getattr(judge.figures, name) for name in judge.figures.__dataclass_fields__}
     figures.pop("transitions")
     return Result(
-        plan.setting.seed, judge.violations, world.hash.hexdigest(), dict(faults), dict(world.points),
+        plan.setting.seed, judge.violations, world.trace, dict(faults), dict(world.points),
         dict(judge.figures.transitions), figures, world.calls, time.perf_counter() - began,
     )  # fmt: skip
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 from greenlet import GreenletExit, getcurrent, greenlet
@@ -31,19 +32,18 @@ class VirtualTime:
         self.elapsed = 0.0
         self.offset = timedelta(0)
         self._at = -1.0
-        self._now = start
+        self._true = start
 
     def now(self) -> datetime:
-        if self._at != self.elapsed:
-            self._at, self._now = self.elapsed, self.start + timedelta(microseconds=round(self.elapsed * 1e6))
-        return self._now + self.offset if self.offset else self._now
+        return self.true() + self.offset if self.offset else self.true()
 
     def true(self) -> datetime:
         """What a clock that is right would say."""
-        return self.now() - self.offset
+        if self._at != self.elapsed:
+            self._at, self._true = self.elapsed, self.start + timedelta(microseconds=round(self.elapsed * 1e6))
+        return self._true
 
-    def wall(self, seconds: float) -> timedelta:
-        return timedelta(seconds=seconds)
+    wall = staticmethod(lru_cache(lambda seconds: timedelta(seconds=seconds)))  # asked for the same few, and often
 
     def monotonic(self) -> float:
         return self.elapsed

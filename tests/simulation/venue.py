@@ -17,6 +17,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote, urlencode
@@ -37,7 +38,7 @@ from providers.paper.faces.nobitex import NobitexFace
 from providers.paper.faces.wallex import WallexFace
 from providers.paper.faces.wire_faults import Answer, whole_answer
 from providers.paper.faults import FaultRule
-from providers.paper.feeds.base import Bars, PairSpec, Ticks, bars_from_ticks
+from providers.paper.feeds.base import Bars, Bools, Ints, PairSpec, Ticks, bars_from_ticks
 from providers.paper.ledger import Entry
 from providers.paper.orders import Book
 from providers.paper.profiles import VenueProfile, venue_profiles
@@ -108,6 +109,9 @@ class Liquidity:
     growth: Decimal = Decimal(1)
 
 
+_USUAL = Liquidity()
+
+
 class SimFeed:
     """Prices that the world sets, each a trade at its moment. The books are a function of price and liquidity; what was
     taken from one comes back with the next price, and with every `refresh` seconds."""
@@ -126,8 +130,7 @@ class SimFeed:
         self._asked_until = 0  # what was lived through can have no more trades
         self._times: dict[tuple[str, str], list[int]] = {(v, p): [] for v in venues for p in pairs}
         self._prices: dict[tuple[str, str], list[int]] = {(v, p): [] for v in venues for p in pairs}
-        self._liquidity: dict[tuple[str, str], Liquidity] = {}
-        self._shapes: dict[tuple[str, int, Liquidity], tuple[tuple[BookLevel, ...], tuple[BookLevel, ...]]] = {}
+        self._shapes: dict[tuple[str, str], _Shape] = {key: _Shape(_USUAL, self.specs[key[1]]) for key in self._times}
 
     def push(self, pair: str, price: Decimal, at_ms: int, venue: str | None = None) -> None:
         """A trade at `price`, at `venue` or everywhere; after the last one, and after what was asked about already: of
@@ -142,7 +145,7 @@ class SimFeed:
         """From now on the book looks like this."""
         for key in self._times:
             if key[1] == pair and venue in (None, key[0]):
-                self._liquidity[key] = liquidity
+                self._shapes[key] = _Shape(liquidity, self.specs[pair])
 
     def price(self, venue: str, pair: str) -> Decimal:
         """Of the last trade laid down, also of one to come."""
@@ -168,7 +171,7 @@ class SimFeed:
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         times = self._times[venue, pair]
         last = max(bisect_right(times, now_ms) - 1, 0)
-        bids, asks = self._sides(pair, self._prices[venue, pair][last], self._liquidity.get((venue, pair), _USUAL))
+        bids, asks = self._shapes[venue, pair].sides(self._prices[venue, pair][last])
         return Book(bids, asks, version=max(times[last], now_ms - now_ms % self._refresh_ms))
 
     def nudge(self, pair: str, price: Decimal, now_ms: int) -> None:
@@ -182,30 +185,51 @@ class SimFeed:
         return Ticks(
             np.array(self._times[key][first:last], np.int64),
             np.array(self._prices[key][first:last], np.int64),
-            np.array([self.trade_lots] * count, np.int64),
-            np.array([True] * count, np.bool_),
+            *(_one_trade(self.trade_lots) if count == 1 else _trades(self.trade_lots, count)),
         )
 
-    def _sides(self, pair: str, ticks: int, shape: Liquidity) -> tuple[tuple[BookLevel, ...], tuple[BookLevel, ...]]:
-        kept = self._shapes.get((pair, ticks, shape))
-        if kept is None:
-            kept = self._side(pair, ticks, shape, -1), self._side(pair, ticks, shape, 1)
-            self._shapes[pair, ticks, shape] = kept
-        return kept
 
-    def _side(self, pair: str, ticks: int, shape: Liquidity, sign: int) -> tuple[BookLevel, ...]:
-        spec, quantity, levels, before = self.specs[pair], shape.quantity, [], ticks
-        for number in range(shape.levels):
-            away = int(ticks * (shape.spread / 2 + shape.step * number))
+class _Shape:
+    """The books of one pair at any price, each made once."""
+
+    def __init__(self, liquidity: Liquidity, spec: PairSpec) -> None:
+        self._spec = spec
+        self._made: dict[int, tuple[tuple[BookLevel, ...], tuple[BookLevel, ...]]] = {}
+        away = (liquidity.spread / 2 + liquidity.step * number for number in range(liquidity.levels))
+        quantities = (liquidity.quantity * liquidity.growth**number for number in range(liquidity.levels))
+        # Of each level: its distance as a share of the price, in whole numbers, and what stands on it.
+        self._levels = [
+            (*share.as_integer_ratio(), quantity.quantize(spec.lot, ROUND_DOWN))
+            for share, quantity in zip(away, quantities, strict=True)
+        ]
+
+    def sides(self, ticks: int) -> tuple[tuple[BookLevel, ...], tuple[BookLevel, ...]]:
+        """Bids and asks where the price is so many ticks."""
+        made = self._made.get(ticks)
+        if made is None:
+            made = self._made[ticks] = self._side(ticks, -1), self._side(ticks, 1)
+        return made
+
+    def _side(self, ticks: int, sign: int) -> tuple[BookLevel, ...]:
+        levels, before = [], ticks
+        for share, of, quantity in self._levels:
+            away = ticks * share // of
             at = max(ticks + away, before + 1) if sign > 0 else min(ticks - away, before - 1)
             if at < 1:
                 break
-            levels.append(BookLevel(spec.price(at), quantity.quantize(spec.lot, ROUND_DOWN)))
-            quantity, before = quantity * shape.growth, at
+            levels.append(BookLevel(self._spec.price(at), quantity))
+            before = at
         return tuple(levels)
 
 
-_USUAL = Liquidity()
+def _trades(lots: int, count: int) -> tuple[Ints, Bools]:
+    """The volumes of so many trades alike, and who bought."""
+    return np.array([lots] * count, np.int64), np.array([True] * count, np.bool_)
+
+
+@lru_cache
+def _one_trade(lots: int) -> tuple[Ints, Bools]:
+    return _trades(lots, 1)
 
 
 # --- the exchange ---------------------------------------------------------------------------------------------------

@@ -24,7 +24,7 @@ from django.db import OperationalError
 from algo.execution.advance import Worker, advance_locked
 from algo.execution.entry_judge import EntryEvidence, decide_entry
 from algo.execution.entry_ledger import EntryRequest
-from algo.execution.ledger import Fenced
+from algo.execution.ledger import Fenced, Ledger
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import reconcile_due
 from algo.execution.views import Budgets
@@ -82,7 +82,7 @@ class World:
         self.scheduler = Scheduler(self.time)
         self._net, self._dice = random.Random(f"net {seed}"), random.Random(f"luck {seed}")
         self.host = host_of(self.scheduler, self._dice.random)
-        self.hash = hashlib.sha256()
+        self._noted: list[str] = []
         self.faults: Counter[str] = Counter()
         self.points: Counter[str] = Counter()
         self.calls = 0
@@ -166,9 +166,14 @@ class World:
 
     def note(self, text: str) -> None:
         line = f"{self.time.elapsed:9.4f} {text}"
-        self.hash.update(line.encode())
+        self._noted.append(line)
         if self._tell is not None:
             self._tell(line)
+
+    @property
+    def trace(self) -> str:
+        """The hash of everything that happened."""
+        return hashlib.sha256("".join(self._noted).encode()).hexdigest()
 
     def observe(self, moment: str, *args: Any) -> None:
         for observer in self.observers:
@@ -675,41 +680,49 @@ class GuardedLedger:
     """A ledger whose every commit is a point at which its process may die, stall or lose the database; and which a
     session that was ended cannot write to."""
 
+    __slots__ = ("_lease", "_ledger", "_world")
+
     def __init__(self, world: World, lease: Lease, ledger: Any) -> None:
         self._world, self._lease, self._ledger = world, lease, ledger
-
-    def __getattr__(self, name: str) -> Any:
-        method = getattr(self._ledger, name)
-        made = self._reading(method) if name in READS or name in QUIET else self._writing(name, method)
-        setattr(self, name, made)
-        return made
-
-    def _reading(self, method: Callable[..., Any]) -> Callable[..., Any]:
-        def read(*args: Any, **more: Any) -> Any:
-            self._check_session()
-            return method(*args, **more)
-
-        return read
-
-    def _writing(self, name: str, method: Callable[..., Any]) -> Callable[..., Any]:
-        world = self._world
-
-        def write(*args: Any, **more: Any) -> Any:
-            world.scheduler.sleep(0.002)  # others run in between
-            world.point(f"before {name}")
-            self._check_session()
-            result = method(*args, **more)
-            world.note(f"{self._lease.process.name} {name} {_about(args)}")
-            world.observe("written", name, args)
-            world.point(f"after {name}")
-            return result
-
-        return write
 
     def _check_session(self) -> None:
         self._world.check_database()
         if self._lease.is_evicted:
             raise OperationalError("terminating connection due to administrator command")
+
+
+def _reading(name: str) -> Callable[..., Any]:
+    def read(self: GuardedLedger, *args: Any, **more: Any) -> Any:
+        if self._world.windows or self._lease.is_evicted:
+            self._check_session()
+        return getattr(self._ledger, name)(*args, **more)
+
+    return read
+
+
+def _writing(name: str) -> Callable[..., Any]:
+    def write(self: GuardedLedger, *args: Any, **more: Any) -> Any:
+        world = self._world
+        world.scheduler.sleep(0.002)  # others run in between
+        world.point(f"before {name}")
+        self._check_session()
+        result = getattr(self._ledger, name)(*args, **more)
+        world.note(f"{self._lease.process.name} {name} {_about(args)}")
+        world.observe("written", name, args)
+        world.point(f"after {name}")
+        return result
+
+    return write
+
+
+def _guard_all_of(port: type) -> None:
+    for name in vars(port):
+        if not name.startswith("_"):
+            is_read = name in READS or name in QUIET
+            setattr(GuardedLedger, name, _reading(name) if is_read else _writing(name))
+
+
+_guard_all_of(Ledger)
 
 
 def _about(args: tuple[Any, ...]) -> str:
