@@ -36,7 +36,8 @@ def movement(deal: DealView, order: OrderView, now: Balance, explained: Change) 
         return ""
     size = _size(deal, order)
     spent = order.balance_before + explained.total - now.total
-    held = now.locked - order.locked_before - explained.locked
+    # What a known order let go may have been gone before the baseline: an order never holds more than is held at all.
+    held = min(now.locked - order.locked_before - explained.locked, now.locked)
     if spent >= size * LEAST_FILL:
         return f"{_text(spent)} {now.asset} left the account since, and no known order spent it"
     if held >= size * MOST_OF_LOCK:

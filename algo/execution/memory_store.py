@@ -273,6 +273,9 @@ _COLUMNS = {row: _columns(row) for row in (AccountRow, DealRow, OrderRow, Ticket
 _VALUES = {row: attrgetter(*names) for row, names in _COLUMNS.items()}
 
 
+_NO_SWITCH = Standing()
+
+
 class MemoryStore:
     """Everything that the database would hold, in the order in which it was written."""
 

@@ -119,6 +119,7 @@ def climb(rungs: Rungs, books: Books, *, role: Role = Role.ENTRY, sent: float = 
 
 
 FIRST, SECOND = {}, {"negative_at": ago(3)}
+SWAPPED = SECOND | {"locked_before": D(100)}  # as much was locked before it was sent
 WAIT, ABSENT, GONE = ["note_unknown"], ["note_negative"], ["end_order"]
 SOLD = trade(Side.SELL)
 HANDS = report("HAND1", "9")  # an order of somebody else, and its fill
@@ -154,7 +155,8 @@ TABLE = [
     ("all of it locked", Rungs(balance=(1000, 100)), Books(), SECOND, WAIT),
     ("half of it locked", Rungs(balance=(1000, 50)), Books(), SECOND, GONE),
     ("locked by other orders", Rungs(balance=(1000, 100)), Books(others=("0", "100")), SECOND, GONE),
-    ("an old lock gone, this one there", Rungs(balance=(1000, 0)), Books(others=("0", "-100")), SECOND, WAIT),
+    ("let go before we knew of it", Rungs(balance=(1000, 0)), Books(others=("0", "-100")), SECOND, GONE),
+    ("an old lock gone, this one there", Rungs(balance=(1000, 100)), Books(others=("0", "-100")), SWAPPED, WAIT),
     # doubts end: a person is asked, and the deal goes on
     ("doubted for long, first look", Rungs(balance=(900, 0)), Books(), {"sent": 150}, ["note_doubt", *ABSENT]),
     ("doubted for long", Rungs(balance=(900, 0)), Books(), SECOND | {"sent": 150}, ["note_doubt", *GONE]),
