@@ -38,8 +38,10 @@ class WireModel(BaseModel):
 
 def to_amount(value: object) -> Decimal:
     """The exact Decimal of a wire amount. Raises ValueError for anything that is not a finite, sensible number."""
-    usable = isinstance(value, str | int | Decimal) and not isinstance(value, bool)
-    text = str(value) if usable else ""
+    if isinstance(value, str):
+        text = value
+    else:
+        text = str(value) if isinstance(value, int | Decimal) and not isinstance(value, bool) else ""
     return _amount_of(text if len(text) <= _LONGEST else text.strip()[: 2 * _LONGEST])
 
 

@@ -14,7 +14,7 @@ from typing import Any
 from providers.paper.faults import KINDS, FaultKind
 
 FAULTY = 110.0  # seconds during which things go wrong
-CALM = 100.0  # seconds after that in which everything has to come right
+CALM = 90.0  # seconds after that in which everything has to come right
 STEPS = 900  # crash points are drawn from the first so many passes
 
 # Which moments of a request a wire fault may hit, and how it is drawn. Streams are faults of the world's own stream.
