@@ -215,13 +215,20 @@ def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
 
 
 def _may_reconcile(worker: Worker) -> bool:
-    """Whether it is due, and its lists can be had: else they would be spent one by one, and none of the comparisons
-    ever be finished. After long it is tried all the same."""
+    """Whether it is due, its lists can be had (else they would be spent one by one, and none of the comparisons ever be
+    finished), and no position waits for one of them. After long it is tried all the same."""
     if not reconcile_due(worker.ledger, worker.clock):
         return False
     last, now = worker.ledger.reconciled_at(), worker.clock.now()
-    is_late = last is None or age(last, now) >= worker.clock.wall(RECONCILE_AT_LAST)
-    return is_late or worker.provider.can_list(LISTS_TO_RECONCILE)
+    if last is None or age(last, now) >= worker.clock.wall(RECONCILE_AT_LAST):
+        return True
+    return worker.provider.can_list(LISTS_TO_RECONCILE) and not _is_searching(worker.ledger)
+
+
+def _is_searching(ledger: Ledger) -> bool:
+    """Whether it is not known what became of an order that protects or closes a position."""
+    deals = (ledger.deal(deal_id) for deal_id in ledger.live_deals())
+    return any(order.is_unknown and order.role != Role.ENTRY for deal in deals for order in deal.orders)
 
 
 def _reconcile_safely(worker: Worker) -> str:

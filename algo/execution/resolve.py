@@ -2,9 +2,10 @@
 
 Look-up by client id, then the all-status list since it was sent, then trades, then the balance. Only when all agree,
 twice and after the exchange has had its time, that it never arrived, is an entry or an exit given up and a resting
-order sent again under the same name. Any read that fails proves nothing. Trades or balances that disagree with an
-order's absence hold the verdict up (`doubt_entry`, `doubt_other`); then a person is asked and the deal goes on, because
-a position must not wait unprotected for an explanation that may never come.
+order sent again under the same name. Before that time a look can find an order but not count: what rests is found by
+its name, and spends none of the few lists on it. Any read that fails proves nothing. Trades or balances that disagree
+with an order's absence hold the verdict up (`doubt_entry`, `doubt_other`); then a person is asked and the deal goes on,
+because a position must not wait unprotected for an explanation that may never come.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from datetime import datetime, timedelta
 from algo.execution.balances import asset_spent, filled_since, movement
 from algo.execution.ledger import Ledger
 from algo.execution.submit import history_of, order_take, pair_of, ref_of
-from algo.execution.times import age, is_ahead, sent_at_exchange
+from algo.execution.times import age, age_by_both, is_ahead, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role, TicketKind
 from providers.clock import Clock
@@ -49,12 +50,14 @@ def _one_pass(
     second_leg = order.pair_id is not None and order.role == Role.STOP
     look = _look_up_second if second_leg else _look_up
     asked_at = clock.now()  # a look counts by when it began: its answers may have taken long
-    report, listed = look(deal, order, provider, clock)
+    counts = _had_its_time(order, provider, asked_at, budgets)
+    by_name_alone = not counts and order.role in (Role.STOP, Role.TARGET)
+    report, listed = look(deal, order, provider, clock, by_name_alone)
     if report is not None:
         _adopt(deal, order, report, ledger, provider, clock)
         return
     now = clock.now()
-    if not _had_its_time(order, asked_at, budgets):
+    if not counts:
         ledger.note_unknown(order, reason="not found yet", now=now)
         return
     doubt = _doubt_or_silence(deal, order, listed, ledger, provider, clock, budgets)
@@ -72,11 +75,13 @@ def _one_pass(
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
 
 
-def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Found:
+def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock, by_name_alone: bool) -> Found:
     try:
         return provider.fetch_order(ref_of(deal, order)), ()
     except OrderNotFound:
         pass
+    if by_name_alone:
+        return None, ()
     listed = history_of(deal, order, provider, clock)
     for report in listed:
         if report.client_order_id == order.client_order_id:
@@ -86,7 +91,9 @@ def _look_up(deal: DealView, order: OrderView, provider: ExchangeProvider, clock
     return _by_its_looks(listed, deal, order, provider, clock), listed
 
 
-def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Found:
+def _look_up_second(
+    deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock, by_name_alone: bool
+) -> Found:
     """The stop leg of an OCO has no client id there: it is found through the first leg, or by its looks."""
     first = pair_of(deal, order)
     if first.exchange_order_id is not None:
@@ -94,6 +101,8 @@ def _look_up_second(deal: DealView, order: OrderView, provider: ExchangeProvider
             known = provider.fetch_order(ref_of(deal, first))
             if known.pair_id is not None:
                 return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
+    if by_name_alone:
+        return None, ()
     listed = history_of(deal, order, provider, clock)
     return _by_its_looks(listed, deal, order, provider, clock), listed
 
@@ -196,9 +205,9 @@ def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bo
     return age(order.submitted_at or order.created_at, now) >= patience
 
 
-def _had_its_time(order: OrderView, now: datetime, budgets: Budgets) -> bool:
+def _had_its_time(order: OrderView, provider: ExchangeProvider, now: datetime, budgets: Budgets) -> bool:
     settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
-    return age(order.submitted_at or order.created_at, now) >= budgets.send_deadline + settle
+    return age_by_both(provider, order.submitted_at or order.created_at, now) >= budgets.send_deadline + settle
 
 
 def _was_looked_for(order: OrderView, now: datetime) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from algo.execution.ledger import Ledger
-from algo.execution.times import age, sent_at_exchange
+from algo.execution.times import age, age_by_both, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
 from providers.budgets import Priority, budget_priority, send_within
@@ -150,17 +150,17 @@ def order_ask(deal: DealView, order: OrderView, *, ledger: Ledger, provider: Exc
     except OrderNotFound:
         found = _find_in_history(deal, order, provider, clock)
         if found is None:
-            _not_found(order, ledger=ledger, clock=clock)
+            _not_found(order, ledger=ledger, provider=provider, clock=clock)
             return
         report = found
     order_take(deal.id, order, report, ledger=ledger, provider=provider, clock=clock)
 
 
-def _not_found(order: OrderView, *, ledger: Ledger, clock: Clock) -> None:
+def _not_found(order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
     now, budgets = clock.now(), Budgets.of(clock)
     if order.is_missing and order.negative_at is not None and age(order.negative_at, now) < budgets.negatives_apart:
         return  # too soon after the first look to count as a second
-    if order.is_missing and age(order.accepted_at or order.created_at, now) >= budgets.settle_other:
+    if order.is_missing and age_by_both(provider, order.accepted_at or order.created_at, now) >= budgets.settle_other:
         logger.error("order=%s is lost: the exchange does not know it any more", order.client_order_id)
         ledger.lose_order(order, now=now)
         return

@@ -36,6 +36,12 @@ def lead(provider: ExchangeProvider) -> timedelta:
     return difference if difference is not None and abs(difference) > NOTABLE else timedelta(0)
 
 
+def age_by_both(provider: ExchangeProvider, at: datetime, now: datetime) -> timedelta:
+    """How long ago by our clock or by the exchange's, whichever says less: setting our clock makes nothing old before
+    its time."""
+    return min(age(at, now), age(at, now + lead(provider)))
+
+
 def sent_at_exchange(provider: ExchangeProvider, sent: datetime, now: datetime) -> datetime:
     """A time of our books as the exchange would have it, never later than it was."""
     return min(sent, now) + lead(provider)

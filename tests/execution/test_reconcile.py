@@ -276,3 +276,20 @@ def test_a_reconciliation_waits_until_all_of_its_lists_can_be_had_but_not_for_ev
     assert trader.provider.calls["open_orders"] == 1
     trader.wait(10)
     assert trader.provider.calls["open_orders"] == 2
+
+
+def test_a_reconciliation_takes_no_list_from_the_search_for_a_stop(world: World):
+    """Few lists are allowed, and the position is bare until the search has had its own."""
+    trader = world.trader()
+    trader.wait(55)
+    trader.plan()
+    trader.provider = Faulty(trader.client, create_order=[untouched, lost_request])
+    trader.wait(1)
+    assert trader.orders(Role.STOP)[0].status == S.SUBMITTED
+    trader.provider = Faulty(trader.client, always={"fetch_order": raising(Unavailable("no answer"))})
+    trader.wait(20)
+    assert "open_orders" not in trader.provider.calls
+    trader.provider = trader.client
+    trader.wait(10)
+    assert trader.orders(Role.STOP)[0].status == S.OPEN
+    assert Account.objects.get(pk=trader.account.pk).reconciled_at > world.clock.now() - timedelta(seconds=5)

@@ -236,6 +236,31 @@ def test_a_position_does_not_wait_for_the_call_budget_of_balances():
         climb(Rungs(balance=spent), Books(), **SECOND)
 
 
+@pytest.mark.parametrize(
+    ("role", "sent", "asked"),
+    [
+        (Role.STOP, 8, ["name"]),
+        (Role.STOP, 9, ["name", "list", "trades", "balance"]),
+        (Role.TARGET, 8, ["name"]),
+        (Role.EXIT, 8, ["name", "list"]),
+        (Role.ENTRY, 8, ["name", "list"]),
+    ],
+)
+def test_before_its_absence_can_count_what_rests_is_looked_for_by_name_alone(role, sent, asked):
+    """An exchange finds what rests by its name, and lists are few: those that cannot count were missing later."""
+    rungs = Rungs()
+    climb(rungs, Books(), role=role, sent=sent)
+    assert rungs.asked == asked
+
+
+@pytest.mark.parametrize("role", [Role.ENTRY, Role.STOP])
+def test_a_clock_that_was_set_forward_makes_no_absence_count(role):
+    sent, hour = 3, 3600
+    rungs = Rungs(clock_difference=views.seconds(-hour))  # by the Date of its last answer
+    assert climb(rungs, Books(), role=role, sent=hour + sent, **SECOND).told == WAIT
+    assert climb(Rungs(), Books(), role=role, sent=hour + sent, **SECOND).told != WAIT
+
+
 @pytest.mark.parametrize("known", ["nothing", "the first leg"])
 def test_a_second_leg_whose_pair_is_not_found_by_its_id_is_looked_for_in_the_lists(known):
     """Else its fate would never be decided, and nothing else is done for its deal until it is."""
