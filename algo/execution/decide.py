@@ -484,7 +484,8 @@ def _trailing(deal: DealView, quote: Quote, now: datetime, budgets: Budgets) -> 
 
 def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     """Mode 1: target and stop rest as one pair. A broken or misplaced pair is taken down whole and placed again. A
-    plain stop stands in where the pair cannot be placed; the guardian then watches the target."""
+    plain stop stands in where the pair cannot be placed; the guardian then watches the target. The first refusal of a
+    pair is the last one of its deal: another try would be another moment without a stop."""
     stops, targets = deal.live(Role.STOP), deal.live(Role.TARGET)
     if stops and (targets or stops[-1].pair_id is None):
         return _misplaced(deal, stops[-1], quote) or (None if targets else _protect_by_guardian(deal, quote))
@@ -492,12 +493,16 @@ def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Bu
         return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the other leg is gone")
     if quote and _target_reached(deal, quote):
         return StartExit(CloseReason.TAKE_PROFIT, "the price is already through the target")
-    if quote is None or _gave_up(deal) or _pair_is_refused(deal, quote):
+    if quote is None or _pair_was_refused(deal) or _pair_would_be_refused(deal, quote):
         return _place_stop(deal, quote, now, budgets)
     return Rest() if _refused_recently(deal, Role.STOP, now, budgets) else _pair(deal)
 
 
-def _pair_is_refused(deal: DealView, quote: Quote) -> bool:
+def _pair_was_refused(deal: DealView) -> bool:
+    return any(order.pair_id is not None and order.status is OrderStatus.REJECTED for order in deal.orders)
+
+
+def _pair_would_be_refused(deal: DealView, quote: Quote) -> bool:
     """An exchange takes a pair only while its last price stands between the two (contract: nobitex 6.1). With the last
     trade beyond the target and nobody who pays it, a plain stop protects at once."""
     return target_reached(deal.side, deal.target_price, quote.trigger_price(deal.exit_side))
@@ -617,20 +622,22 @@ def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Bud
 
 
 def _gave_up(deal: DealView) -> bool:
-    return _refused_in_a_row(deal, Role.STOP) >= STOP_REFUSALS
+    return len(_refusals(deal, Role.STOP)) >= STOP_REFUSALS
 
 
-def _refused_in_a_row(deal: DealView, role: Role) -> int:
+def _refusals(deal: DealView, role: Role) -> list[OrderView]:
+    """The newest orders of `role` as far as they were refused one after the other, newest first. A refused pair says
+    nothing about a stop alone, which is tried at once."""
     ended = [order for order in deal.orders if order.role == role and order.is_final]
-    return _in_a_row(ended, lambda order: order.status is OrderStatus.REJECTED)
+    refused = takewhile(lambda order: order.status is OrderStatus.REJECTED, reversed(ended))
+    return [order for order in refused if order.pair_id is None]
 
 
 def _refused_recently(deal: DealView, role: Role, now: datetime, budgets: Budgets) -> bool:
-    times = _refused_in_a_row(deal, role)
-    last = deal.last(role)
-    if not times or last is None:
+    refused = _refusals(deal, role)
+    if not refused:
         return False
-    return age(last.closed_at or last.created_at, now) < _back_off(times, budgets)
+    return age(refused[0].closed_at or refused[0].created_at, now) < _back_off(len(refused), budgets)
 
 
 def _in_a_row(orders: list[OrderView], test: Callable[[OrderView], bool]) -> int:

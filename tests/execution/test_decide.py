@@ -278,7 +278,7 @@ def test_mode_2_takes_down_a_target_that_is_larger_than_the_position():
 # --- refused stops --------------------------------------------------------------------------------------------------
 
 
-def refused(number: int, age: float) -> object:
+def refused(number: int, age: float) -> OrderView:
     return stop(S.REJECTED, id=10 + number, created_at=ago(age), closed_at=ago(age))
 
 
@@ -312,32 +312,54 @@ def test_a_refused_target_does_not_keep_the_stop_waiting():
     assert action.role is Role.STOP
 
 
-def refused_pairs(count: int) -> list[object]:
-    legs = []
-    for number in range(count):
-        age = 300 - number * 40
-        times = {"created_at": ago(age), "closed_at": ago(age)}
-        legs += [
-            target(S.REJECTED, id=20 + number, pair_id=10 + number, **times),
-            stop(S.REJECTED, id=10 + number, pair_id=20 + number, **times),
-        ]
-    return legs
+def refused_pair(age: float) -> list[OrderView]:
+    return pair(S.REJECTED, created_at=ago(age), closed_at=ago(age))
 
 
-def test_mode_1_tries_the_pair_three_times_before_it_rests_a_plain_stop():
-    assert isinstance(act(deal(entry(), *refused_pairs(2), mode=1), quote()), decide.PlacePair)
-    action = act(deal(entry(), *refused_pairs(3), mode=1), quote())
+def test_mode_1_rests_a_plain_stop_at_once_where_the_pair_was_refused():
+    action = act(deal(entry(), *refused_pair(0), mode=1), quote())
     assert isinstance(action, decide.Place)
     assert action.role is Role.STOP
 
 
+def test_mode_1_tries_a_plain_stop_at_once_although_one_was_refused_before_the_pair():
+    action = act(deal(entry(), refused(-3, 1.5), *refused_pair(0.1), mode=1), quote())
+    assert isinstance(action, decide.Place)
+    assert action.role is Role.STOP
+
+
+@pytest.mark.parametrize(("times", "pause"), [(1, 1), (2, 2), (3, 4), (9, 30)])
+def test_mode_1_tries_the_plain_stop_again_with_growing_pauses_and_never_the_pair(times, pause):
+    def history(newest: float) -> DealView:
+        stops = [refused(n + 20, newest + (times - 1 - n) * 0.01) for n in range(times)]
+        return deal(entry(), *refused_pair(newest + 5), *stops, mode=1)
+
+    assert isinstance(act(history(pause - 0.1), quote()), decide.Rest)
+    action = act(history(pause), quote())
+    assert isinstance(action, decide.Place)
+    assert action.role is Role.STOP
+
+
+def test_mode_1_calls_a_person_after_three_refusals_of_the_plain_stop():
+    stops = [refused(n + 20, 3 + (2 - n) * 40) for n in range(3)]
+    action = act(deal(entry(), *refused_pair(200), *stops, mode=1), quote())
+    assert isinstance(action, decide.Rest)
+    assert "guardian" in action.alarm
+
+
 def test_mode_1_keeps_a_plain_stop_that_stands_in_for_a_refused_pair():
-    view = deal(entry(), *refused_pairs(3), stop(id=19, created_at=ago(5)), mode=1)
+    view = deal(entry(), *refused_pair(30), stop(id=19, created_at=ago(5)), mode=1)
     assert act(view, quote()) == decide.Rest()
 
 
+def test_mode_1_moves_a_plain_stop_that_stands_in_for_a_refused_pair_without_trying_the_pair_again():
+    moved = stop(S.CANCELED, id=19, created_at=ago(5), closed_at=ago(0.1))
+    action = act(deal(entry(), *refused_pair(30), moved, mode=1, stop_price=Decimal("99.5")), quote())
+    assert action == decide.Place(Role.STOP, OrderType.STOP_MARKET, Decimal(1), None, Decimal("99.5"), "stop")
+
+
 def test_mode_1_with_a_plain_stop_leaves_at_the_target_by_the_guardian():
-    view = deal(entry(), *refused_pairs(3), stop(id=19, created_at=ago(5)), mode=1)
+    view = deal(entry(), *refused_pair(30), stop(id=19, created_at=ago(5)), mode=1)
     action = act(view, quote(102))
     assert isinstance(action, decide.StartExit)
     assert action.reason is CloseReason.TAKE_PROFIT

@@ -210,6 +210,22 @@ def test_a_stop_that_the_exchange_never_takes_is_minded_by_the_guardian(world: W
     assert trader.roles(S.FILLED) == [Role.ENTRY, Role.EXIT]
 
 
+@pytest.mark.parametrize("reason", RejectReason)
+def test_a_pair_that_is_refused_is_a_plain_stop_in_the_same_look(world: World, reason):
+    trader = world.trader("nobitex")
+    trader.plan()
+    trader.provider = Faulty(trader.client, always={"create_oco": raising(OrderRejected("no", reason=reason))})
+    trader.advance()
+    assert trader.roles(S.REJECTED) == [Role.TARGET, Role.STOP]
+    assert trader.roles(S.OPEN) == [Role.STOP]
+    assert trader.deal().unprotected_since is None
+    trader.wait(10)
+    assert trader.provider.calls["create_oco"] == 1
+    trader.price("102.1")
+    trader.calm()
+    assert closed(trader, CloseReason.TAKE_PROFIT)
+
+
 @PROVIDERS
 @pytest.mark.parametrize("fraction", ["0", "0.5"])
 @pytest.mark.parametrize("price", ["98.9", "96"], ids=["touched", "gap"])

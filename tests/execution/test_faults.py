@@ -491,14 +491,14 @@ def test_one_deals_trouble_does_not_keep_the_next_one_from_its_protection(world:
     assert trader.deal().unprotected_since is None
 
 
-def test_a_pair_refused_three_times_is_replaced_by_a_plain_stop_that_stays(world: World):
+def test_a_refused_pair_is_replaced_by_a_plain_stop_that_stays(world: World):
     trader = world.trader("nobitex")
     trader.plan()
     no = raising(OrderRejected("FeatureUnavailable", reason=RejectReason.OTHER))
     trader.provider = Faulty(trader.client, always={"create_oco": no})
     trader.advance()
     trader.wait(30)
-    assert trader.provider.calls["create_oco"] == 3
+    assert trader.provider.calls["create_oco"] == 1
     assert trader.roles(S.OPEN) == [Role.STOP]
     assert stopped_out(trader)
 
