@@ -296,9 +296,9 @@ MATRIX = (
     providers/http::a_connection_the_peer_closed_while_idle_is_replaced_before_a_write
     providers/http::each_outcome_of_the_wire_has_one_class
     """),
-    Row(46, "grids and minimums change during a deal", EXCHANGE, "I8",
-        gap="A coarser step of quantities has the resting stop replaced once, for the rounded quantity.", shown="""
+    Row(46, "grids and minimums change during a deal", EXCHANGE, "I8", shown="""
     execution/exchange_faults::a_coarser_grid_leaves_the_stop_alone_and_rules_the_next_one
+    execution/exchange_faults::a_coarser_step_leaves_the_stop_alone_and_rules_the_next_one
     market_data/markets::a_second_refresh_updates_the_same_rows
     """),
     Row(47, "a market leaves the list during a deal", EXCHANGE, "I15",

@@ -532,7 +532,7 @@ def _protect_free(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if action:
         return action
     for order in deal.live(Role.TARGET):
-        too_large = order.remaining > deal.closable and order.status is not OrderStatus.CANCELING
+        too_large = order.remaining > deal.at_hand and order.status is not OrderStatus.CANCELING
         return Cancel(order, "the position changed") if too_large else None
     if _refused_recently(deal, Role.TARGET, now, budgets):
         return None
@@ -593,10 +593,11 @@ def _keep_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Budg
 
 
 def _misplaced(deal: DealView, stop: OrderView, quote: Quote | None) -> Action | None:
-    """Take down a stop at another price or for another quantity than belongs there, unless it is about to be needed."""
+    """Take down a stop at another price or for another quantity than belongs there, unless it is about to be needed. A
+    grid that became coarser is no reason: what rests is valid as long as it closes no more than there is."""
     if stop.status is OrderStatus.CANCELING:
         return Rest()
-    right_size = stop.remaining <= deal.closable and (
+    right_size = stop.remaining <= deal.at_hand and (
         stop.remaining >= deal.closable * Decimal("0.995") or deal.lacks_balance  # then more could not be had
     )
     if right_size and stop.stop_price == deal.stop_price:

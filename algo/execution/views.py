@@ -138,12 +138,15 @@ class DealView:
         fees = sum((order.fee_base for order in self.orders), ZERO) if self.side is Side.BUY else ZERO
         return entered - fees - exited
 
+    @property
+    def at_hand(self) -> Decimal:
+        """The position, and never more than there is: somebody may have taken a part of it away by hand."""
+        return max(self.position if self.held is None else min(self.position, self.held), ZERO)
+
     @cached_property
     def closable(self) -> Decimal:
-        """The position on the step grid: what an exit can be sent for. Never more than there is: somebody may have
-        taken a part of it away by hand."""
-        there_is = self.position if self.held is None else min(self.position, self.held)
-        return self.rules.round_quantity(max(there_is, ZERO))
+        """What is at hand on the step grid: what an exit can be sent for."""
+        return self.rules.round_quantity(self.at_hand)
 
     def is_dust(self, price: Decimal) -> bool:
         """Whether the exchange would refuse to trade what is left."""

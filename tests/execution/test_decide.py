@@ -265,6 +265,29 @@ def test_a_stop_for_another_quantity_than_the_position_is_taken_down(mode):
     assert action.order.role is Role.STOP
 
 
+COARSER = replace(RULES, step_size=Decimal("0.1"), tick_size=Decimal("0.3"))
+
+
+@pytest.mark.parametrize(
+    ("mode", "closing"),
+    [
+        (1, pair(quantity="0.9969")),
+        (2, [stop(quantity="0.9969", balance_before=Decimal(1), balance_read_at=ago(30)), target(quantity="0.9969")]),
+        (3, [stop(quantity="0.9969")]),
+    ],
+)
+def test_what_rests_is_left_alone_when_the_grids_become_coarser(mode, closing):
+    # 0.99695 are there; the next order could be for 0.9 only, at a stop of 99.0 (330 x 0.3) and a target of 102.0
+    view = deal(entry(fee_base=Decimal("0.00305")), *closing, mode=mode, rules=COARSER)
+    assert view.closable == Decimal("0.9")
+    assert act(view, quote()) == decide.Rest()
+
+
+def test_a_stop_for_more_than_there_is_is_taken_down_however_coarse_the_grid():
+    view = deal(entry(fee_base=Decimal("0.00311")), stop(quantity="0.9969"), rules=COARSER)
+    assert isinstance(act(view, quote()), decide.Cancel)
+
+
 def test_mode_2_takes_down_a_target_that_is_larger_than_the_position():
     # The stop sold a part and was replaced for the rest: a target of the old size could sell what is not the deal's.
     view = deal(

@@ -333,6 +333,19 @@ def test_a_coarser_grid_leaves_the_stop_alone_and_rules_the_next_one(world: Worl
 
 
 @PROVIDERS
+def test_a_coarser_step_leaves_the_stop_alone_and_rules_the_next_one(world: World, provider):
+    trader = opened(world.trader(provider), **TRAILING)
+    before = resting(trader)
+    Market.objects.filter(pk=trader.market.pk).update(step_size=Decimal("0.1"))
+    trader.wait(6)
+    assert resting(trader) == before
+    trader.price("101.5")
+    trader.wait(2)
+    assert trader.orders(Role.STOP)[-1].quantity == Decimal("0.9")  # of a BTC less its fee
+    assert {Decimal(order["quantity"]) for order in resting(trader)} == {Decimal("0.9")}
+
+
+@PROVIDERS
 @pytest.mark.parametrize("seconds", [-5, 5])
 def test_an_exchange_whose_clock_is_wrong_costs_no_deal_its_protection(world: World, provider, seconds):
     trader = world.trader(provider)
