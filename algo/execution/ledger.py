@@ -74,9 +74,9 @@ class Ledger(Protocol):
 
     def note_reconcile_tried(self, *, now: datetime) -> None: ...
 
-    def is_in_doubt(self, since: datetime) -> bool:
-        """Whether an order was given up as absent at or after `since`: it may still turn up. One that is still looked
-        for is not meant: whoever looks for it finds it."""
+    def symbols_in_doubt(self, since: datetime) -> Sequence[str]:
+        """Markets on which an order was given up as absent at or after `since`, sorted: it may still turn up. One that
+        is still looked for is not meant: whoever looks for it finds it."""
         ...
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
@@ -87,8 +87,8 @@ class Ledger(Protocol):
         """Every order that works at the exchange by our books, oldest first."""
         ...
 
-    def symbols_since(self, since: datetime) -> Sequence[str]:
-        """Markets on which an order was planned at or after `since`, sorted."""
+    def symbols_at_stake(self, since: datetime) -> Sequence[str]:
+        """Markets on which an order was planned at or after `since`, has not ended, or a deal lives, sorted."""
         ...
 
     def resembles_lost_leg(self, report: OrderReport) -> bool:

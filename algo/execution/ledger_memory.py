@@ -133,12 +133,10 @@ class MemoryLedger:
     def note_reconcile_tried(self, *, now: datetime) -> None:
         self._account.reconcile_tried_at = now
 
-    def is_in_doubt(self, since: datetime) -> bool:
+    def symbols_in_doubt(self, since: datetime) -> Sequence[str]:
         doubted = self.store.doubted_orders(self._account.pk)
-        return any(
-            row.negative_at is not None and row.negative_at >= since and row.status is not OrderStatus.SUBMITTED
-            for row in doubted
-        )
+        absent = (row for row in doubted if row.negative_at is not None and row.negative_at >= since)
+        return sorted({row.market.symbol for row in absent if row.status is not OrderStatus.SUBMITTED})
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         row = self.store.order_at_exchange(self._account.pk, exchange_order_id) if exchange_order_id else None
@@ -153,8 +151,11 @@ class MemoryLedger:
     def _located(self, row: OrderRow) -> Located:
         return Located(row.deal.pk, row.market.symbol, _order_view(row))
 
-    def symbols_since(self, since: datetime) -> Sequence[str]:
-        return sorted({row.market.symbol for row in self._orders() if row.created_at >= since})
+    def symbols_at_stake(self, since: datetime) -> Sequence[str]:
+        rows: list[OrderRow | DealRow] = [row for row in self._orders() if row.created_at >= since]
+        rows += self.store.unended_orders(self._account.pk)
+        rows += self.store.live_deals(self._account.pk)
+        return sorted({row.market.symbol for row in rows})
 
     def _orders(self) -> Iterable[OrderRow]:
         return (row for row in self.store.orders.values() if row.account is self._account)

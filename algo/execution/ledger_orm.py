@@ -67,13 +67,18 @@ from algo.services.accounts import account_is_stopped, account_stop, balances_no
 from algo.services.outbox import event_record
 from algo.services.tickets import ticket_open
 from providers import types
-from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
+from providers.types import FINAL_STATUSES, ZERO, Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
 
 orders_log = logging.getLogger("algo.orders")
 
 
 _WORKING = (OrderStatus.OPEN, OrderStatus.PARTIALLY_FILLED, OrderStatus.CANCELING)
 _IN_BETWEEN = (OrderStatus.SUBMITTED, OrderStatus.PENDING)
+
+
+def _symbols(rows: QuerySet[Any]) -> QuerySet[Any, str]:
+    """The markets of orders or deals."""
+    return rows.order_by().values_list("market__symbol", flat=True)
 
 
 class OrmLedger:
@@ -122,9 +127,9 @@ class OrmLedger:
     def note_reconcile_tried(self, *, now: datetime) -> None:
         Account.objects.filter(pk=self._account.pk).update(reconcile_tried_at=now)
 
-    def is_in_doubt(self, since: datetime) -> bool:
+    def symbols_in_doubt(self, since: datetime) -> Sequence[str]:
         absent = Order.objects.filter(account=self._account, negative_at__gte=since)
-        return absent.exclude(status=OrderStatus.SUBMITTED).exists()
+        return sorted(set(_symbols(absent.exclude(status=OrderStatus.SUBMITTED))))
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         for field, name in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
@@ -140,9 +145,11 @@ class OrmLedger:
     def _located(self, row: Order) -> Located:
         return Located(row.deal_id, row.market.symbol, order_view(row, row.market.rules))
 
-    def symbols_since(self, since: datetime) -> Sequence[str]:
-        recent = Order.objects.filter(account=self._account, created_at__gte=since).order_by("market__symbol")
-        return list(recent.values_list("market__symbol", flat=True).distinct())
+    def symbols_at_stake(self, since: datetime) -> Sequence[str]:
+        orders = Order.objects.filter(account=self._account)
+        unended = orders.exclude(status__in=FINAL_STATUSES)
+        live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
+        return sorted(_symbols(orders.filter(created_at__gte=since)).union(_symbols(unended), _symbols(live)))
 
     def resembles_lost_leg(self, report: OrderReport) -> bool:
         lost = Order.objects.filter(

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
 from django.db import IntegrityError
@@ -77,7 +77,7 @@ def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
     since = age(last, now)
     if since < clock.wall(EVERY_IN_DOUBT):
         return False
-    return since >= clock.wall(EVERY) or ledger.is_in_doubt(now - clock.wall(QUARANTINE))
+    return since >= clock.wall(EVERY) or bool(ledger.symbols_in_doubt(now - clock.wall(QUARANTINE)))
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
@@ -95,7 +95,10 @@ def accounts_due(clock: Clock) -> QuerySet[Account]:
 def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, strangers: Strangers | None = None) -> None:
     """Compare our working orders with the exchange's, both ways; its recent orders of every status with ours; and its
     trades with our fills. Errors of the exchange's lists travel up; what is wrong with one order is logged and does
-    not hide the others."""
+    not hide the others.
+
+    The first comparison is of all markets. The others take lists for each market, and lists are few: one market has its
+    turn, and more as far as their lists can be had without waiting; the rest come first next time."""
     others = strangers or NoStrangers()
     ledger.note_reconcile_tried(now=clock.now())
     reports = provider.open_orders()
@@ -103,12 +106,7 @@ def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, stran
         with _one_order(report.exchange_order_id):
             _match_open(ledger, provider, clock, others, report)
     _ask_missing(ledger, provider, clock, reports)
-    for symbol in ledger.symbols_since(clock.now() - RECENT):
-        listed = provider.orders_since(symbol, clock.now() + lead(provider) - RECENT)
-        for report in listed:
-            with _one_order(report.exchange_order_id):
-                _match_past(ledger, provider, clock, others, report)
-        _match_trades(ledger, provider, clock, symbol, listed)
+    _compare_markets(ledger, provider, clock, others)
     others.sweep()
     _read_balances(ledger, provider, clock)
     ledger.note_reconciled(now=clock.now())
@@ -130,6 +128,56 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
         logger.warning("balances not read why=%s", exc)
 
 
+# --- markets --------------------------------------------------------------------------------------------------------
+
+
+def _compare_markets(ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers) -> None:
+    """One market that cannot be read does not hide the others; a second one is the exchange's own trouble."""
+    failed: ProviderError | None = None
+    for place, symbol in enumerate(_markets_in_turn(ledger, provider, clock)):
+        if place and not provider.can_list():
+            break
+        try:
+            _compare_market(ledger, provider, clock, strangers, symbol)
+        except (Unavailable, BadPayload) as exc:
+            if failed:
+                raise
+            failed = exc
+    if failed:
+        raise failed
+
+
+def _markets_in_turn(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> list[str]:
+    """Those in doubt first, then those that were compared longest ago."""
+    now, never = clock.now(), datetime.min.replace(tzinfo=UTC)
+    doubtful = set(ledger.symbols_in_doubt(now - clock.wall(QUARANTINE)))
+
+    def urgency(symbol: str) -> tuple[bool, datetime, str]:
+        return symbol not in doubtful, _compared_until(ledger, symbol, now + lead(provider)) or never, symbol
+
+    return sorted(doubtful.union(ledger.symbols_at_stake(now - RECENT)), key=urgency)
+
+
+def _compared_until(ledger: Ledger, symbol: str, now: datetime) -> datetime | None:
+    """Up to when trades were compared, by the exchange's clock; None where that was never, or by a clock that was
+    wrong."""
+    seen = ledger.trades_seen(symbol)
+    return seen if seen is not None and seen <= now else None
+
+
+def _compare_market(
+    ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers, symbol: str
+) -> None:
+    listed = provider.orders_since(symbol, clock.now() + lead(provider) - RECENT)
+    for report in listed:
+        with _one_order(report.exchange_order_id):
+            _match_past(ledger, provider, clock, strangers, report)
+    _match_trades(ledger, provider, clock, symbol, listed)
+
+
+# --- orders ---------------------------------------------------------------------------------------------------------
+
+
 @contextmanager
 def _one_order(name: object) -> Iterator[None]:
     try:
@@ -142,9 +190,6 @@ def _one_order(name: object) -> Iterator[None]:
         if is_lost(exc):
             raise
         logger.exception("order=%s could not be reconciled", name)
-
-
-# --- orders ---------------------------------------------------------------------------------------------------------
 
 
 def _match_open(
@@ -240,8 +285,7 @@ def _match_trades(
     """Own trades since those that were last compared: each is booked, or belongs to an order in the exchange's list, or
     a person is asked. Only trades that had the time to be booked are judged."""
     now = clock.now() + lead(provider)  # trades are stamped by the exchange
-    seen, until = ledger.trades_seen(symbol), now - clock.wall(TRADES_SETTLE)
-    since = now - RECENT if seen is None or seen > now else seen
+    until, since = now - clock.wall(TRADES_SETTLE), _compared_until(ledger, symbol, now) or now - RECENT
     if until <= since:
         return
     trades = [trade for trade in provider.own_trades(symbol, since) if since <= trade.executed_at < until]

@@ -338,8 +338,8 @@ class Ledgers(RuleBasedStateMachine):
     @rule(account=accounts, seconds=st.integers(0, 120), side=sides, besides=st.sampled_from([[], ["x1"], [None, ""]]))
     def ask_account(self, account: int, seconds: int, side: Side, besides: list[str]) -> None:
         since, two = self.now - timedelta(seconds=seconds), self.two
-        two.read(account, "is_in_doubt", since)
-        two.read(account, "symbols_since", since)
+        two.read(account, "symbols_in_doubt", since)
+        two.read(account, "symbols_at_stake", since)
         two.read(account, "unbooked", self.fills[-5:])
         for symbol in SYMBOLS:
             two.read(account, "trades_seen", symbol)

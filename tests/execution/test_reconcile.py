@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
@@ -17,10 +18,11 @@ from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown, Unavaila
 from providers.types import Capabilities, OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import Trader, World, closed, opened
 from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
-from tests.factories import unguarded
+from tests.factories import make_order, unguarded
 
 S = OrderStatus
 PROVIDERS = pytest.mark.parametrize("provider", ["wallex", "nobitex"])
+LEGS = itertools.count(7)
 
 
 def by_hand(trader: Trader, name: str = "HAND1", side: Side = Side.BUY, price: str = "90") -> OrderRequest:
@@ -293,3 +295,79 @@ def test_a_reconciliation_takes_no_list_from_the_search_for_a_stop(world: World)
     trader.wait(10)
     assert trader.orders(Role.STOP)[0].status == S.OPEN
     assert Account.objects.get(pk=trader.account.pk).reconciled_at > world.clock.now() - timedelta(seconds=5)
+
+
+# --- which markets ----------------------------------------------------------------------------------------------------
+
+
+@PROVIDERS
+def test_a_market_with_a_live_deal_is_compared_however_old_its_orders_are(world: World, provider):
+    trader = opened(world.trader(provider))
+    world.step(7200)
+    trader.client.create_order(OrderRequest("HAND2", trader.market.symbol, Side.BUY, OrderType.MARKET, Decimal("0.3")))
+    trader.advance(reconcile_now=True)
+    ticket = Ticket.objects.get(account=trader.account)
+    assert (ticket.kind, ticket.market) == ("unknown_order", trader.market)
+
+
+def three_markets(world: World) -> Trader:
+    """A deal on each of them, all of them older than an hour."""
+    trader = world.trader(wallet={"USDT": "10000", "BTC": "1", "IRT": "1000000000"})
+    for pair, price, quantity in (("BTC/USDT", 100, 1), ("BTC/IRT", 10**7, 1), ("USDT/IRT", 10**5, 10)):
+        trader.pair, trader.config = pair, None
+        trader.price(price, run=False)
+        trader.plan(price=str(price), quantity=str(quantity))
+    trader.advance()
+    assert Deal.objects.filter(account=trader.account, status=DealStatus.OPEN).count() == 3
+    Account.objects.filter(pk=trader.account.pk).update(trades_seen={})
+    world.step(7200)
+    return trader
+
+
+def compared(trader: Trader) -> dict[str, Any]:
+    return Account.objects.get(pk=trader.account.pk).trades_seen
+
+
+def test_markets_take_turns_where_lists_are_few(world: World):
+    trader = three_markets(world)
+    trader.provider = Faulty(trader.client, always={"can_list": lambda call: False})
+    counts = []
+    for _ in range(3):
+        world.step(61)
+        trader.advance(reconcile_now=True)
+        counts.append(len(compared(trader)))
+    assert counts == [1, 2, 3]
+    before = compared(trader)
+    for _ in range(3):
+        world.step(61)
+        trader.advance(reconcile_now=True)
+    assert all(compared(trader)[symbol] > before[symbol] for symbol in before)
+    assert trader.provider.calls["open_orders"] == 6
+
+
+def test_a_market_in_doubt_is_always_among_them(world: World):
+    trader = three_markets(world)
+    doubtful = trader.deal().market.symbol
+    trader.provider = Faulty(trader.client, always={"can_list": lambda call: False})
+    for _ in range(3):
+        world.step(61)
+        make_order(trader.deal(), status="REJECTED", negative_at=world.clock.now(), role="EXIT", leg=next(LEGS))
+        trader.advance(reconcile_now=True)
+        assert list(compared(trader)) == [doubtful]
+
+
+def test_a_market_that_cannot_be_read_does_not_hide_the_others(world: World):
+    trader = three_markets(world)
+    trader.provider = Faulty(trader.client, orders_since=[raising(BadPayload("unknown market"))])
+    before = Account.objects.get(pk=trader.account.pk).reconciled_at
+    trader.advance(reconcile_now=True)
+    assert len(compared(trader)) == 2
+    account = Account.objects.get(pk=trader.account.pk)
+    assert (account.reconciled_at, account.last_error) == (before, "unknown market")
+
+
+def test_an_exchange_that_reads_no_market_is_asked_about_two(world: World):
+    trader = three_markets(world)
+    trader.provider = Faulty(trader.client, always={"orders_since": raising(Unavailable("no answer"))})
+    trader.advance(reconcile_now=True)
+    assert trader.provider.calls["orders_since"] == 2

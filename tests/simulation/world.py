@@ -52,9 +52,9 @@ SILENT = 10.0  # seconds after which a holder of an account's lock is ended: as 
 READ_TIMEOUT = 5.0
 
 READS = frozenset({
-    "is_stopped", "balances_read_at", "reconciled_at", "reconcile_tried_at", "is_in_doubt", "find", "working",
-    "symbols_since", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal", "filled_since",
-    "explained_change",
+    "is_stopped", "balances_read_at", "reconciled_at", "reconcile_tried_at", "symbols_in_doubt", "find", "working",
+    "symbols_at_stake", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal",
+    "filled_since", "explained_change",
 })  # fmt: skip
 QUIET = frozenset(
     {"measure_protection", "note_reconcile_tried", "note_error", "note_advanced", "note_best"}
