@@ -31,7 +31,7 @@ from algo.models import (
     Ticket,
     TicketKind,
 )
-from algo.selectors.halts import flattening_over
+from algo.selectors.halts import flattening_over, open_tickets, unexplained
 from algo.services.outbox import event_record
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
@@ -42,7 +42,6 @@ from providers.types import FINAL_STATUSES, ZERO, Balance, OrderReport
 logger = logging.getLogger("algo.control")
 
 CLOCKS_DIFFER = 5.0  # wall seconds around a reading of balances in which nobody can say what it saw
-ABOUT_OURS = (TicketKind.UNKNOWN_TRADE, TicketKind.BALANCE_MOVED, TicketKind.ORDER_MISSING)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,9 +61,10 @@ class Compared:
 def prove_flat(account: Account, provider: ExchangeProvider, clock: Clock) -> FlatProof:
     """Ask the exchange whether `account` is flat, and keep the answer. Call it with the account's lock held.
 
-    Flat: no deal of ours lives, no order of ours is open or unknown, no order under our name is open at the exchange,
-    and each asset of the deals that stood when the switch was turned has the total that the last balance before and
-    the fills since make of it, to one step of its market (one tick for a quote). Raises AuthFailed, after noting it.
+    Flat: no deal of ours lives, no order of ours is open or unknown, the exchange shows none open under our name and
+    none that nobody has explained, no ticket is open, and each asset of the deals that stood when the switch was turned
+    has the total that the last balance before and the fills since make of it, to one step of its market (one tick for a
+    quote). Raises AuthFailed, after noting it.
     """
     turned = max((turned for _, turned in flattening_over(account)), default=clock.now())
     proof = _Proof(account, turned, _baseline(account, turned))
@@ -104,6 +104,7 @@ class _Proof:
         self.still_closing = False
         self.ours_open: list[dict[str, str | None]] | None = None
         self.foreign: list[dict[str, str | None]] = []
+        self.unasked: list[dict[str, str | None]] = []  # of these, those that no ticket is about yet
         self.compared: list[Compared] = []
 
     @property
@@ -121,8 +122,7 @@ class _Proof:
         self.gaps += [f"order {order.client_order_id} is {order.status.lower()} by our books" for order in unsure]
         young = orders.filter(negative_at__gte=clock.now() - clock.wall(QUARANTINE), status__in=FINAL_STATUSES)
         self.gaps += [f"order {order.client_order_id} was given up just now and may still turn up" for order in young]
-        tickets = Ticket.objects.filter(account=self.account, kind__in=ABOUT_OURS, resolved_at=None)
-        self.gaps += [f"ticket {pk} is open" for pk in tickets.values_list("pk", flat=True)]
+        self.gaps += open_tickets(self.account)
 
     def look_at_orders(self, listed: Sequence[OrderReport]) -> None:
         known = _our_ids(self.account, listed)
@@ -132,6 +132,10 @@ class _Proof:
         self.ours_open = [each for each, ours in told if ours]
         self.foreign = [each for each, ours in told if not ours]
         self.gaps += [f"order {each['order']} is open on {each['symbol']}" for each in self.ours_open]
+        about = Ticket.objects.filter(account=self.account, kind=TicketKind.UNKNOWN_ORDER)
+        asked = set(about.values_list("reference", flat=True))  # explained, or among the gaps already
+        self.unasked = [each for each in self.foreign if asked.isdisjoint((each["exchange_order_id"], each["order"]))]
+        self.gaps += map(unexplained, self.unasked)
 
     def look_at_balances(self, balances: Mapping[str, Balance], clock: Clock) -> None:
         stood = list(self.stood)
@@ -187,6 +191,7 @@ class _Proof:
             "gaps": self.gaps,
             "open_orders": self.ours_open,
             "orders_of_others": self.foreign,
+            "unexplained_orders": self.unasked,
             "assets": [
                 {
                     "asset": each.asset,

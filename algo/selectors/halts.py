@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,6 +21,7 @@ from algo.models import (
     Market,
     StrategyConfig,
     SystemControl,
+    Ticket,
 )
 from providers.clock import Clock
 
@@ -167,7 +168,7 @@ def flat_state(
     """Every account in the scope of a switch and whether it has been proved flat since the switch was turned.
 
     For an account or the whole system the proof is of all it holds. For a strategy or a market it is narrower: no live
-    deal, and no open order on its markets.
+    deal, and on its markets no open order of ours, none that nobody has explained, and no open ticket.
     """
     return [flat_in(account, target, since, now - max_age) for account in accounts_of(target)]
 
@@ -195,8 +196,21 @@ def _narrow_gaps(account: Account, target: StrategyConfig | Market, proof: FlatP
     listed = proof.details.get("open_orders")
     if listed is None:
         return [*gaps, proof.summary]
-    symbols = set(deals.values_list("market__symbol", flat=True))
-    return gaps + [f"order {each['order']} is open on {each['symbol']}" for each in listed if each["symbol"] in symbols]
+    markets = dict(deals.values_list("market__symbol", "market"))
+    gaps += open_tickets(account, market__in=markets.values())
+    gaps += [unexplained(each) for each in proof.details.get("unexplained_orders", ()) if each["symbol"] in markets]
+    return gaps + [f"order {each['order']} is open on {each['symbol']}" for each in listed if each["symbol"] in markets]
+
+
+def open_tickets(account: Account, **scope: Any) -> list[str]:
+    """What speaks against flatness because a person has not resolved it yet, in words."""
+    tickets = Ticket.objects.filter(account=account, resolved_at=None, **scope).order_by("pk")
+    return [f"ticket {each.pk} is open: {each.get_kind_display()}, {each.reference}" for each in tickets]
+
+
+def unexplained(order: Mapping[str, str | None]) -> str:
+    """The same of an order at the exchange that nobody was asked about yet."""
+    return f"order {order['order']} on {order['symbol']} is not the platform's, and nobody has explained it yet"
 
 
 # --- when to ask whether an account is flat -------------------------------------------------------------------------

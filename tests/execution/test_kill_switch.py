@@ -267,8 +267,57 @@ def test_an_order_under_our_name_is_no_proof(flat: Trader):
     assert f"order {name} is open on BTCUSDT" in gaps(flat)
 
 
+def explain(trader: Trader) -> None:
+    """A person has answered every ticket."""
+    Ticket.objects.filter(account=trader.account).update(resolved_at=trader.world.clock.now())
+
+
+def test_an_order_that_nobody_explained_is_no_proof_before_its_ticket_and_after(flat: Trader):
+    by_hand(flat, OrderType.LIMIT, "90")
+    prove(flat)
+    assert gaps(flat) == "order BYHAND on BTCUSDT is not the platform's, and nobody has explained it yet"
+    flat.advance(reconcile_now=True)
+    ticket = Ticket.objects.get(account=flat.account)
+    prove(flat)
+    assert gaps(flat) == f"ticket {ticket.pk} is open: An order at the exchange that is not ours, BYHAND"
+    assert f"ticket {ticket.pk} is open" in proof(flat).summary
+    explain(flat)
+    assert prove(flat).is_flat
+
+
+@pytest.mark.parametrize("asked", [False, True], ids=["before its ticket", "after it"])
+@pytest.mark.parametrize("scope", ["strategy", "market"])
+def test_an_order_that_nobody_explained_keeps_its_market_and_strategy_from_being_flat(world: World, scope, asked):
+    trader = opened(world.trader(wallet={**HELD, "IRT": "1000000"}))
+    target = trader.config if scope == "strategy" else trader.market
+    trader.client.create_order(
+        OrderRequest("ELSEWHERE", "BTCTMN", Side.BUY, OrderType.LIMIT, Decimal(1000), Decimal(90))
+    )
+    kill_switch_set("flatten", reason="x", user=None, at=world.clock.now(), target=target)
+    trader.advance(reconcile_now=True)  # a ticket about another market
+
+    def why() -> str:
+        [state] = flat_state(target, since=None, now=world.clock.now(), max_age=world.clock.wall(60))
+        return "" if state.is_flat else state.why
+
+    prove(trader)
+    assert why() == ""
+    by_hand(trader, OrderType.LIMIT, "90")
+    if asked:
+        trader.advance(reconcile_now=True)
+    prove(trader)
+    assert "BYHAND" in why()
+    assert "ELSEWHERE" not in why()
+    trader.advance(reconcile_now=True)
+    explain(trader)
+    prove(trader)
+    assert why() == ""
+
+
 def test_an_order_of_somebody_else_is_listed_and_left_alone(flat: Trader):
     by_hand(flat, OrderType.LIMIT, "90")
+    flat.advance(reconcile_now=True)
+    explain(flat)
     assert prove(flat).is_flat
     assert "1 open orders of others were left alone" in proof(flat).summary
     assert [each["order"] for each in proof(flat).details["orders_of_others"]] == ["BYHAND"]
@@ -294,7 +343,7 @@ def test_an_open_ticket_about_our_own_is_no_proof(flat: Trader):
         account=flat.account, kind="unknown_trade", reference="x", summary="x", created_at=flat.world.clock.now()
     )
     assert not prove(flat).is_flat
-    assert gaps(flat) == f"ticket {ticket.pk} is open"
+    assert gaps(flat) == f"ticket {ticket.pk} is open: A trade at the exchange that no order of ours explains, x"
 
 
 def test_an_order_that_was_given_up_just_now_is_no_proof(flat: Trader):
