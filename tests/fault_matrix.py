@@ -262,7 +262,10 @@ MATRIX = (
     providers/breaker::an_entry_is_refused_where_an_exit_passes
     """),
     Row(39, "one market is closed", EXCHANGE, "I24",
-        gap="The market is not barred beforehand: the exchange's refusal keeps entries out.", shown="""
+        gap="Known within ten minutes; of Wallex only where it lists a market no more. Until then it is refused there.",
+        shown="""
+    risk/gate::a_closed_market_is_blocked_before_anything_is_asked_about_the_strategy_or_the_data
+    execution/entries::no_entry_on_a_closed_market_and_the_opposite_signal_closes_its_deal_all_the_same
     execution/exchange_faults::a_market_that_is_closed_refuses_its_own_entry_only
     providers/nobitex_client::what_an_answer_to_an_order_means
     """),

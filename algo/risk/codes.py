@@ -11,7 +11,7 @@ class DenialCode(StrEnum):
     KILL_SWITCH = "kill_switch"
     ACCOUNT_PAUSED = "account_paused"
     KEY_EXPIRING = "key_expiring"
-    MARKET_BLOCKED = "market_blocked"  # a ticket is open, or an order's fate is unknown
+    MARKET_BLOCKED = "market_blocked"  # closed at the exchange, a ticket is open, or an order's fate is unknown
     STRATEGY_NOT_ORDERING = "strategy_not_ordering"
     SIDE_NOT_ALLOWED = "side_not_allowed"
     STALE_DATA = "stale_data"

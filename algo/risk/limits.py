@@ -44,6 +44,10 @@ def key_expiring(intent: EntryIntent, context: RiskContext) -> Denial | None:
 
 
 def market_blocked(intent: EntryIntent, context: RiskContext) -> Denial | None:
+    """Closed at the exchange, by its rules as they were last read, or closed by us until something is explained."""
+    if not context.rules.is_open:
+        symbol = context.rules.symbol
+        return Denial(DenialCode.MARKET_BLOCKED, f"{symbol} is closed at the exchange: no entries until it opens again")
     return Denial(DenialCode.MARKET_BLOCKED, context.market_blocked) if context.market_blocked else None
 
 

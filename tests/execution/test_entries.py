@@ -404,6 +404,16 @@ def test_a_ticket_blocks_its_own_market_only(clock):
     assert told(free) == ("entered", "")
 
 
+def test_no_entry_on_a_closed_market_and_the_opposite_signal_closes_its_deal_all_the_same(clock):
+    row = config("SELL", parameters={"exit_on_opposite_signal": True})
+    deal = make_open_deal(row, bar_open_at=at(1), rules=row.parameters)
+    type(row.market).objects.filter(pk=row.market.pk).update(is_open=False)
+    Desk(clock, row).run()
+    assert Decision.objects.get(config=row).journal["denial"]["code"] == "market_blocked"
+    deal.refresh_from_db()
+    assert (deal.status, deal.exit_reason) == ("EXITING", "signal")
+
+
 @pytest.mark.parametrize(("seconds", "code"), [(149, "market_blocked"), (151, "")])
 def test_an_order_of_unknown_fate_blocks_its_market_for_150_seconds(clock, seconds, code):
     row = config()

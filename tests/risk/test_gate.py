@@ -82,6 +82,14 @@ def test_the_codes_stand_in_the_order_of_the_gate():
     assert [code for code, _ in CASES] == list(DenialCode)
 
 
+def test_a_closed_market_is_blocked_before_anything_is_asked_about_the_strategy_or_the_data():
+    answer = check_entry(intent_of(), context_of(rules=rules_of(is_open=False), ordering_enabled=False, book=None))
+    assert isinstance(answer, Denial)
+    assert answer.code is DenialCode.MARKET_BLOCKED
+    assert "closed at the exchange" in answer.message
+    assert denied(rules=rules_of(is_open=False), kill_switch=True) is DenialCode.KILL_SWITCH
+
+
 @pytest.mark.parametrize("position", range(16))
 def test_the_earlier_limit_answers_when_two_would_deny(position):
     code, change = CASES[position]
