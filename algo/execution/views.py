@@ -89,7 +89,11 @@ class OrderView:
 
     @property
     def is_settled(self) -> bool:
-        """Ended, and every fill the exchange reported is booked."""
+        """Ended, and every fill the exchange reported is booked.
+
+        To the last digit: both sums are quantities in base as the exchange writes them, and whatever it rounds, fees
+        and quote, is in neither. So a difference is a fill that we do not know, however small, with a price and a fee
+        that the books would lack for ever; and a step forgives too much where it became coarser than an old fill."""
         return self.is_final and self.booked >= self.filled
 
 

@@ -664,6 +664,11 @@ def test_when_the_stop_has_filled_the_target_of_mode_2_is_taken_back_then_the_de
     assert act(view, quote(99)) == decide.CloseDeal(CloseReason.STOP_LOSS, Decimal(0))
 
 
+def test_an_order_is_settled_when_its_fills_are_booked_to_the_last_digit():
+    assert stop(S.FILLED, filled="0.9969", booked=Decimal("0.99690")).is_settled
+    assert not stop(S.FILLED, filled="0.9969", booked=Decimal("0.996899999999999999")).is_settled
+
+
 def test_a_deal_is_not_closed_before_every_fill_is_booked():
     late = stop(S.FILLED, booked=Decimal("0.5"), checked_at=ago(0.1), closed_at=ago(0.2))
     assert act(deal(entry(), late), quote(99)) == decide.Rest()
