@@ -302,6 +302,8 @@ MATRIX = (
     Row(46, "grids and minimums change during a deal", EXCHANGE, "I8", shown="""
     execution/exchange_faults::a_coarser_grid_leaves_the_stop_alone_and_rules_the_next_one
     execution/exchange_faults::a_coarser_step_leaves_the_stop_alone_and_rules_the_next_one
+    execution/decide::what_rests_stays_when_the_exchange_would_take_nothing_in_its_place
+    execution/decide::a_stop_that_is_placed_again_is_moved_to_the_coarser_tick_first_toward_safety
     market_data/markets::a_second_refresh_updates_the_same_rows
     """),
     Row(47, "a market leaves the list during a deal", EXCHANGE, "I15",

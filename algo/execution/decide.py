@@ -312,7 +312,7 @@ def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: B
 def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
     """When nothing tradable is left: take back what still rests, wait for every fill, close. Where only the balance
     says so and our books do not, it has to say so for a while."""
-    if not deal.is_dust(_valuation(deal, quote)):
+    if not deal.is_dust(_valuation(deal, quote)) or (deal.exit_reason is None and _rests_whole(deal)):
         return None
     if deal.held is not None and age(_refused_at(deal), now) < budgets.retry_cap:
         return Rest("the account holds nothing of what the books say is open")
@@ -321,6 +321,19 @@ def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budg
     if any(order.is_final and not order.is_settled for order in deal.orders):
         return _take_back(deal) or Rest()
     return _take_back(deal) or CloseDeal(_close_reason(deal), max(deal.position, ZERO))
+
+
+def _rests_whole(deal: DealView) -> bool:
+    """Whether all of the position is under a stop that nobody has touched: then it is no remainder, and if the exchange
+    takes so little no more by new rules, this stop is the last that can close it."""
+    return any(
+        stop.status is OrderStatus.OPEN and stop.is_covering and not stop.filled and _fits(deal, stop)
+        for stop in deal.live(Role.STOP)
+    )
+
+
+def _fits(deal: DealView, stop: OrderView) -> bool:
+    return deal.at_hand * Decimal("0.995") <= stop.remaining <= deal.at_hand
 
 
 def _take_back(deal: DealView) -> Action | None:
@@ -399,12 +412,10 @@ def _exit_alarm(exits: int) -> str:
 
 
 def _protecting(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
-    return (
-        _stop_crossed(deal, quote, now, budgets)
-        or _surplus(deal)
-        or (_trailing(deal, quote, now, budgets) if quote else None)
-        or _PROTECT[deal.mode](deal, quote, now, budgets)
-    )
+    action = _stop_crossed(deal, quote, now, budgets) or _surplus(deal)
+    if action or deal.is_dust(_valuation(deal, quote)):  # whatever took the place of what rests would be refused
+        return action
+    return (_trailing(deal, quote, now, budgets) if quote else None) or _PROTECT[deal.mode](deal, quote, now, budgets)
 
 
 def _surplus(deal: DealView) -> Action | None:
@@ -495,7 +506,7 @@ def _protect_oco(deal: DealView, quote: Quote | None, now: datetime, budgets: Bu
         return StartExit(CloseReason.TAKE_PROFIT, "the price is already through the target")
     if quote is None or _pair_was_refused(deal) or _pair_would_be_refused(deal, quote):
         return _place_stop(deal, quote, now, budgets)
-    return Rest() if _refused_recently(deal, Role.STOP, now, budgets) else _pair(deal)
+    return Rest() if _refused_recently(deal, Role.STOP, now, budgets) else _onto_tick(deal) or _pair(deal)
 
 
 def _pair_was_refused(deal: DealView) -> bool:
@@ -511,7 +522,7 @@ def _pair_would_be_refused(deal: DealView, quote: Quote) -> bool:
 def _pair(deal: DealView) -> PlacePair:
     return PlacePair(
         quantity=deal.closable,
-        price=deal.target_price,
+        price=_target_limit(deal),
         stop_price=deal.stop_price,
         stop_limit_price=_stop_limit(deal),
     )
@@ -536,7 +547,7 @@ def _protect_free(deal: DealView, quote: Quote | None, now: datetime, budgets: B
         return Cancel(order, "the position changed") if too_large else None
     if _refused_recently(deal, Role.TARGET, now, budgets):
         return None
-    return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
+    return Place(Role.TARGET, OrderType.LIMIT, deal.closable, _target_limit(deal), None, "target")
 
 
 def _protect_locking(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:
@@ -548,7 +559,7 @@ def _protect_locking(deal: DealView, quote: Quote | None, now: datetime, budgets
         if _in_swap(deal, now, budgets) and not _target_tried(deal):
             for order in deal.live(Role.STOP):
                 return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "the target takes its place")
-            return Place(Role.TARGET, OrderType.LIMIT, deal.closable, deal.target_price, None, "target")
+            return Place(Role.TARGET, OrderType.LIMIT, deal.closable, _target_limit(deal), None, "target")
         if _may_swap(deal, now, budgets):
             return BeginSwap()
     return _keep_stop(deal, quote, now, budgets)
@@ -617,9 +628,23 @@ def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Bud
     same, because the exchange refuses a crossed one and no stop is worse."""
     if _refused_recently(deal, Role.STOP, now, budgets):
         return Rest("the exchange refuses the stop; only the guardian watches this deal") if _gave_up(deal) else Rest()
+    if moved := _onto_tick(deal):
+        return moved
     if deal.capabilities.stop_market:
         return Place(Role.STOP, OrderType.STOP_MARKET, deal.closable, None, deal.stop_price, "stop")
     return Place(Role.STOP, OrderType.STOP_LIMIT, deal.closable, _stop_limit(deal), deal.stop_price, "stop")
+
+
+def _onto_tick(deal: DealView) -> MoveStop | None:
+    """A stop that was written down on a finer grid of prices, and has to be placed on the one of today."""
+    price = deal.rules.round_stop(deal.stop_price, deal.exit_side)
+    best = deal.best_price or deal.entry_price or deal.planned_price
+    return MoveStop(price, best) if price != deal.stop_price else None
+
+
+def _target_limit(deal: DealView) -> Decimal:
+    """The target on the grid of prices of today."""
+    return deal.rules.round_limit(deal.target_price, deal.exit_side)
 
 
 def _gave_up(deal: DealView) -> bool:

@@ -283,6 +283,45 @@ def test_what_rests_is_left_alone_when_the_grids_become_coarser(mode, closing):
     assert act(view, quote()) == decide.Rest()
 
 
+@BOTH
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_a_stop_that_is_placed_again_is_moved_to_the_coarser_tick_first_toward_safety(mode, side):
+    # Ticks of 0.4: 99 is 247.5 of them, so 99.2 sells; 101 is 252.5, so 100.8 buys back. 102 is 255; 98 is 245.
+    rules = replace(RULES, tick_size=Decimal("0.4"))
+    view = deal(entry(side), mode=mode, side=side, rules=rules)
+    on_it = Decimal("99.2") if side is Side.BUY else Decimal("100.8")
+    assert act(view, at(side, 0)) == decide.MoveStop(on_it, Decimal(100))
+    action = act(replace(view, stop_price=on_it), at(side, 0))
+    assert isinstance(action, decide.Place | decide.PlacePair)
+    assert action.stop_price == on_it
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_a_target_is_placed_on_the_coarser_tick_and_never_for_less(mode):
+    rules = replace(RULES, tick_size=Decimal("0.9"))  # 99 is 110 of them; 102 is 113.3, so 102.6
+    resting = {1: [], 2: [enough_for_one(Side.BUY)], 3: []}[mode]
+    price, swapped = (100, None) if mode != 3 else (103, ago(1))
+    action = act(deal(entry(), *resting, mode=mode, rules=rules, swapped_at=swapped), quote(price))
+    assert isinstance(action, decide.Place | decide.PlacePair)
+    assert action.price == Decimal("102.6")
+
+
+UNTRADABLE = [replace(RULES, step_size=Decimal(2)), replace(RULES, min_notional=Decimal(200))]
+
+
+@pytest.mark.parametrize("rules", UNTRADABLE, ids=["step", "minimum"])
+@pytest.mark.parametrize(
+    ("mode", "closing"), [(1, pair()), (2, [stop(), target()]), (3, [stop()])], ids=["oco", "free", "lock"]
+)
+def test_what_rests_stays_when_the_exchange_would_take_nothing_in_its_place(mode, closing, rules):
+    trailing = {"trailing_percent": Decimal(1), "trailing_step_percent": Decimal("0.1")}
+    view = deal(entry(), *closing, mode=mode, rules=rules, **trailing)
+    for price in (100, 101.5, 102.5):
+        assert act(view, quote(price)) == decide.Rest()
+    assert isinstance(act(replace(view, exit_reason=CloseReason.MANUAL), quote()), decide.Cancel)
+    assert isinstance(act(replace(view, orders=view.orders[:1]), quote()), decide.CloseDeal)
+
+
 def test_a_stop_for_more_than_there_is_is_taken_down_however_coarse_the_grid():
     view = deal(entry(fee_base=Decimal("0.00311")), stop(quantity="0.9969"), rules=COARSER)
     assert isinstance(act(view, quote()), decide.Cancel)
