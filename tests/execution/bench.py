@@ -105,6 +105,9 @@ class HandFeed:
         one = [(minute, price, price, price, price, 10**9)] if start_s <= minute < end_s else []
         return Bars(*(np.array([row[i] for row in one], np.int64) for i in range(6)))
 
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        return now_ms // 1000
+
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         at, price = self._trades[pair][-1]
         tick = self.specs[pair].tick

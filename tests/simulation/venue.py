@@ -168,6 +168,9 @@ class SimFeed:
     def bars(self, venue: str, pair: str, start_s: int, end_s: int, now_ms: int) -> Bars:
         return bars_from_ticks(self.ticks(venue, pair, start_s * 1000 - 1, min(end_s * 1000 - 1, now_ms)), 60)
 
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        return now_ms // 1000
+
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         times = self._times[venue, pair]
         last = max(bisect_right(times, now_ms) - 1, 0)

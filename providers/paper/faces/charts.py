@@ -50,15 +50,17 @@ class DayFigures:
 
 
 def chart(exchange: Exchange, venue: str, pair: str, seconds: int, start: int, end: int, now: datetime) -> Chart:
-    """Candles with start <= open time <= end; days begin at midnight in Tehran (nobitex 4.5)."""
+    """Candles with start <= open time <= end; days begin at midnight in Tehran (nobitex 4.5). Candles that have ended
+    but may still grow are left out: whoever reads them takes them for final."""
     spec = exchange.feed.specs[pair]
+    complete_until = exchange.feed.complete_until(venue, pair, to_ms(now))
     first = start - start % 60 if seconds <= 60 else start - 2 * max(seconds, _DAY)
     if exchange.feed.ends_at is None:
         first = max(first, int(now.timestamp()) // _DAY * _DAY - HISTORY_DAYS * _DAY)
     bars = exchange.feed.bars(venue, pair, first, end + seconds, to_ms(now))
     if seconds > 60:
         bars = aggregate(bars, _opens(bars.times, seconds))
-    bars = bars.between(start, end + 1)
+    bars = _without_half_heard(bars.between(start, end + 1), seconds, complete_until, int(now.timestamp()))
     open_, high, low, close = ([spec.price(v) for v in c] for c in (bars.open, bars.high, bars.low, bars.close))
     return Chart([int(time) for time in bars.times], open_, high, low, close, [spec.volume(v) for v in bars.volume])
 
@@ -98,6 +100,11 @@ def _quote_volume(bars: Bars, unit: Decimal) -> Decimal:
     if float(bars.close.max()) * float(bars.volume.max()) < 2.0**62:
         return sum((bars.close * bars.volume).tolist()) * unit
     return sum(int(price) * int(volume) for price, volume in zip(bars.close, bars.volume, strict=True)) * unit
+
+
+def _without_half_heard(bars: Bars, seconds: int, complete_until: int, now_s: int) -> Bars:
+    ends = bars.times + seconds
+    return bars.rows((ends <= complete_until) | (ends > now_s))
 
 
 def _opens(times: Ints, seconds: int) -> Ints:

@@ -89,7 +89,7 @@ class Bars:
         first, last = np.searchsorted(self.times, (start_s, end_s), side="left")
         return self.rows(slice(int(first), int(last)))
 
-    def rows(self, rows: slice) -> Bars:
+    def rows(self, rows: slice | Bools) -> Bars:
         return Bars(*(getattr(self, name)[rows] for name in ("times", "open", "high", "low", "close", "volume")))
 
 
@@ -116,6 +116,11 @@ class Feed(Protocol):
 
     def bars(self, venue: str, pair: str, start_s: int, end_s: int, now_ms: int) -> Bars:
         """One-minute candles (or the feed's own, if coarser) opening in [start, end), of the trades until `now`."""
+        ...
+
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        """Unix seconds, at most `now`: `bars` asked for after this call hold every trade before it. A bar that ended
+        since may still grow."""
         ...
 
     def book(self, venue: str, pair: str, now_ms: int) -> Book: ...

@@ -2,7 +2,8 @@
 
 A thread asks; the exchange's loop only reads what was last heard. A book older than `STALE_AFTER` counts as no book:
 better no fill than one at an invented price. Between two polls the market is not seen, so a stop triggers at the first
-trade price heard past it.
+trade price heard past it. A candle that ended after the last answer about it is not complete (`complete_until`), and
+after a silence of the exchange its minutes are asked for again.
 """
 
 from __future__ import annotations
@@ -35,6 +36,9 @@ STALE_AFTER = 15.0
 _FIRST_HISTORY = timedelta(hours=8)
 _HISTORY = timedelta(days=35)  # reached page by page, one page per pair and poll
 _PAGE = timedelta(minutes=500)
+_AGAIN = timedelta(minutes=3)  # before the first minute that is not complete; exchanges revise what they said
+# An answer may come from a cache (nobitex 2.2), and our clock may be ahead of theirs: it speaks of this long ago.
+_LATENESS = timedelta(seconds=3)
 _KEPT_TICKS = 10_000
 _AHEAD_MS = 100
 
@@ -50,6 +54,7 @@ class _Market:
     trades: list[tuple[int, int]] = field(default_factory=list)  # (ms, price)
     candles: dict[int, Candle] = field(default_factory=dict)
     oldest: datetime | None = None  # how far back candles were asked for
+    complete_until: datetime | None = None  # what opened earlier and ended by then was heard after its end
 
 
 class MirrorFeed:
@@ -110,6 +115,10 @@ class MirrorFeed:
         times, open_, high, low, close, volume = (np.array(column, dtype=np.int64) for column in columns)
         return Bars(times, open_, high, low, close, volume)
 
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        until = self._markets[venue][pair].complete_until
+        return min(int(until.timestamp()), now_ms // 1000) if until else 0
+
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         market = self._markets[venue][pair]
         if market.heard_at is None or now_ms / 1000 - market.heard_at.timestamp() > STALE_AFTER:
@@ -163,10 +172,16 @@ class MirrorFeed:
             market.trades = market.trades[-_KEPT_TICKS:]
 
     def _poll_candles(self, client: ExchangeProvider, market: _Market) -> None:
-        """The newest minutes, and one page further into the past until the history is long enough."""
+        """The minutes that are not complete, at most a page of them, and one page further into the past until the
+        history is long enough."""
         now = self._clock.now()
-        since = now - timedelta(minutes=3) if market.oldest else now - _FIRST_HISTORY
-        _keep(market, client.candles(market.symbol, Resolution.M1, since, now + timedelta(minutes=1)))
+        known = market.complete_until
+        since = max(min(known, now) - _AGAIN, now - _HISTORY) if known else now - _FIRST_HISTORY
+        until = min(since + _PAGE, now + timedelta(minutes=1))
+        heard = client.candles(market.symbol, Resolution.M1, since, until)
+        _keep(market, heard)
+        # A later candle in the answer says that those before it have ended; without trades only time does.
+        market.complete_until = max([min(until, now - _LATENESS), *(candle.open_time for candle in heard)])
         if market.oldest is None:
             market.oldest = since
         elif market.oldest > now - _HISTORY:

@@ -71,6 +71,9 @@ class ReplayFeed:
         first = start_s + -start_s % self._seconds  # a candle is whole or absent
         return bars_from_ticks(self._ticks.between(first * 1000 - 1, until), self._seconds)
 
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        return now_ms // 1000
+
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         tick = self.last_tick(venue, pair, now_ms)
         if not len(tick):

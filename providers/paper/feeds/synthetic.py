@@ -144,6 +144,9 @@ class SyntheticFeed:
             parts.append(bars.between(start_s, end_s))
         return _joined(parts)
 
+    def complete_until(self, venue: str, pair: str, now_ms: int) -> int:
+        return now_ms // 1000
+
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         tick = self.last_tick(venue, pair, now_ms)
         at = int(tick.times[0])
