@@ -32,6 +32,12 @@ def wait_for(check, seconds: float = 6):
     raise AssertionError("it did not happen in time")
 
 
+def candles(server: Server, path: str) -> dict[int, tuple[object, ...]]:
+    """The rows of a chart by open time."""
+    answer = server.nobitex("GET", path).json()
+    return dict(zip(answer["t"], zip(*(answer[name] for name in "ohlcv"), strict=True), strict=True))
+
+
 def stop_order(server: Server, name: str, factor: str) -> None:
     stop = str((last(server) * Decimal(factor)).quantize(Decimal("0.01")))
     asked = {"symbol": "BTCUSDT", "type": "STOP_MARKET", "side": "SELL", "quantity": "0.01", "stop_Price": stop}
@@ -182,6 +188,16 @@ def test_a_mirror_shows_and_trades_the_prices_of_another_exchange(tmp_path):
             assert abs(last(mirror) / last(upstream) - 1) < Decimal("0.02")
             now = int(time.time()) // 60 * 60
             path = f"/market/udf/history?symbol=BTCUSDT&resolution=1&from={now - 3600}&to={now - 60}"
+            final = candles(upstream, path)
+            assert len(final) == 60
+
+            def is_heard() -> bool:
+                shown = candles(mirror, path)
+                # A candle may come a poll after its end, never with other figures than the final ones.
+                assert shown.items() <= final.items()
+                return shown == final
+
+            wait_for(is_heard, 15)
             assert mirror.nobitex("GET", path).json() == upstream.nobitex("GET", path).json()
             buy = {"symbol": "BTCUSDT", "type": "MARKET", "side": "BUY", "quantity": "0.01", "client_id": "B"}
             order = mirror.wallex("POST", "/v1/account/orders", json=buy).json()["result"]
