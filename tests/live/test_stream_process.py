@@ -19,7 +19,7 @@ from algo.models import Heartbeat, Market, MarketQuote
 from algo.services.candles import candles_update
 from algo.services.markets import markets_refresh
 from providers.nobitex.client import NobitexClient
-from providers.types import OrderRequest, OrderType, Resolution, Side
+from providers.types import Candle, OrderRequest, OrderType, Resolution, Side
 from tests.execution.processes import environment, restarted, said, seconds_to_stop, started, wait_for
 from tests.factories import make_account, make_config, make_open_deal
 from tests.live.streams import HandClock
@@ -85,30 +85,30 @@ def _is_up() -> bool:
 
 
 def test_strategies_read_closed_candles_without_a_request_to_the_exchange(server, market, reader, tmp_path):
-    start = datetime.now(UTC) - timedelta(minutes=3)
     moment = HandClock()  # what was complete at one moment is complete for that moment
+    then = FeedReader(connect(settings.REDIS_URL, READ_TIMEOUT), moment)
+
+    def newest_two() -> tuple[datetime, datetime]:
+        return moment.at - timedelta(minutes=2), moment.at
 
     def is_told() -> bool:
-        moment.at = datetime.now(UTC)
-        return reader.candles("nobitex", "BTCUSDT", Resolution.M1, start, moment.at) is not None
+        # A minute may end while the stream begins: which candles are the newest is settled when they are there.
+        moment.at = datetime.now(UTC).replace(second=0, microsecond=0)
+        return then.candles("nobitex", "BTCUSDT", Resolution.M1, *newest_two()) is not None
 
     with started(tmp_path, *COMMAND, "nobitex", env=environment(server)) as process:
         wait_for(is_told, 20, "closed candles in Redis", folder=tmp_path)
         seconds_to_stop(process)
     inside = NobitexClient(f"{server.url}/nobitex")
-    then = FeedReader(connect(settings.REDIS_URL, READ_TIMEOUT), moment)
     provider = StreamedProvider(inside, then, moment)
     server.control("DELETE", "/requests")
-    new = candles_update(market, Resolution.M1, provider, now=moment.at, bars=2)  # type: ignore[arg-type]
-    assert new >= 2
+    assert candles_update(market, Resolution.M1, provider, now=moment.at, bars=2) == 2  # type: ignore[arg-type]
     assert server.control("GET", "/requests").json()["requests"] == []
-    truth = inside.candles("BTCUSDT", Resolution.M1, start, moment.at - timedelta(minutes=1))
+    truth = inside.candles("BTCUSDT", Resolution.M1, *newest_two())
     assert server.control("GET", "/requests").json()["requests"] != []  # that one was counted
-    stored = StoredCandle.objects.filter(market=market, open_time__gte=start).order_by("open_time")
-    told = {row.open_time: (row.open, row.high, row.low, row.close, row.volume) for row in stored}
-    assert told
-    for each in truth:
-        assert told[each.open_time] == (each.open, each.high, each.low, each.close, each.volume)
+    stored = StoredCandle.objects.filter(market=market).order_by("open_time")
+    told = [Candle(row.open_time, row.open, row.high, row.low, row.close, row.volume) for row in stored]
+    assert (told, len(told)) == (list(truth), 2)
 
 
 def test_an_accounts_own_orders_become_hints_to_the_workers(server, market, tmp_path):
