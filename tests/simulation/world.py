@@ -96,13 +96,14 @@ class World:
         self.observers: list[Any] = []
         self.exchange = SimExchange(
             _Hands(self.time),
-            pairs=(PAIR, "USDT/IRT"),
+            pairs=(PAIR,),
             venues=(self.setting.venue,),
             switches={self.setting.venue: self.setting.switches},
         )
         self.venue = self.exchange.exchange.venues[self.setting.venue]
         self.price = Decimal(100)
         self.stream: dict[str, Any] = {}
+        self.streamed_market = SimpleNamespace(provider=self.setting.venue, symbol=SYMBOL)
         self.locks = Locks(self)
         self.budgets = Budgets.of(self.time)
         self.leases: dict[Process, Lease] = {}  # under which each process works now
@@ -372,7 +373,7 @@ class World:
             return
         if known is None or at > known.as_of:
             self.stream[SYMBOL] = SimpleNamespace(
-                market=SimpleNamespace(provider=self.setting.venue, symbol=SYMBOL),
+                market=self.streamed_market,
                 bid=book.bids[0].price, ask=book.asks[0].price, last=self.venue.last[PAIR], as_of=at, received_at=at,
             )  # fmt: skip
 
