@@ -99,7 +99,13 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "resend_without_lookup": Mutant(
         "an order whose outcome is unknown is sent again under its name, and not looked up",
-        (Edit(resolve._one_pass, "report, listed = look(deal, order, provider, clock)", f"return {_AGAIN}"),),
+        (
+            Edit(
+                resolve._one_pass,
+                "report, listed = look(deal, order, provider, clock, by_name_alone)",
+                f"return {_AGAIN}",
+            ),
+        ),
         shows=when(*UNANSWERED),
     ),
     "duplicate_is_rejection": Mutant(
