@@ -230,11 +230,19 @@ def _unknown(deal: DealView, quote: Quote | None, now: datetime, budgets: Budget
     for order in deal.orders:
         if order.id not in unknown or (_is_second_leg(order) and order.pair_id in unknown):
             continue
-        waited = age(order.submitted_at or order.created_at, now)
-        pause = min(max(waited / 4, budgets.poll_unknown), budgets.poll_resting)
-        due = order.checked_at is None or age(order.checked_at, now) >= pause
+        due = order.checked_at is None or age(order.checked_at, now) >= _between_looks(order, now, budgets)
         return Recover(order) if due else _unread(deal, quote, now, budgets) or Rest()
     return None
+
+
+def _between_looks(order: OrderView, now: datetime, budgets: Budgets) -> timedelta:
+    """Longer with every look. Where one has shown nothing of what protects or closes a position, the one that decides
+    comes as soon as it counts."""
+    sent = order.submitted_at or order.created_at
+    was_absent = order.role != Role.ENTRY and order.negative_at is not None and order.negative_at >= sent
+    if was_absent and age(order.negative_at or sent, now) <= budgets.poll_resting:
+        return budgets.negatives_apart
+    return min(max(age(sent, now) / 4, budgets.poll_unknown), budgets.poll_resting)
 
 
 def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:

@@ -768,6 +768,25 @@ def test_look_ups_of_an_unknown_order_grow_rarer_up_to_every_five_seconds():
     assert isinstance(act(deal(entry(), replace(lost, checked_at=ago(5))), quote()), decide.Recover)
 
 
+@pytest.mark.parametrize(
+    ("absent", "looked", "due"),
+    [
+        (2, 2, True),  # the look that showed nothing was the first that counts
+        (1, 1, False),
+        (6, 2, False),  # it was not decided then: not every two seconds for ever
+        (30, 3, False),  # before it was sent again
+    ],
+)
+def test_the_look_that_decides_about_a_stop_comes_as_soon_as_it_counts(absent, looked, due):
+    lost = stop(S.SUBMITTED, submitted_at=ago(20), negative_at=ago(absent), checked_at=ago(looked))
+    assert isinstance(act(deal(entry(), lost), quote()), decide.Recover) is due
+
+
+def test_nothing_waits_for_the_look_that_decides_about_an_entry():
+    lost = entry(status=S.SUBMITTED, submitted_at=ago(20), negative_at=ago(2), checked_at=ago(2))
+    assert act(entering(lost)) == decide.Rest()
+
+
 # --- a cancel is followed through -----------------------------------------------------------------------------------
 
 

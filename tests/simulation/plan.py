@@ -159,12 +159,18 @@ def _seconds(dice: random.Random, least: float, most: float) -> float:
     return round(dice.uniform(least, most), 3)
 
 
+def _late(dice: random.Random) -> tuple[float, Mapping[str, Any]]:
+    """Requests arrive while they are looked for, or long after they were given up; or orders alone do, about when a
+    stop that was not found is sent again."""
+    if dice.random() < 0.25:
+        return _seconds(dice, 3, 25), {"delay": _seconds(dice, 11, 15), "share": 0.7, "orders_alone": True}
+    delay = _seconds(dice, 45, 95) if dice.random() < 0.4 else _seconds(dice, 5.5, 25)
+    return _seconds(dice, 3, 25), {"delay": delay, "share": 0.7, "orders_alone": False}
+
+
 _OWN_DRAWS: Mapping[str, Any] = {
     "outage": lambda dice: (_seconds(dice, 3, 30), {"refused": dice.random() < 0.5}),
-    "late": lambda dice: (
-        _seconds(dice, 3, 25),
-        {"delay": _seconds(dice, 45, 95) if dice.random() < 0.4 else _seconds(dice, 5.5, 25), "share": 0.7},
-    ),
+    "late": _late,
     "lost_request": lambda dice: (_seconds(dice, 3, 15), {"share": 0.6}),
     "database_down": lambda dice: (_seconds(dice, 1, 8), {}),
     "kill": lambda dice: (_seconds(dice, 0.3, 3), {"who": dice.choice(("guardian-1", "guardian-2", "any", "all"))}),

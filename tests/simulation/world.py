@@ -113,7 +113,7 @@ class World:
 
     def _set_up(self) -> None:
         setting = self.setting
-        self.exchange.shape_book(PAIR, Liquidity(quantity=Decimal(40)))
+        self.exchange.shape_book(PAIR, Liquidity(quantity=Decimal(40), levels=4))
         self.traders: list[Account] = []
         opening = {"USDT": "20000", "BTC": "50" if setting.side == "SELL" else "0", "IRT": "1000000"}
         for number in range(1, setting.accounts + 1):
@@ -350,7 +350,7 @@ class World:
         """The exchange's own stream, frame by frame, with what goes wrong on the way."""
         kept: list[tuple[datetime, Any]] = []
         while True:
-            self.scheduler.sleep(0.8)
+            self.scheduler.sleep(1.0)
             now = self.time.now()
             frame = (now, self.exchange.exchange.venues[self.setting.venue].look(PAIR, self.time.true())[0])
             frames, silence = [frame], 0.0
@@ -786,11 +786,15 @@ class Flight:
             world.hit("lost_request")
             world.observe("harmed", READ_TIMEOUT)
             return
-        if late is not None and net.random() < late.params["share"]:
+        if late is not None and self._may_be_late(late) and net.random() < late.params["share"]:
             world.hit("late")
             travel += late.params["delay"]
             world.observe("harmed", READ_TIMEOUT)
         world.scheduler.later(travel, self._arrive)
+
+    def _may_be_late(self, late: Event) -> bool:
+        is_order = self.request.method == "POST" and self.request.path.endswith(("/account/orders", "/orders/add"))
+        return is_order or not late.params["orders_alone"]
 
     def _arrive(self) -> None:
         arrival = self.exchange.begin(self.venue, self.request)
