@@ -55,9 +55,6 @@ def run_many(options: argparse.Namespace) -> int:
     print(json.dumps(figures, indent=2, ensure_ascii=False))
     if options.json:
         options.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n")
-    for seed, violations in sorted(total.violations.items())[:20]:
-        print(f"seed {seed}: {violations[0]}", file=sys.stderr)
-        print(f"  replay: python -m tests.simulation --seed {seed} --ledger {options.ledger}", file=sys.stderr)
     for sentence in (shortcomings := _shortcomings(total) if options.seeds >= ENOUGH else []):
         print(sentence, file=sys.stderr)
     return 1 if total.violations or shortcomings else 0
@@ -76,11 +73,18 @@ def lived(seeds: Iterable[int], jobs: int, ledger: str, mutant: str | None = Non
     total, began = Total(), time.perf_counter()
     for result in _results(seeds, jobs, ledger, mutant):
         total.add(result)
+        if tell and result.violations:
+            _tell_failure(result, ledger)
         if tell and total.seeds % 200 == 0:
             rate = total.seeds / (time.perf_counter() - began) * 60
             print(f"{total.seeds} worlds, {rate:.0f} a minute, {len(total.violations)} failed", file=sys.stderr)
     total.wall = time.perf_counter() - began
     return total
+
+
+def _tell_failure(result: Result, ledger: str) -> None:
+    print(f"seed {result.seed}: {result.violations[0]}", file=sys.stderr)
+    print(f"  replay: python -m tests.simulation --seed {result.seed} --ledger {ledger}", file=sys.stderr, flush=True)
 
 
 def _results(seeds: Iterable[int], jobs: int, ledger: str, mutant: str | None) -> Iterator[Result]:
