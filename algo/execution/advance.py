@@ -48,6 +48,7 @@ PLACING = (decide.Place, decide.PlacePair)
 REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
 REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
 WORTH_A_LIST = 8  # orders to be read: from so many on, one list of open orders is read instead
+RESTING_MOST = 2  # orders of a deal: its stop and its target
 LISTS_TO_RECONCILE = 2  # open orders, and those of every status on the market of a deal
 RECONCILE_AT_LAST = 180.0  # wall seconds
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
@@ -157,8 +158,9 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
         error = _safely(worker, "have its tickets answered", worker.inbox) or error
-        resting = _Resting(worker)
-        for deal_id in ledger.live_deals():
+        deals = ledger.live_deals()
+        resting = _Resting(worker, len(deals))
+        for deal_id in deals:
             worker.beat()
             if ledger.is_stopped():
                 return Advanced.STOPPED
@@ -179,33 +181,37 @@ class _Resting:
     for the list may have to wait for a call budget."""
 
     worker: Worker
-    is_read: bool = False
+    deals: int  # that live
+    is_over: bool = False
+    has_read: bool = False
 
     def read_before(self, deal: DealView) -> DealView:
         """`deal`, as it stands after the list was read where it was not yet and the deal is in no danger."""
         in_danger = deal.exit_reason is not None or deal.unprotected_since is not None
-        if self.is_read or in_danger or deal.status is not DealStatus.OPEN:
+        if self.is_over or in_danger or deal.status is not DealStatus.OPEN:
             return deal
-        self.is_read = True
-        _safely(self.worker, "have its open orders listed", partial(_refresh_resting, self.worker))
-        return self.worker.ledger.deal(deal.id)
+        self.is_over = True
+        if self.deals * RESTING_MOST < WORTH_A_LIST:
+            return deal
+        _safely(self.worker, "have its open orders listed", self._read_list)
+        return self.worker.ledger.deal(deal.id) if self.has_read else deal
 
-
-def _refresh_resting(worker: Worker) -> str:
-    """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those that
-    it does not show are asked for one by one, as always."""
-    ledger, clock = worker.ledger, worker.clock
-    now = clock.now()
-    due = [found for found in ledger.working() if _is_due(found.order, now, worker.budgets)]
-    if len(due) < WORTH_A_LIST:
+    def _read_list(self) -> str:
+        """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those
+        that it does not show are asked for one by one, as always."""
+        worker, ledger, clock = self.worker, self.worker.ledger, self.worker.clock
+        now = clock.now()
+        due = [found for found in ledger.working() if _is_due(found.order, now, worker.budgets)]
+        if len(due) < WORTH_A_LIST:
+            return ""
+        with budget_priority(Priority.NORMAL):  # the reserve is for recovery
+            shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
+        self.has_read = True
+        for found in due:
+            report = shown.get(found.order.exchange_order_id)
+            if report is not None and found.order.exchange_order_id is not None:
+                order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
         return ""
-    with budget_priority(Priority.NORMAL):  # the reserve is for recovery
-        shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
-    for found in due:
-        report = shown.get(found.order.exchange_order_id)
-        if report is not None and found.order.exchange_order_id is not None:
-            order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
-    return ""
 
 
 def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
@@ -219,7 +225,7 @@ def _may_reconcile(worker: Worker) -> bool:
     finished), and no position waits for one of them. After long it is tried all the same."""
     if not reconcile_due(worker.ledger, worker.clock):
         return False
-    last, now = worker.ledger.reconciled_at(), worker.clock.now()
+    (last, _), now = worker.ledger.reconcile_times(), worker.clock.now()
     if last is None or age(last, now) >= worker.clock.wall(RECONCILE_AT_LAST):
         return True
     return worker.provider.can_list(LISTS_TO_RECONCILE) and not _is_searching(worker.ledger)

@@ -64,13 +64,11 @@ class Ledger(Protocol):
 
     # --- reconciliation ---------------------------------------------------------------------------------------------
 
-    def reconciled_at(self) -> datetime | None: ...
+    def reconcile_times(self) -> tuple[datetime | None, datetime | None]:
+        """When a reconciliation last came to its end, and when one was last begun, whatever came of it."""
+        ...
 
     def note_reconciled(self, *, now: datetime) -> None: ...
-
-    def reconcile_tried_at(self) -> datetime | None:
-        """When a reconciliation was last begun, whatever came of it."""
-        ...
 
     def note_reconcile_tried(self, *, now: datetime) -> None: ...
 

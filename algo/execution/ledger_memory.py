@@ -121,14 +121,11 @@ class MemoryLedger:
 
     # --- reconciliation ---------------------------------------------------------------------------------------------
 
-    def reconciled_at(self) -> datetime | None:
-        return self._account.reconciled_at
+    def reconcile_times(self) -> tuple[datetime | None, datetime | None]:
+        return self._account.reconciled_at, self._account.reconcile_tried_at
 
     def note_reconciled(self, *, now: datetime) -> None:
         self._account.reconciled_at = now
-
-    def reconcile_tried_at(self) -> datetime | None:
-        return self._account.reconcile_tried_at
 
     def note_reconcile_tried(self, *, now: datetime) -> None:
         self._account.reconcile_tried_at = now

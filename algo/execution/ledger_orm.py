@@ -115,14 +115,11 @@ class OrmLedger:
 
     # --- reconciliation ---------------------------------------------------------------------------------------------
 
-    def reconciled_at(self) -> datetime | None:
-        return self._of_account("reconciled_at")
+    def reconcile_times(self) -> tuple[datetime | None, datetime | None]:
+        return Account.objects.values_list("reconciled_at", "reconcile_tried_at").get(pk=self._account.pk)
 
     def note_reconciled(self, *, now: datetime) -> None:
         Account.objects.filter(pk=self._account.pk).update(reconciled_at=now)
-
-    def reconcile_tried_at(self) -> datetime | None:
-        return self._of_account("reconcile_tried_at")
 
     def note_reconcile_tried(self, *, now: datetime) -> None:
         Account.objects.filter(pk=self._account.pk).update(reconcile_tried_at=now)

@@ -69,7 +69,7 @@ class NoStrangers:
 def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
     """Whether it is time: often while an order that was given up may still turn up, else once a minute. One that
     failed is not tried again at once: the calls it takes are those that the recovery of an order waits for."""
-    now, last, tried = clock.now(), ledger.reconciled_at(), ledger.reconcile_tried_at()
+    now, (last, tried) = clock.now(), ledger.reconcile_times()
     if tried is not None and age(tried, now) < clock.wall(EVERY_IN_DOUBT):
         return False
     if last is None:

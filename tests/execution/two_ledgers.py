@@ -264,7 +264,7 @@ class TwoLedgers:
             first, second = getattr(self, f"_orm_{name}")(), getattr(self, f"_memory_{name}")()
             assert first == second, f"{name}: {_difference(first, second)}"
         self.compared += 1
-        for method in ("is_stopped", "live_deals", "working", "reconciled_at", "balances_read_at"):
+        for method in ("is_stopped", "live_deals", "working", "reconcile_times", "balances_read_at"):
             self.read(self.compared % len(self.accounts), method)
         if self.deals:
             deal = self.deals[self.compared % len(self.deals)]

@@ -52,7 +52,7 @@ SILENT = 10.0  # seconds after which a holder of an account's lock is ended: as 
 READ_TIMEOUT = 5.0
 
 READS = frozenset({
-    "is_stopped", "balances_read_at", "reconciled_at", "reconcile_tried_at", "symbols_in_doubt", "find", "working",
+    "is_stopped", "balances_read_at", "reconcile_times", "symbols_in_doubt", "find", "working",
     "symbols_at_stake", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal",
     "filled_since", "explained_change",
 })  # fmt: skip
