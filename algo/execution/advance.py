@@ -170,8 +170,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     except AuthFailed as exc:
         ledger.stop_account(str(exc), now=clock.now())
         return Advanced.STOPPED
-    ledger.note_error(error)
-    ledger.note_advanced(now=clock.now())
+    ledger.note_advanced(error, now=clock.now())
     return Advanced.DONE
 
 

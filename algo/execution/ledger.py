@@ -50,10 +50,12 @@ class Ledger(Protocol):
         ...
 
     def note_error(self, error: str) -> None:
-        """What kept the last pass from its work; empty when nothing did."""
+        """What keeps the account from being looked after."""
         ...
 
-    def note_advanced(self, *, now: datetime) -> None: ...
+    def note_advanced(self, error: str, *, now: datetime) -> None:
+        """A pass has ended. `error` is what kept it from its work; empty when nothing did."""
+        ...
 
     def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
         """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call; what was

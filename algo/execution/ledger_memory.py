@@ -107,8 +107,8 @@ class MemoryLedger:
     def note_error(self, error: str) -> None:
         self._account.last_error = error[:400]
 
-    def note_advanced(self, *, now: datetime) -> None:
-        self._account.advanced_at = now
+    def note_advanced(self, error: str, *, now: datetime) -> None:
+        self._account.advanced_at, self._account.last_error = now, error[:400]
 
     def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
         account = self._account

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import transaction
-from django.db.models import F, Prefetch, Q, QuerySet, Sum
+from django.db.models import F, Q, QuerySet, Sum
 
 from algo.execution import questions
 from algo.execution.balances import Change, asset_spent, change_by
@@ -101,8 +101,8 @@ class OrmLedger:
     def note_error(self, error: str) -> None:
         Account.objects.filter(pk=self._account.pk).exclude(last_error=error[:400]).update(last_error=error[:400])
 
-    def note_advanced(self, *, now: datetime) -> None:
-        Account.objects.filter(pk=self._account.pk).update(advanced_at=now)
+    def note_advanced(self, error: str, *, now: datetime) -> None:
+        Account.objects.filter(pk=self._account.pk).update(advanced_at=now, last_error=error[:400])
 
     def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
         balances_note(self._account, balances, read_at=read_at)
@@ -130,13 +130,15 @@ class OrmLedger:
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         for field, name in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
-            row = self._orders().filter(account=self._account, **{field: name}).first() if name else None
+            rows = self._orders().select_related("market").filter(account=self._account, **{field: name})
+            row = rows.first() if name else None
             if row is not None:
                 return self._located(row)
         return None
 
     def working(self) -> Sequence[Located]:
-        rows = self._orders().filter(account=self._account, status__in=_WORKING).order_by("created_at", "id")
+        rows = self._orders().select_related("market").filter(account=self._account, status__in=_WORKING)
+        rows = rows.order_by("created_at", "id")
         return [self._located(row) for row in rows]
 
     def _located(self, row: Order) -> Located:
@@ -231,21 +233,13 @@ class OrmLedger:
         return [row.pk for row in sorted(rows, key=urgency)]
 
     def deal(self, deal_id: int) -> DealView:
-        return self._view(self._deals().get(pk=deal_id))
-
-    def _deals(self) -> QuerySet[Deal]:
-        orders = self._orders().order_by("created_at", "id")
-        return Deal.objects.select_related("market").prefetch_related(Prefetch("orders", queryset=orders))
+        row = Deal.objects.select_related("market").get(pk=deal_id)
+        rules, orders = row.market.rules, self._orders().filter(deal=deal_id).order_by("created_at", "id")
+        return deal_view(row, rules, self._capabilities, (order_view(order, rules) for order in orders))
 
     def _orders(self) -> QuerySet[Any]:
         in_base = Q(fills__fee_asset=F("market__base"))
-        return Order.objects.annotate(
-            booked=Sum("fills__quantity"), booked_fee_base=Sum("fills__fee", filter=in_base)
-        ).select_related("market")
-
-    def _view(self, deal: Deal) -> DealView:
-        rules = deal.market.rules
-        return deal_view(deal, rules, self._capabilities, (order_view(order, rules) for order in deal.orders.all()))
+        return Order.objects.annotate(booked=Sum("fills__quantity"), booked_fee_base=Sum("fills__fee", filter=in_base))
 
     def filled_since(
         self, symbol: str, side: Side, since: datetime, *, besides: Collection[str], until: datetime | None = None

@@ -119,8 +119,8 @@ class Ledgers(RuleBasedStateMachine):
         elif what == 2:
             two.set_account(account, state="paused", state_reason="by hand")
         elif what == 3:
+            two.call(account, "note_advanced", reason[:3], now=now)
             two.call(account, "note_error", reason)
-            two.call(account, "note_advanced", now=now)
             two.call(account, "note_reconcile_tried", now=now)
         elif what == 4:
             two.set_account(account, api_key_sealed=f"key {now}")
