@@ -261,7 +261,8 @@ def test_a_balance_moved_by_hand_is_no_proof(flat: Trader):
 
 
 def test_an_order_under_our_name_is_no_proof(flat: Trader):
-    name = flat.orders(Role.ENTRY)[0].client_order_id[:-1] + "Q"
+    ours = flat.orders(Role.ENTRY)[0].client_order_id
+    name = ours[:-1] + ("R" if ours.endswith("Q") else "Q")
     by_hand(flat, OrderType.LIMIT, "90", name)
     assert not prove(flat).is_flat
     assert f"order {name} is open on BTCUSDT" in gaps(flat)
