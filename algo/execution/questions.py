@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 
 from algo.execution.views import OrderView
+from algo.models import Provider
 from algo.models.fields import plain
 from providers.types import Fill, OrderReport, Side
 
@@ -14,7 +15,7 @@ WAITING = "New entries on this market wait for the answer; positions stay protec
 
 def unknown_order(provider: str, report: OrderReport) -> str:
     return (
-        f"{provider} shows a {report.side} order of {_text(report.quantity)} {report.symbol} that the platform did not "
+        f"{Provider(provider).label} shows a {report.side} order of {_text(report.quantity)} {report.symbol} that the platform did not "
         "place, or cannot take into its books. It was left alone. Adopt it, close it, or ignore it where you placed "
         f"it. {WAITING}"
     )

@@ -43,3 +43,8 @@ def test_a_ticket_says_what_is_safe_and_what_to_do(said, to_do):
 
 def test_amounts_are_told_without_trailing_zeros():
     assert "with 0.3 BTC still open" in questions.position_gone(7, Decimal("0.300000"), "BTC")
+
+
+@pytest.mark.parametrize(("provider", "name"), [("nobitex", "Nobitex"), ("wallex", "Wallex")])
+def test_a_ticket_calls_an_exchange_by_its_name(provider, name):
+    assert questions.unknown_order(provider, REPORT).startswith(f"{name} shows a SELL order")
