@@ -172,6 +172,7 @@ def next_action(deal: DealView, quote: Quote | None, control: Control, now: date
         or _unread(deal, quote, now, budgets)
         or _uncanceled(deal, now, budgets)
         or _entering(deal, control, now, budgets)
+        or _late_entry(deal, quote)
         or _finishing(deal, quote, now, budgets)
         or _exiting(deal, quote, control, now, budgets)
         or _protecting(deal, quote, now, budgets)
@@ -315,6 +316,17 @@ def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: B
     if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, "the entry was not filled in time")
     return Rest()
+
+
+def _late_entry(deal: DealView, quote: Quote | None) -> Action | None:
+    """An entry that still works in a deal that is open arrived after it had been given up. It is cut off, and the deal is
+    not over before it has ended: what it still gets would belong to nobody."""
+    for late in deal.live(Role.ENTRY):
+        if late.status is not OrderStatus.CANCELING:
+            return Cancel(late, "its deal is over: what it gets is closed")
+        if deal.is_dust(_valuation(deal, quote)):
+            return Rest()
+    return None
 
 
 def _finishing(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets) -> Action | None:

@@ -26,6 +26,7 @@ class Located:
     deal_id: int
     symbol: str
     order: OrderView
+    deal_is_over: bool
 
 
 class DealStands(Exception):

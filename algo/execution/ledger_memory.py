@@ -146,7 +146,7 @@ class MemoryLedger:
         return [self._located(row) for row in sorted(rows, key=lambda row: (row.created_at, row.pk))]
 
     def _located(self, row: OrderRow) -> Located:
-        return Located(row.deal.pk, row.market.symbol, _order_view(row))
+        return Located(row.deal.pk, row.market.symbol, _order_view(row), row.deal.is_finished)
 
     def symbols_at_stake(self, since: datetime) -> Sequence[str]:
         rows: list[OrderRow | DealRow] = [row for row in self._orders() if row.created_at >= since]

@@ -130,19 +130,20 @@ class OrmLedger:
 
     def find(self, exchange_order_id: str | None, client_order_id: str | None) -> Located | None:
         for field, name in (("exchange_order_id", exchange_order_id), ("client_order_id", client_order_id)):
-            rows = self._orders().select_related("market").filter(account=self._account, **{field: name})
+            rows = self._orders().select_related("market", "deal").filter(account=self._account, **{field: name})
             row = rows.first() if name else None
             if row is not None:
                 return self._located(row)
         return None
 
     def working(self) -> Sequence[Located]:
-        rows = self._orders().select_related("market").filter(account=self._account, status__in=_WORKING)
+        rows = self._orders().select_related("market", "deal").filter(account=self._account, status__in=_WORKING)
         rows = rows.order_by("created_at", "id")
         return [self._located(row) for row in rows]
 
     def _located(self, row: Order) -> Located:
-        return Located(row.deal_id, row.market.symbol, order_view(row, row.market.rules))
+        is_over = row.deal.status in FINISHED_DEALS
+        return Located(row.deal_id, row.market.symbol, order_view(row, row.market.rules), is_over)
 
     def symbols_at_stake(self, since: datetime) -> Sequence[str]:
         orders = Order.objects.filter(account=self._account)

@@ -14,8 +14,9 @@ WAITING = "New entries on this market wait for the answer; positions stay protec
 
 
 def unknown_order(provider: str, report: OrderReport) -> str:
+    exchange = Provider(provider).label
     return (
-        f"{Provider(provider).label} shows a {report.side} order of {_text(report.quantity)} {report.symbol} that the platform did not "
+        f"{exchange} shows a {report.side} order of {_text(report.quantity)} {report.symbol} that the platform did not "
         "place, or cannot take into its books. It was left alone. Adopt it, close it, or ignore it where you placed "
         f"it. {WAITING}"
     )

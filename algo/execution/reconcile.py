@@ -203,7 +203,7 @@ def _match_open(
         # Sent twice under one name, because the first seemed lost; that one has turned up after all. Not wanted.
         provider.cancel_order(OrderRef(report.symbol, exchange_order_id=report.exchange_order_id))
         ledger.ticket_order(report, now=clock.now())
-    elif found.order.is_final:
+    elif found.order.is_final or found.deal_is_over:
         _adopt(ledger, provider, clock, found, report.exchange_order_id)
 
 
@@ -220,6 +220,9 @@ def _ask_missing(ledger: Ledger, provider: ExchangeProvider, clock: Clock, repor
         if found.order.exchange_order_id in listed:
             continue
         with _one_order(found.order.client_order_id):
+            if found.deal_is_over:  # what it was filled meanwhile needs its deal
+                _adopt(ledger, provider, clock, found, found.order.exchange_order_id)
+                continue
             deal = ledger.deal(found.deal_id)
             order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
 
@@ -247,14 +250,14 @@ def _match_past(
 def _adopt(
     ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Located, exchange_order_id: str | None
 ) -> None:
-    """An order that had ended for us is alive, or was filled after its end: take it over and reopen its deal. Lists
-    lag, so the order itself is asked first; what it answers is all that counts."""
+    """An order that had ended for us, or whose deal had, is alive or was filled since: take it over and reopen its deal.
+    Lists lag, so the order itself is asked first; what it answers is all that counts."""
     deal = ledger.deal(found.deal_id)
     order = deal.order(found.order.id)
     ref = OrderRef(found.symbol, order.client_order_id, exchange_order_id, order.submitted_at)
     report = provider.fetch_order(ref)
     alive, grew = not report.status.is_final, report.filled_quantity > order.filled
-    if not (alive or grew) and order.exchange_order_id is not None:
+    if not (alive or grew) and order.is_final and order.exchange_order_id is not None:
         return  # the list was behind
     logger.warning(
         "adopting order=%s status=%s filled=%s", order.client_order_id, report.status, report.filled_quantity

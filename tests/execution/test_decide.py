@@ -13,7 +13,7 @@ from algo.execution.decide import Action, next_action
 from algo.execution.views import Budgets, Control, DealView, OrderView, Quote
 from algo.models import CloseReason, DealStatus, Role
 from providers.clock import AnchoredClock
-from providers.types import OrderStatus, OrderType, Side
+from providers.types import ZERO, OrderStatus, OrderType, Side
 from tests.execution.views import (
     ABILITIES,
     BUDGETS,
@@ -112,6 +112,27 @@ def test_a_partly_filled_entry_that_ended_opens_the_deal_with_what_was_filled():
     action = act(entering(entry(status=S.CANCELED, filled="0.4")))
     assert isinstance(action, decide.OpenDeal)
     assert action.quantity == Decimal("0.4")
+
+
+def late(*orders: OrderView, **fields: object) -> DealView:
+    """A deal that had ended and was reopened: its entry turned up after it was given up."""
+    return deal(*orders, exit_reason=CloseReason.EMERGENCY, **fields)  # type: ignore[arg-type]
+
+
+@ALL_MODES
+def test_a_deal_whose_entry_may_still_be_filled_is_not_closed(mode):
+    """Else what it gets belongs to nobody: it is cut off, and read until it has ended."""
+    arrived = entry(status=S.OPEN)
+    assert act(late(arrived, mode=mode), quote()) == decide.Cancel(arrived, "its deal is over: what it gets is closed")
+    assert act(late(entry(status=S.CANCELING), mode=mode), quote()) == decide.Rest()
+    assert act(late(entry(status=S.CANCELED), mode=mode), quote()) == decide.CloseDeal(CloseReason.EMERGENCY, ZERO)
+
+
+@ALL_MODES
+def test_what_a_late_entry_got_is_closed_while_the_rest_of_it_is_cut_off(mode):
+    action = act(late(entry(status=S.CANCELING, filled="0.4"), mode=mode), quote())
+    assert isinstance(action, decide.Place)
+    assert (action.role, action.quantity) == (Role.EXIT, Decimal("0.4"))
 
 
 # --- the position ---------------------------------------------------------------------------------------------------

@@ -245,6 +245,19 @@ def test_an_order_that_works_for_us_and_ended_at_the_exchange_is_corrected(world
     assert [order.status for order in trader.orders(Role.STOP)] == [S.CANCELED, S.OPEN]
 
 
+@PROVIDERS
+def test_a_deal_that_was_ended_over_a_working_order_is_reopened(world: World, provider):
+    """Nothing here ends one so. Whatever does, what the order is filled is nobody's until its deal lives again."""
+    trader = opened(world.trader(provider))
+    over = {"status": DealStatus.CLOSED, "close_reason": CloseReason.STOP_LOSS, "closed_at": world.clock.now()}
+    with unguarded():
+        Deal.objects.filter(pk=trader.deal().pk).update(**over)
+    trader.advance(reconcile_now=True)
+    assert trader.deal().reopened == 1
+    trader.wait(5)
+    assert closed(trader, CloseReason.EMERGENCY)
+
+
 def test_an_adoption_that_another_deal_stands_in_the_way_of_is_a_ticket(world: World):
     trader = world.trader()
     trader.plan()

@@ -78,7 +78,9 @@ class Invariants:
         self.positions: dict[str, Decimal] = defaultdict(Decimal)
         self.before: dict[str, Decimal] = defaultdict(Decimal)  # the position when it was last looked at
         self.bare: dict[str, Bare] = {}
+        self.begun: dict[int, float] = {}  # when whoever was to send an order turned to it
         self.claimed: dict[int, float] = {}
+        self.left: dict[str, float] = {}  # by our name: when an order was last on its way
         self.looks: dict[str, list[float]] = defaultdict(list)  # by our name: when the exchange was asked for an order
         self.is_skewed = any(event.kind == "skew" for event in world.plan.events)  # then nobody's seconds are right
         self.planned: dict[int, float] = {}  # deals to when they were decided
@@ -317,6 +319,7 @@ class Invariants:
         claimed = self.claimed.get(row.pk)
         if claimed is None or self.now - claimed > SEND_DEADLINE + 0.01:
             self.fail(f"I7 {name} is sent {self.now - (claimed or 0):.1f} s after its commit")
+        self.left[name] = self.now
         if row.role == Role.ENTRY:
             self._entry_sent(row)
         elif row.role == Role.STOP or row.pair_id:
@@ -374,7 +377,9 @@ class Invariants:
             self.fail(f"I25 {self.world.current.name} writes {name} after it lost the account")
         if name == "stop_account":  # the key is refused: nobody can act until a person enters another
             self.impaired_spans.append((self.now, max(FAULTY, self.now) + HARM))
-        if name == "claim_send":
+        if name == "note_baseline":
+            self.begun[args[1].id] = self.now
+        elif name == "claim_send":
             self._claimed(self._by_id(args[0].id), lease)
         elif name in ("end_order", "release_send") and args[0].status is OrderStatus.SUBMITTED:
             self._given_up(args[0])
@@ -382,9 +387,11 @@ class Invariants:
             self._ended(name, args[0])
 
     def _given_up(self, order: Any) -> None:
-        """An order that may have arrived is absent only when the exchange was asked twice, and had its time before."""
+        """An order that may have arrived is absent only when the exchange was asked twice, and had its time before:
+        since it left, or since its sender began, who sends nothing two seconds later."""
         settle = SETTLE_ENTRY if order.role == Role.ENTRY else SETTLE_OTHER
-        since = self.claimed.get(order.id, 0.0) + settle
+        first = order.pair_id if order.role == Role.STOP and order.pair_id else order.id
+        since = self.left.get(order.client_order_id, self.begun.get(first, 0.0)) + settle
         looks = [at for at in self.looks[order.client_order_id] if at >= since]
         if not self.is_skewed and (len(looks) < 2 or looks[-1] - looks[0] < LOOKS_APART):
             self.fail(f"I6 {order.client_order_id} is given up after {len(looks)} looks that count")
