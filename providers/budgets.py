@@ -24,6 +24,7 @@ RESERVE = 0.3
 IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
 SHARED_SHARE = 0.6  # for the others; a tenth is left for clocks and connections that differ
+TO_LEAVE = 0.2  # seconds that a write takes from its permission to the wire, at most
 DEFAULT_RETRY_AFTER = 10.0  # contract: wallex 1.4
 LONGEST_RETRY_AFTER = 300.0
 
@@ -137,8 +138,8 @@ def silence_after(stated_seconds: float | None, strikes: int, limit: Limit) -> f
 
 
 class WaitingBudget(ABC):
-    """The waiting that every budget does: NORMAL calls at most `normal_wait` seconds, EXITS at most `exits_wait`; then
-    `RateLimited` tells when to come back."""
+    """The waiting that every budget does: NORMAL calls at most `normal_wait` seconds, EXITS at most `exits_wait`, and
+    none longer than it may still be sent; then `RateLimited` tells when to come back."""
 
     def __init__(
         self,
@@ -163,13 +164,19 @@ class WaitingBudget(ABC):
         return name if name in self._limits else DEFAULT
 
     def acquire(self, name: str, priority: Priority, calls: int = 1) -> None:
-        give_up = self._monotonic() + self._waits[priority]
+        give_up = self._monotonic() + self._longest_wait(priority)
         while (wait := self.take(name, priority, calls)) > 0:
             if self._monotonic() + wait > give_up:
                 raise RateLimited(
                     f"the call budget {name} is spent: nothing was sent; try again in {wait:.1f} s", retry_after=wait
                 )
             self._sleep(wait)
+
+    def _longest_wait(self, priority: Priority) -> float:
+        """Whoever waits longer than he may still send takes a call for nothing, and the next one finds none either."""
+        allowed = time_to_send()
+        usual = self._waits[priority]
+        return usual if allowed is None else min(usual, max(allowed - TO_LEAVE, 0.0))
 
     @abstractmethod
     def take(self, name: str, priority: Priority, calls: int) -> float:

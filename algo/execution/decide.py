@@ -319,8 +319,8 @@ def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: B
 
 
 def _late_entry(deal: DealView, quote: Quote | None) -> Action | None:
-    """An entry that still works in a deal that is open arrived after it had been given up. It is cut off, and the deal is
-    not over before it has ended: what it still gets would belong to nobody."""
+    """An entry that still works in a deal that is open arrived after it had been given up. It is cut off, and the deal
+    is not over before it has ended: what it still gets would belong to nobody."""
     for late in deal.live(Role.ENTRY):
         if late.status is not OrderStatus.CANCELING:
             return Cancel(late, "its deal is over: what it gets is closed")

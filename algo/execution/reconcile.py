@@ -250,8 +250,8 @@ def _match_past(
 def _adopt(
     ledger: Ledger, provider: ExchangeProvider, clock: Clock, found: Located, exchange_order_id: str | None
 ) -> None:
-    """An order that had ended for us, or whose deal had, is alive or was filled since: take it over and reopen its deal.
-    Lists lag, so the order itself is asked first; what it answers is all that counts."""
+    """An order that had ended for us, or whose deal had, is alive or was filled since: take it over and reopen its
+    deal. Lists lag, so the order itself is asked first; what it answers is all that counts."""
     deal = ledger.deal(found.deal_id)
     order = deal.order(found.order.id)
     ref = OrderRef(found.symbol, order.client_order_id, exchange_order_id, order.submitted_at)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import providers.http as http_module
-from providers.budgets import InProcessBudget, Limit, Priority, budget_priority
+from providers.budgets import InProcessBudget, Limit, Priority, budget_priority, send_within
 from providers.clock import HostTime
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
 from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
@@ -425,6 +425,25 @@ def test_a_budget_that_ends_the_attempts_does_not_hide_why_they_failed() -> None
     assert not isinstance(caught.value, RateLimited)
     with pytest.raises(RateLimited):  # nothing failed this time: the budget is the news
         http.call(READ, payload_of)
+
+
+def test_an_order_that_would_wait_too_long_leaves_the_call_that_comes_free_for_the_next_try() -> None:
+    """It used to wait for the call, take it, and be too late to send: a position was bare for as long as anybody
+    tried."""
+    clock = FakeTime()
+    bucket = budget(clock, Limit(6, 10.0, 0.6))  # a burst of 3.6 calls, then one in 4.2 s
+    sent = []
+    while clock.now < 130:
+        began = clock.now
+        try:
+            with send_within(2.0):
+                bucket.acquire("orders", Priority.EXITS)
+            assert clock.now - began <= 2.0
+            sent.append(clock.now)
+        except RateLimited:
+            assert clock.now == began, "nobody waits for what comes too late"
+            clock.now += 1.0  # the next look
+    assert len(sent) >= 3 + 6
 
 
 def test_a_call_can_be_declared_an_exit() -> None:
