@@ -14,6 +14,7 @@ from providers.interface import ExchangeProvider
 AHEAD = timedelta(seconds=5)  # by so much the clocks of two hosts may differ
 NOTABLE = timedelta(seconds=2)  # the Date header has whole seconds: less than this says nothing
 LONG_AGO = timedelta(days=3650)
+LONGEST_SEARCH = timedelta(hours=1)  # for an order of which nobody can say when it was sent
 NO_TIME = timedelta(0)
 
 
@@ -43,5 +44,10 @@ def age_by_both(provider: ExchangeProvider, at: datetime, now: datetime) -> time
 
 
 def sent_at_exchange(provider: ExchangeProvider, sent: datetime, now: datetime) -> datetime:
-    """A time of our books as the exchange would have it, never later than it was."""
-    return min(sent, now) + lead(provider)
+    """A time of our books as the exchange would have it, never later than it was.
+
+    Our clock may have been as wrong then as it is now, or right: the earlier of the two counts. A stamp that lies ahead
+    all the same was made by a clock that nobody can correct any more: then it was within the hour."""
+    by_exchange = now + lead(provider)
+    earliest = min(sent, sent + lead(provider))
+    return by_exchange - LONGEST_SEARCH if is_ahead(earliest, by_exchange) else earliest

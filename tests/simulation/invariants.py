@@ -26,6 +26,7 @@ BOUND, PER_INCIDENT = 20.0, 12.0  # seconds of reachable time a position may be 
 SEND_DEADLINE, SWITCH_DEADLINE, FLAT_WITHIN = 2.0, 2.0, 30.0
 ENTRY_AGE = 22.5  # seconds after its decision, with those that a send takes
 LOOKS_APART, SETTLE_ENTRY, SETTLE_OTHER = 1.5, 45.0, 7.0  # before an order may be given up as absent
+LOOKED_FOR_WITHIN = 20.0  # seconds: an account in doubt is compared every ten
 DOUBT = 190.0  # seconds after which an entry in doubt must be decided
 CALM_BOUND = 8.0  # seconds from an entry to its stop where nothing fails; 99 of 100 within 3
 HARM = 8.0  # seconds that one call gone wrong may cost: its time-out and the pause after it
@@ -486,7 +487,7 @@ class Invariants:
         for order in theirs:
             row = self._of_exchange(order, by_exchange)
             if row is None:
-                if not self._has_ticket(order):
+                if not self._has_ticket(order) and not self._just_came(order):
                     self.fail(f"I3 order {order.id} ({self._name(order)}) of {account.name} is lost")
                 self.told_of[account.name].append(order)
                 continue
@@ -505,6 +506,10 @@ class Invariants:
             if name in by_exchange:
                 return by_exchange[name]
         return None
+
+    def _just_came(self, order: Any) -> bool:
+        """Whether it arrived so late that nobody has looked for it again before the world ended."""
+        return (self.world.time.true() - order.created_at).total_seconds() < LOOKED_FOR_WITHIN
 
     def _has_ticket(self, order: Any) -> bool:
         names = {str(order.id), order.client_id}
