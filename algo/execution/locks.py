@@ -17,13 +17,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-from django.db import DatabaseError, InterfaceError, connection
+from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from algo.execution.ledger import Fenced
-from algo.models import Account
+from algo.models import Account, OutboxEvent
 from algo.services.outbox import event_record
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
@@ -34,6 +33,7 @@ SILENT_SECONDS = 10.0  # a holder that did nothing for so long is taken for hung
 BEAT_SECONDS = 2.0
 TAKEOVER_SECONDS = 1.0  # how long an ended session may take to go; measured: 3 ms
 _NAMESPACE = 0x414C  # advisory locks of accounts
+_TELLING = 0x4154  # and of who tells of an eviction
 
 # Short work only, while an account is held: a statement or a transaction that hangs ends, and with it this pass.
 _BOUNDS = (
@@ -56,7 +56,7 @@ _HELD = """
 """
 # Any statement of the holder's session is a sign of life, as its beats are; all by the server's clock, never by two.
 _HOLDER = f"""
-    SELECT held.pid, lease.holder, extract(epoch FROM clock_timestamp() - greatest(
+    SELECT held.pid, lease.holder, lease.epoch, extract(epoch FROM clock_timestamp() - greatest(
         activity.query_start, CASE WHEN lease.backend_pid = held.pid THEN lease.heartbeat_at END))::float
     FROM pg_locks held
     JOIN pg_stat_activity activity ON activity.pid = held.pid
@@ -152,18 +152,13 @@ def account_lock(account_id: int, clock: Clock | None = None) -> Iterator[Lease 
     """
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
-    evicted: _Evicted | None = None
-    if not _try(account_id):
-        evicted = _evict(account_id)
-        if evicted is None or not _try_for(account_id, TAKEOVER_SECONDS):
-            yield None
-            return
+    is_had = _try(account_id) or (_evict(account_id, clock) and _try_for(account_id, TAKEOVER_SECONDS))
+    if not is_had:
+        yield None
+        return
     session = connection.connection
     try:
-        lease = _enter(account_id)
-        if evicted:
-            _record(evicted, clock or clock_from_env())
-        yield lease
+        yield _enter(account_id)
     finally:
         _leave(account_id, session)
 
@@ -197,22 +192,19 @@ def _holder_name() -> str:
     return f"{socket.gethostname()[:40]}:{os.getpid()}:{threading.current_thread().name}"[:80]
 
 
-@dataclass(frozen=True, slots=True)
-class _Evicted:
-    account_id: int
-    holder: str
-    silent_seconds: float
-
-
-def _evict(account_id: int) -> _Evicted | None:
-    """End the session that holds an account where it is silent; what was ended."""
+def _evict(account_id: int, clock: Clock | None) -> bool:
+    """End the session that holds an account where it is silent, and tell of it: the next to take the account may be
+    somebody who saw nothing."""
     with connection.cursor() as cursor:
         cursor.execute(_HOLDER, {"account": account_id, "namespace": _NAMESPACE})
         row = cursor.fetchone()
-    if row is None or not is_silent(row[2]):
-        return None
-    pid, holder, seconds = row
-    return _Evicted(account_id, holder or "", seconds) if _end_session(account_id, pid) else None
+    if row is None or not is_silent(row[3]):
+        return False
+    pid, holder, epoch, seconds = row
+    if not _end_session(account_id, pid):
+        return False
+    _tell(account_id, holder or "", epoch, seconds, clock or clock_from_env())
+    return True
 
 
 def _end_session(account_id: int, pid: int) -> bool:
@@ -230,10 +222,16 @@ def _try_for(account_id: int, seconds: float) -> bool:
     return True
 
 
-def _record(evicted: _Evicted, clock: Clock) -> None:
-    """By who took the account: of several who ended the same session, one."""
-    name = Account.objects.values_list("name", flat=True).get(pk=evicted.account_id)
-    seconds = round(evicted.silent_seconds, 1)
-    logger.error("account=%s taken from %s, which was silent for %s s", name, evicted.holder, seconds)
-    payload = {"account": name, "holder": evicted.holder, "silent_seconds": seconds}
+@transaction.atomic
+def _tell(account_id: int, holder: str, epoch: int | None, seconds: float, clock: Clock) -> None:
+    """Once for each hold, however many ended it."""
+    name = Account.objects.values_list("name", flat=True).get(pk=account_id)
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_TELLING, account_id])
+        [nobody_else_does] = cursor.fetchone()
+    told = OutboxEvent.objects.filter(kind="guardian.evicted", payload__account=name, payload__epoch=epoch)
+    if not nobody_else_does or told.exists():
+        return
+    logger.error("account=%s taken from %s, which was silent for %.1f s", name, holder, seconds)
+    payload = {"account": name, "holder": holder, "epoch": epoch, "silent_seconds": round(seconds, 1)}
     event_record("guardian.evicted", payload, at=clock.now())

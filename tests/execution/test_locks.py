@@ -301,6 +301,20 @@ def test_a_process_that_ends_lets_go_between_two_steps_and_not_within_one(monkey
         assert holder.lease
 
 
+def test_an_eviction_is_told_of_whoever_takes_the_account_then(monkeypatch):
+    """Somebody who came when the silent session had just ended: he saw nothing of it."""
+    monkeypatch.setattr(locks, "SILENT_SECONDS", 0.2)
+    monkeypatch.setattr(locks, "_try_for", lambda account_id, seconds: False)
+    account = make_account()
+    with holding(account):
+        time.sleep(0.3)
+        with account_lock(account.pk) as lease:
+            assert lease is None
+        with account_lock(account.pk) as lease:
+            assert lease is not None
+    assert len(evictions()) == 1
+
+
 def test_of_many_who_find_a_silent_holder_one_takes_the_account(monkeypatch):
     monkeypatch.setattr(locks, "SILENT_SECONDS", 1.0)
     account = make_account()
