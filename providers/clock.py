@@ -23,6 +23,9 @@ def seconds_since_boot() -> float:
     return time.clock_gettime(_SINCE_BOOT)
 
 
+CLOCKS_DIFFER = timedelta(seconds=5)  # by so much two hosts' clocks may; what is further ahead, a wrong one stamped
+
+
 class Clock(Protocol):
     """Where `now` comes from. `speed` is platform seconds per wall second."""
 

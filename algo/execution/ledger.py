@@ -60,7 +60,7 @@ class Ledger(Protocol):
 
     def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
         """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call; what was
-        read later than that stays."""
+        read later than that stays, unless by a clock that was ahead."""
         ...
 
     def balances_read_at(self) -> datetime | None: ...
@@ -158,9 +158,9 @@ class Ledger(Protocol):
         """Commit both legs of an OCO."""
         ...
 
-    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime, now: datetime) -> None:
         """Keep with an order (and its pair) what the account last held of the asset it spends; nothing where that was
-        read before `not_before`."""
+        read before `not_before`, or by a clock that was ahead."""
         ...
 
     def claim_send(self, order: OrderView, *, now: datetime) -> bool:

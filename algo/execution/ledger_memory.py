@@ -45,6 +45,7 @@ from algo.execution.ledger_rows import (
 )
 from algo.execution.lifecycle import check_deal, check_order
 from algo.execution.memory_store import AccountRow, DealRow, MemoryStore, OrderRow, stored, stored_or_none
+from algo.execution.times import is_ahead
 from algo.execution.views import Control, DealView, OrderView
 from algo.models import AccountState, CloseReason, DealStatus, Role, TicketKind
 from providers.types import (
@@ -111,8 +112,8 @@ class MemoryLedger:
         self._account.advanced_at, self._account.last_error = now, error[:400]
 
     def note_balances(self, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
-        account = self._account
-        if account.balances_read_at is None or account.balances_read_at <= read_at:
+        account, known_at = self._account, self._account.balances_read_at
+        if known_at is None or known_at <= read_at or is_ahead(known_at, read_at):
             account.balances = {asset: (each.total, each.locked) for asset, each in balances.items()}
             account.balances_read_at = read_at
 
@@ -329,9 +330,9 @@ class MemoryLedger:
         )
 
     @_transaction
-    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime, now: datetime) -> None:
         read_at, asset = self._account.balances_read_at, asset_spent(deal, order)
-        known = read_at is not None and read_at >= not_before
+        known = read_at is not None and read_at >= not_before and not is_ahead(read_at, now)
         total, locked = self._account.balances.get(asset, (ZERO, ZERO)) if known else (None, None)
         for row in self._rows(with_pair(order), OrderStatus.PENDING):
             row.balance_asset = asset if known else ""

@@ -47,6 +47,7 @@ from algo.execution.ledger_rows import (
     with_pair,
 )
 from algo.execution.lifecycle import check_deal, check_order
+from algo.execution.times import is_ahead
 from algo.execution.views import Control, DealView, OrderView
 from algo.models import (
     FINISHED_DEALS,
@@ -320,16 +321,17 @@ class OrmLedger:
         )
 
     @transaction.atomic
-    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime) -> None:
+    def note_baseline(self, deal: DealView, order: OrderView, *, not_before: datetime, now: datetime) -> None:
         account = Account.objects.only("balances", "balances_read_at").get(pk=self._account.pk)
-        known = account.balances_read_at is not None and account.balances_read_at >= not_before
+        read_at = account.balances_read_at
+        known = read_at is not None and read_at >= not_before and not is_ahead(read_at, now)
         asset = asset_spent(deal, order)
         total, locked = map(Decimal, account.balances.get(asset, ("0", "0"))) if known else (None, None)
         Order.objects.filter(pk__in=with_pair(order), status=OrderStatus.PENDING).update(
             balance_asset=asset if known else "",
             balance_before=total,
             locked_before=locked,
-            balance_read_at=account.balances_read_at if known else None,
+            balance_read_at=read_at if known else None,
         )
 
     def _check_lock(self) -> None:

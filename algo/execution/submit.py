@@ -33,7 +33,7 @@ def order_submit(
 ) -> None:
     """Send a planned order (with its pair) at most once. Raises `Unavailable`, `AuthFailed` when nothing was sent."""
     began, claimed_at = clock.monotonic(), clock.now()
-    ledger.note_baseline(deal, order, not_before=claimed_at - budgets.baseline_max_age)
+    ledger.note_baseline(deal, order, not_before=claimed_at - budgets.baseline_max_age, now=claimed_at)
     if not ledger.claim_send(order, now=claimed_at):
         return  # another worker got here first, or entries were switched off
     # Not by `now`: somebody may set that clock back while this process stalls, or forward while it does not.

@@ -9,9 +9,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
+from providers.clock import CLOCKS_DIFFER
 from providers.interface import ExchangeProvider
 
-AHEAD = timedelta(seconds=5)  # by so much the clocks of two hosts may differ
 NOTABLE = timedelta(seconds=2)  # the Date header has whole seconds: less than this says nothing
 LONG_AGO = timedelta(days=3650)
 LONGEST_SEARCH = timedelta(hours=1)  # for an order of which nobody can say when it was sent
@@ -20,7 +20,7 @@ NO_TIME = timedelta(0)
 
 def is_ahead(at: datetime, now: datetime) -> bool:
     """Whether `at` was stamped by a clock that was wrong."""
-    return at - now > AHEAD
+    return at - now > CLOCKS_DIFFER
 
 
 def age(at: datetime, now: datetime) -> timedelta:

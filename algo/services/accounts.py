@@ -12,6 +12,7 @@ from django.db.models import Q
 
 from algo.models import Account, AccountState, Environment
 from algo.services.outbox import event_record
+from providers.clock import CLOCKS_DIFFER
 from providers.interface import ExchangeProvider
 from providers.types import Balance
 
@@ -166,8 +167,11 @@ def _about(account: Account) -> dict[str, Any]:
 
 
 def balances_note(account: Account, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
-    """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call."""
-    Account.objects.filter(pk=account.pk).filter(Q(balances_read_at=None) | Q(balances_read_at__lte=read_at)).update(
+    """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call. What was
+    read later stays, unless its stamp lies so far ahead that the clock was wrong: else it stood for as long as that."""
+    is_older = Q(balances_read_at=None) | Q(balances_read_at__lte=read_at)
+    was_ahead = Q(balances_read_at__gt=read_at + CLOCKS_DIFFER)
+    Account.objects.filter(is_older | was_ahead, pk=account.pk).update(
         balances={asset: [format(each.total, "f"), format(each.locked, "f")] for asset, each in balances.items()},
         balances_read_at=read_at,
     )

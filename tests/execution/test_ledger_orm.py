@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -21,10 +21,10 @@ from algo.execution.lifecycle import (
     check_deal,
     check_order,
 )
-from algo.models import CloseReason, Deal, DealStatus, Fill, KillSwitch, Order, OrderEvent, OutboxEvent, Role
+from algo.models import Account, CloseReason, Deal, DealStatus, Fill, KillSwitch, Order, OrderEvent, OutboxEvent, Role
 from algo.services.control import kill_switch_set
 from providers import types
-from providers.types import OrderReport, OrderStatus, OrderType, Side
+from providers.types import Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
 from tests.factories import NOW, WALLEX_LIKE, make_account, make_config, make_deal, make_order
 
 S = OrderStatus
@@ -452,3 +452,20 @@ def test_starting_an_exit_is_written_down_with_its_reason():
         "emergency",
         "the stop did not fill",
     )
+
+
+# --- the balance before an order --------------------------------------------------------------------------------------
+
+
+def read(ledger: OrmLedger, total: str, at: datetime) -> None:
+    ledger.note_balances({"BTC": Balance("BTC", Decimal(total), Decimal(0))}, read_at=at)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize(("stamped", "kept"), [(-60, "2"), (0, "2"), (4, "1"), (3600, "2")])
+def test_a_balance_that_a_wrong_clock_stamped_gives_way_to_the_next(stamped, kept):
+    """Else it would stand as the newest one until that time has come."""
+    ledger = OrmLedger(make_account(), Capabilities())
+    read(ledger, "1", NOW + timedelta(seconds=stamped))
+    read(ledger, "2", NOW)
+    assert Account.objects.get().balances["BTC"][0] == kept

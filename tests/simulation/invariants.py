@@ -398,8 +398,12 @@ class Invariants:
             self.fail(f"I6 {order.client_order_id} is given up after {len(looks)} looks that count")
 
     def _ended(self, name: str, order: Any) -> None:
-        """What ends in our books does not work at the exchange."""
+        """What ends in our books does not work at the exchange. One that arrived after the last look is no exception to
+        that which anybody could have known: it is found by the next comparison."""
+        looked = self.looks[order.client_order_id]
         for each in self._live(self._by_id(order.id).account.name):
+            if looked and self._seconds_of(each) > looked[-1]:
+                continue
             if each.client_id == order.client_order_id or str(each.id) == order.exchange_order_id:
                 self.fail(f"I3 {name} of {order.client_order_id}, and it is {each.state} at the exchange")
 
@@ -509,7 +513,11 @@ class Invariants:
 
     def _just_came(self, order: Any) -> bool:
         """Whether it arrived so late that nobody has looked for it again before the world ended."""
-        return (self.world.time.true() - order.created_at).total_seconds() < LOOKED_FOR_WITHIN
+        return self.now - self._seconds_of(order) < LOOKED_FOR_WITHIN
+
+    def _seconds_of(self, order: Any) -> float:
+        """When the exchange took an order, in seconds of this world."""
+        return float((order.created_at - self.world.time.start).total_seconds())
 
     def _has_ticket(self, order: Any) -> bool:
         names = {str(order.id), order.client_id}
