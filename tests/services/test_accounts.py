@@ -22,7 +22,7 @@ from providers.types import Balance
 from tests.factories import NOW, make_account, make_user
 
 pytestmark = pytest.mark.django_db
-DAY = timedelta(days=1)
+DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
 
 
 def events(kind: str = "account.") -> list[tuple[str, object]]:
@@ -183,6 +183,6 @@ def test_an_account_is_not_resumed_on_the_word_about_another_key():
 def test_an_older_reading_of_balances_does_not_replace_a_newer_one():
     account = make_account()
     balances_note(account, {"USDT": Balance("USDT", Decimal("1.50"), Decimal(0))}, read_at=NOW)
-    balances_note(account, {"USDT": Balance("USDT", Decimal(9), Decimal(0))}, read_at=NOW - DAY)
+    balances_note(account, {"USDT": Balance("USDT", Decimal(9), Decimal(0))}, read_at=NOW - 3 * SECOND)
     account.refresh_from_db()
     assert (account.balances, account.balances_read_at) == ({"USDT": ["1.50", "0"]}, NOW)

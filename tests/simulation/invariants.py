@@ -507,7 +507,7 @@ class Invariants:
     def _of_exchange(self, order: Any, by_exchange: Mapping[str, Any]) -> Any | None:
         """Our row of an exchange's order: by the id it goes by there."""
         for name in (str(order.id), order.client_id):
-            if name in by_exchange:
+            if name is not None and name in by_exchange:
                 return by_exchange[name]
         return None
 
@@ -520,7 +520,7 @@ class Invariants:
         return float((order.created_at - self.world.time.start).total_seconds())
 
     def _has_ticket(self, order: Any) -> bool:
-        names = {str(order.id), order.client_id}
+        names = {str(order.id), order.client_id, str(order.pair_id)}  # who is asked about one leg looks at both
         return any(ticket.reference in names for ticket in self.books.tickets())
 
     def _compare_balances(self, account: Any) -> None:

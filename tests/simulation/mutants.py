@@ -226,7 +226,7 @@ MUTANTS: dict[str, Mutant] = {
     ),
     "future_stamps_wait": Mutant(
         "what was stamped by a clock that was wrong waits until that time has come",
-        (Edit(times.is_ahead, "at - now > AHEAD", "False"),),
+        (Edit(times.is_ahead, "at - now > CLOCKS_DIFFER", "False"),),
         shows=when("skew", by=3600.0),
     ),
     # --- one worker at a time ---
