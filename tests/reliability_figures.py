@@ -59,9 +59,23 @@ def mutants(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def chaos(figures: Mapping[str, Any]) -> str:
-    shown = {name: value for name, value in figures.items() if isinstance(value, int | float | str) and value != ""}
-    lines = ["| | |", "|---|---|", *(f"| {name.replace('_', ' ')} | {value} |" for name, value in shown.items())]
+    """What one run had to show: plain figures, those that are counted by kind with their sum, and seconds."""
+    lines = ["| | |", "|---|---|"]
+    for name, value in figures.items():
+        told = _counts(value) if isinstance(value, Mapping) else value if isinstance(value, int | float | str) else ""
+        if told != "":
+            lines.append(f"| {name.replace('_', ' ')} | {told} |")
+    for kind, spread in figures["unprotected_seconds"].items():
+        lines.append(f"| unprotected, {kind.replace('_', ' ')} | p99 {spread['p99']} s, most {spread['max']} s |")
     return "\n".join([*lines, f"| violations | **{len(figures['violations'])}** |"])
+
+
+def _counts(by_kind: Mapping[str, Any]) -> str:
+    """`8 (worker 5, beat 3)`; nothing where they are no counts."""
+    if not by_kind or not all(isinstance(count, int) for count in by_kind.values()):
+        return ""
+    parts = ", ".join(f"{kind} {count}" for kind, count in by_kind.items())
+    return f"{sum(by_kind.values())} ({parts})"
 
 
 def with_section(text: str, name: str, made: str) -> str:
