@@ -6,64 +6,18 @@ import csv
 import json
 import os
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from django.conf import settings
 from django.core.management.base import CommandError
-from django.db.models import Q
 
-from algo import exchanges
-from algo.backtest import BacktestResult, BacktestSettings, FillModel, run_both, side_by_side
+from algo.backtest import BacktestResult, FillModel, run_both, side_by_side
+from algo.management._backtest_plan import Data, add_plan_options, planned
 from algo.management._backtest_tables import backtest_tables
-from algo.management._cli import (
-    DOWNLOADS_KEPT,
-    CliCommand,
-    Period,
-    add_market_options,
-    add_period_options,
-    download_progress,
-    known_market,
-    parent_folder_exists,
-    to_period,
-    to_resolution,
-)
-from algo.models import Market, Provider, StrategyConfig
-from algo.selectors.candles import candles_coverage, candles_range
-from algo.selectors.markets import UnknownSymbol, market_get
+from algo.management._cli import DOWNLOADS_KEPT, CliCommand, parent_folder_exists
 from algo.services.backtests import backtest_record, candles_fingerprint
-from algo.services.candles import candles_fetch_range
-from algo.strategies import Candles, StrategyInterface, create_strategy, schema_for
-from providers.recorded import read_candles_csv, resolution_of
-from providers.types import MarketRules, ProtectionMode, Resolution, Side, canonical_asset
-
-DEFAULT_PROVIDER = Provider.NOBITEX.value
-DEFAULT_BALANCE = {"IRT": Decimal(1_000_000_000)}  # toman; any other quote: 10,000
-TARGET_RESTS = (ProtectionMode.NATIVE_OCO, ProtectionMode.FREE_STOPS)
-QUOTES = ("USDT", "TMN", "IRT", "BTC")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What is to be tested: whose rules, over which market's candles, and with which money."""
-
-    strategy: StrategyInterface
-    rules: MarketRules
-    market: Market | None  # None: recorded candles of a market that is not known here
-    settings: BacktestSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Data:
-    candles: Candles
-    source: str
-    missing: int
-    notes: tuple[str, ...] = ()
 
 
 class Command(CliCommand):
@@ -74,32 +28,14 @@ class Command(CliCommand):
     )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--strategy", help="A name out of strategy_factory.py (default: BreakoutStrategy).")
-        parser.add_argument("--config", help="Name or id of a strategy config: its rules, market and resolution.")
-        parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="Repeatable.")
-        add_market_options(parser, symbol_required=False)
-        add_period_options(parser)
-        parser.add_argument("--csv", metavar="FILE", help="Recorded candles instead of stored ones; gzip allowed.")
-        parser.add_argument("--no-download", action="store_true", help="Use what is stored, ask no exchange.")
-        parser.add_argument("--fee", metavar="PERCENT", help="Of each fill (default: what the market states).")
-        parser.add_argument("--slippage", metavar="PERCENT", help="Against every market order (default: 0.05).")
-        parser.add_argument(
-            "--balance", metavar="AMOUNT", help="Quote to begin with (default: 10000; toman: 1000000000)."
-        )
-        parser.add_argument("--base-balance", metavar="AMOUNT", help="Base to begin with, for SELL deals (default: 0).")
-        parser.add_argument("--sides", choices=["BUY", "SELL", "BOTH"], help="Which entries (default: BUY).")
+        add_plan_options(parser)
         parser.add_argument("--fill-model", choices=[*FillModel], default=str(FillModel.CONSERVATIVE))
         parser.add_argument("--json", action="store_true", help="One JSON object on stdout, nothing else.")
         parser.add_argument("--trades", metavar="FILE.csv", help="Write every deal of the chosen fill model.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         parent_folder_exists(options["trades"])
-        plan, data = self._recorded(options) if options["csv"] else self._stored(options)
-        if len(data.candles) < 2:
-            raise CommandError(
-                f"There are no candles to test on ({data.source}). Choose another period or symbol, or look what there "
-                "is with: python manage.py fetch_ohlcv --symbol ... --days ..."
-            )
+        plan, data = planned(options, self.stderr)
         results = run_both(data.candles, plan.strategy, None, plan.rules, plan.settings)
         report = _report(results, data)
         if options["trades"]:
@@ -109,206 +45,11 @@ class Command(CliCommand):
             report["run_id"] = run.pk
         self._print(report, as_json=options["json"])
 
-    # --- where the candles come from ---
-
-    def _stored(self, options: Mapping[str, Any]) -> tuple[Plan, Data]:
-        now = exchanges.CLOCK.now()
-        config, strategy = _strategy(options)
-        period = to_period(options, now)
-        market, rules = _markets(options, config)
-        plan = _plan(options, config, strategy, market, rules, _resolution(options, config))
-        return plan, self._load(plan, market, period, now, download=not options["no_download"])
-
-    def _load(self, plan: Plan, market: Market, period: Period, now: datetime, *, download: bool) -> Data:
-        """The candles of the period, and before it those the strategy needs to warm up."""
-        resolution = plan.settings.resolution
-        start = period.start - plan.strategy.warmup_bars * resolution.duration
-        if download:
-            with download_progress(self.stderr, f"{market.symbol} {resolution}") as progress:
-                provider = exchanges.public_provider(market.provider)
-                candles_fetch_range(
-                    market, resolution, provider, start=start, end=period.end, now=now, progress=progress
-                )
-        missing = candles_coverage(market, resolution, start, period.end).missing
-        notes = (f"{missing} candles are missing; nothing is invented in their place",) if missing else ()
-        return Data(candles_range(market, resolution, start, period.end), "database", missing, notes)
-
-    def _recorded(self, options: Mapping[str, Any]) -> tuple[Plan, Data]:
-        recorded = read_candles_csv(options["csv"])
-        config, strategy = _strategy(options)
-        found = resolution_of(recorded.open_time)
-        if options["resolution"] and to_resolution(options["resolution"]) is not found:
-            raise CommandError(f"{options['csv']} holds candles of resolution {found}, not {options['resolution']}.")
-        market, rules = _recorded_market(options, config)
-        plan = _plan(options, config, strategy, market, rules, found)
-        series = Candles(*(getattr(recorded, name) for name in Candles.__dataclass_fields__))
-        candles = _within(series, options, found, strategy.warmup_bars)
-        notes = list(recorded.notes)
-        if market is None:
-            notes.append("the market is not known here: no minimums, and the fee is an assumption (see --fee)")
-        return plan, Data(candles, f"file {options['csv']}", _missing(candles, found), tuple(notes))
-
     def _print(self, report: Mapping[str, Any], *, as_json: bool) -> None:
         if as_json:
             self.stdout.write(json.dumps(report, allow_nan=False))
         else:
             self.show(*backtest_tables(report))
-
-
-# --- the plan -------------------------------------------------------------------------------------------------------
-
-
-def _strategy(options: Mapping[str, Any]) -> tuple[StrategyConfig | None, StrategyInterface]:
-    """The strategy ready to decide. Raises UnknownStrategy and InvalidParameters."""
-    config = _config(options["config"]) if options["config"] else None
-    if config and options["strategy"] and options["strategy"] != config.strategy:
-        raise CommandError(f"--config {config.name} runs {config.strategy}, not {options['strategy']}: leave one out.")
-    name = options["strategy"] or (config.strategy if config else "BreakoutStrategy")
-    fields = schema_for(name).model_fields
-    parameters = {**(config.parameters if config else {}), **_parameters(options["param"], fields)}
-    strategy = create_strategy(name, parameters)
-    if not strategy.initialize():
-        raise CommandError(f"{name} says that it cannot run with these parameters. Change them with --param.")
-    return config, strategy
-
-
-def _config(name: str) -> StrategyConfig:
-    by_id = Q(pk=int(name)) if name.isdecimal() else Q()
-    configs = StrategyConfig.objects.select_related("market", "data_market", "account")
-    config = configs.filter(Q(name=name) | by_id if by_id else Q(name=name)).first()
-    if config is None:
-        known = ", ".join(StrategyConfig.objects.values_list("name", flat=True)[:10]) or "none"
-        raise CommandError(f"There is no strategy config {name!r}. Known are: {known}.")
-    return config
-
-
-def _parameters(texts: Sequence[str], known: Mapping[str, Any]) -> dict[str, str]:
-    parameters = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals:
-            raise CommandError(f"--param {text!r} is no NAME=VALUE, for example --param breakout_period=30.")
-        if name not in known:
-            raise CommandError(f"There is no parameter {name!r}. Known are: {', '.join(sorted(known))}.")
-        parameters[name] = value
-    return parameters
-
-
-def _markets(options: Mapping[str, Any], config: StrategyConfig | None) -> tuple[Market, MarketRules]:
-    """Whose candles, and whose rules: a config may read one exchange and trade at another."""
-    if config and not options["symbol"]:
-        return config.data_market, config.market.rules
-    if not options["symbol"]:
-        raise CommandError("Say which market: --symbol BTCUSDT, or --config NAME.")
-    market = known_market(options["provider"] or DEFAULT_PROVIDER, options["symbol"])
-    return market, market.rules
-
-
-def _recorded_market(options: Mapping[str, Any], config: StrategyConfig | None) -> tuple[Market | None, MarketRules]:
-    if config and not options["symbol"]:
-        return config.data_market, config.market.rules
-    provider, symbol = options["provider"] or DEFAULT_PROVIDER, (options["symbol"] or "BTCUSDT").upper()
-    try:
-        market = market_get(provider, symbol)
-    except UnknownSymbol:
-        return None, assumed_rules(provider, symbol)
-    return market, market.rules
-
-
-def assumed_rules(provider: str, symbol: str) -> MarketRules:
-    """Rules for recorded candles of a market nobody told us about: fine grids, no minimums, Wallex's fee (the
-    dearer) and Nobitex's market band (the narrower)."""
-    quote = next((name for name in QUOTES if symbol.endswith(name) and symbol != name), "")
-    return MarketRules(
-        provider=provider,
-        symbol=symbol,
-        base=symbol.removesuffix(quote) or symbol,
-        quote=quote or "quote",
-        tick_size=Decimal("0.00000001"),
-        step_size=Decimal("0.00000001"),
-        min_quantity=Decimal(0),
-        min_notional=Decimal(0),
-        maker_fee_rate=Decimal("0.003"),
-        taker_fee_rate=Decimal("0.003"),
-        market_band=Decimal("0.01"),
-    )
-
-
-def _resolution(options: Mapping[str, Any], config: StrategyConfig | None) -> Resolution:
-    return to_resolution(options["resolution"] or (config.resolution if config else None))
-
-
-def _plan(
-    options: Mapping[str, Any],
-    config: StrategyConfig | None,
-    strategy: StrategyInterface,
-    market: Market | None,
-    rules: MarketRules,
-    resolution: Resolution,
-) -> Plan:
-    fee = _amount(options, "fee", below=100)
-    slippage = _amount(options, "slippage", below=100)
-    balance = _amount(options, "balance")
-    defaults = BacktestSettings()
-    money = BacktestSettings(
-        resolution=resolution,
-        fill_model=FillModel(options["fill_model"]),
-        starting_quote=balance or DEFAULT_BALANCE.get(canonical_asset(rules.quote), defaults.starting_quote),
-        starting_base=_amount(options, "base_balance") or defaults.starting_base,
-        slippage_percent=defaults.slippage_percent if slippage is None else slippage,
-        max_position_size_percent=settings.MAX_POSITION_SIZE_PERCENT,
-        allowed_sides=_sides(options["sides"], config),
-        time_zone=settings.TRADING_DAY_TIME_ZONE,
-        target_is_maker=_protection(rules.provider, config) in TARGET_RESTS,
-    )
-    return Plan(strategy, _with_fee(rules, fee), market, money)
-
-
-def _with_fee(rules: MarketRules, percent: Decimal | None) -> MarketRules:
-    return rules if percent is None else replace(rules, taker_fee_rate=percent / 100, maker_fee_rate=percent / 100)
-
-
-def _protection(provider: str, config: StrategyConfig | None) -> ProtectionMode:
-    documented = exchanges.public_provider(provider).capabilities()
-    return (config.account.known_capabilities(documented) if config else documented).protection_mode
-
-
-def _sides(asked: str | None, config: StrategyConfig | None) -> frozenset[Side]:
-    if asked is None:
-        return config.sides if config else frozenset({Side.BUY})
-    return frozenset(Side) if asked == "BOTH" else frozenset({Side(asked)})
-
-
-def _amount(options: Mapping[str, Any], name: str, *, below: int | None = None) -> Decimal | None:
-    text = options[name]
-    if text is None:
-        return None
-    try:
-        amount = Decimal(str(text))
-    except InvalidOperation:
-        amount = Decimal("NaN")
-    if not amount.is_finite() or amount < 0 or (below is not None and amount >= below):
-        limits = f"from 0 to below {below}" if below else "of at least 0"
-        raise CommandError(f"--{name.replace('_', '-')} must be a number {limits}; it is {text!r}.")
-    return amount
-
-
-# --- recorded candles -----------------------------------------------------------------------------------------------
-
-
-def _within(series: Candles, options: Mapping[str, Any], resolution: Resolution, warmup: int) -> Candles:
-    """All of the file, or the period asked for with the warm-up before it."""
-    if not (options["days"] or options["start"] or options["end"]):
-        return series
-    until = datetime.fromtimestamp(int(series.open_time[-1]) + resolution.seconds, UTC)
-    period = to_period(options, until)
-    first, stop = np.searchsorted(series.open_time, [period.start.timestamp(), period.end.timestamp()])
-    return series.between(max(int(first) - warmup, 0), int(stop))
-
-
-def _missing(candles: Candles, resolution: Resolution) -> int:
-    steps = np.diff(candles.open_time) // resolution.seconds
-    return int(np.maximum(steps - 1, 0).sum())
 
 
 # --- what comes out -------------------------------------------------------------------------------------------------
