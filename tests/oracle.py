@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from algo.backtest.kernel import Account, ExitReason, Orders, Prices, Rules, simulate
+from algo.backtest.engine import play as run_kernel
+from algo.backtest.kernel import NO_BOOKS, Account, ExitReason, Orders, Prices, Rules, prepared
 
 TOLERANCE = 2e-8  # the file rounds to eight decimals
 REASONS = {
@@ -36,15 +37,10 @@ def play(case: dict[str, Any], *, gap_at_open: bool) -> list[dict[str, Any]]:
     times = np.arange(opens.size, dtype=np.int64) * case["timeframe_minutes"] * 60
     exits = leaves & ~enters if case["use_exit_signal"] else np.zeros(opens.size, dtype=np.bool_)
     side = (enters & ~leaves).astype(np.int8)
-    deals, _, _ = simulate(
-        times,
-        times // 86_400,
-        Prices(opens, highs, lows, closes),
-        Orders(side, np.ones(opens.size), exits, np.zeros(opens.size, dtype=np.bool_)),
-        Account(1e9, 0.0),
-        _rules(case, gap_at_open),
-    )
-    return [_deal(row) for row in deals]
+    market = prepared(times, times // 86_400, Prices(opens, highs, lows, closes), NO_BOOKS)
+    orders = Orders(side, np.ones(opens.size), exits, np.zeros(opens.size, dtype=np.bool_))
+    played = run_kernel(market, orders, Account(1e9, 0.0), _rules(case, gap_at_open))
+    return [_deal(row) for row in played.deals]
 
 
 def mismatches(cases: list[dict[str, Any]], *, gap_at_open: bool) -> list[str]:

@@ -14,7 +14,23 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
-from algo.backtest.kernel import DEAL_COLUMNS, Account, ExitReason, Orders, Prices, Refusal, Rules, simulate
+from algo.backtest.kernel import (
+    BALANCE_COLUMNS,
+    DEAL_COLUMNS,
+    NO_BOOKS,
+    Account,
+    Books,
+    ExitReason,
+    Market,
+    Orders,
+    Prices,
+    Refusal,
+    Rules,
+    equity_of,
+    prepared,
+    rules_table,
+    simulate,
+)
 from algo.indicators import Series
 from algo.risk.costs import target_pays_fees
 from algo.risk.sizing import MINIMUM_MARGIN
@@ -110,23 +126,18 @@ def run(
     _check(candles, settings)
     warmup = _warmup(source, settings)
     signals = _after_warmup(signals_of(source, candles), warmup)
-    deals, equity, refused = simulate(
-        candles.open_time,
-        trading_days(candles.open_time, settings.time_zone),
-        Prices(candles.open, candles.high, candles.low, candles.close),
-        _orders(signals, parameters),
-        Account(float(settings.starting_quote), float(settings.starting_base)),
-        kernel_rules(parameters, rules, settings),
-    )
+    account = Account(float(settings.starting_quote), float(settings.starting_base))
+    market = market_of(candles, settings.time_zone)
+    played = play(market, orders_of(signals), account, kernel_rules(parameters, rules, settings))
     return BacktestResult(
         candles=candles,
         parameters=parameters,
         rules=rules,
         settings=settings,
         signals=signals,
-        deals={name: deals[:, i].copy() for i, name in enumerate(DEAL_COLUMNS)},
-        equity=equity,
-        refused={code.name.lower(): int(refused[code]) for code in Refusal if code and refused[code]},
+        deals={name: played.deals[:, i].copy() for i, name in enumerate(DEAL_COLUMNS)},
+        equity=equity_of(played.deals, played.balances, account, market.marks),
+        refused={code.name.lower(): int(played.refused[code]) for code in Refusal if code and played.refused[code]},
         first=min(warmup, len(candles) - 1),
         strategy_name=type(source).__name__ if isinstance(source, StrategyInterface) else "",
         warnings=_warnings(source, candles, parameters, rules, warmup),
@@ -162,12 +173,51 @@ def signals_of(source: StrategyInterface | SignalArrays, candles: Candles) -> Si
     return signals
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Played:
+    """What the kernel wrote: rows of DEAL_COLUMNS and BALANCE_COLUMNS for each deal, counts by Refusal."""
+
+    deals: NDArray[np.float64]
+    balances: NDArray[np.float64]
+    refused: NDArray[np.int64]
+
+
+def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Market:
+    """The candles as the kernel reads them; made once for all runs over them."""
+    prices = Prices(candles.open, candles.high, candles.low, candles.close)
+    return prepared(candles.open_time, trading_days(candles.open_time, time_zone), prices, books)
+
+
+def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
+    """One run of the kernel."""
+    said = np.flatnonzero(orders.side)
+    deals, balances = np.empty((said.size, len(DEAL_COLUMNS))), np.empty((said.size, len(BALANCE_COLUMNS)))
+    refused = np.zeros(len(Refusal), dtype=np.int64)
+    count = simulate(said, market, orders, account, rules_table([rules])[0], (deals, balances, refused))
+    return Played(deals[:count], balances[:count], refused)
+
+
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
-    """The trading day of each time, as days since 1970 in that zone."""
-    bins, index = np.unique(open_time // _ZONE_BIN, return_inverse=True)
-    zone = ZoneInfo(time_zone)
-    offsets = np.array([_utc_offset(int(b) * _ZONE_BIN, zone) for b in bins], dtype=np.int64)
-    return np.asarray((open_time + offsets[index]) // 86_400, dtype=np.int64)
+    """The trading day of each time, as days since 1970 in that zone. Times ascend."""
+    zone, bounds = ZoneInfo(time_zone), _quarter_hours_with_a_change(open_time, ZoneInfo(time_zone))
+    offsets = np.array([_utc_offset(int(moment), zone) for moment in bounds], dtype=np.int64)
+    local = open_time + offsets[np.searchsorted(bounds, open_time, side="right") - 1]
+    return np.asarray(local // 86_400, dtype=np.int64)
+
+
+def _quarter_hours_with_a_change(open_time: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.int64]:
+    """Where the zone's offset begins to be another one, the first time first. No zone changes within a quarter hour."""
+    start, end = int(open_time[0]) // _ZONE_BIN * _ZONE_BIN, int(open_time[-1])
+    bounds, step = [start], 7 * 86_400  # two changes within a week have not been seen; a change back would be missed
+    for moment in range(start, end + 1, step):
+        low, high = moment, moment + step
+        if _utc_offset(low, zone) == _utc_offset(high, zone):
+            continue
+        while high - low > _ZONE_BIN:
+            middle = (low + high) // 2 // _ZONE_BIN * _ZONE_BIN
+            low, high = (middle, high) if _utc_offset(middle, zone) == _utc_offset(moment, zone) else (low, middle)
+        bounds.append(high)
+    return np.array(bounds, dtype=np.int64)
 
 
 def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: BacktestSettings) -> Rules:
@@ -201,6 +251,7 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
         max_age_seconds=parameters.max_data_age_bars * seconds,
         allow_buy=Side.BUY in settings.allowed_sides,
         allow_sell=Side.SELL in settings.allowed_sides,
+        use_exits=parameters.exit_on_opposite_signal,
         freqtrade=freqtrade,
         gap_at_open=not freqtrade,
     )
@@ -216,9 +267,9 @@ def _check(candles: Candles, settings: BacktestSettings) -> None:
         raise ValueError("a backtest needs a starting balance in quote or base, and none below zero")
 
 
-def _orders(signals: SignalArrays, parameters: StrategySchema) -> Orders:
-    exits = parameters.exit_on_opposite_signal
-    return Orders(signals.side, signals.confidence, (signals.side < 0) & exits, (signals.side > 0) & exits)
+def orders_of(signals: SignalArrays) -> Orders:
+    """Signals as the kernel reads them. The opposite side is an exit, where the rules listen to it."""
+    return Orders(signals.side, signals.confidence, signals.side < 0, signals.side > 0)
 
 
 def _fraction(percent: Decimal) -> float:

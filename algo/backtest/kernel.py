@@ -1,6 +1,8 @@
-"""What happens to money, candle by candle: one numba pass over signals. Floats; a slow Decimal twin lives in the tests.
+"""What happens to money: one numba pass from signal to signal. Floats; a slow Decimal twin lives in the tests.
 
-`Rules` are plain numbers (fractions, seconds, prices): the pass knows nothing of schemas, markets or clocks.
+`Rules` are plain numbers (fractions, seconds, prices): the pass knows nothing of schemas, markets or clocks. While no
+deal is open nothing can happen but a signal, so the pass goes from one to the next; while one is open it looks at every
+candle. What the account was worth at each candle is told afterwards, by `equity_of`.
 
 Two fill models. Ours, conservative: a stop comes before a target, a gap through a stop fills at the open, a target must
 be traded through, a trailing stop rises only after its candle completed. And freqtrade's, so that an outside judge can
@@ -11,6 +13,7 @@ closes at the last open. `gap_at_open` is the one rule of the two that can be ch
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple
 
@@ -62,7 +65,6 @@ _OPEN_DEAL_EXISTS, _COOLDOWN = int(Refusal.OPEN_DEAL_EXISTS), int(Refusal.COOLDO
 _DAILY_TRADES, _DAILY_LOSS = int(Refusal.DAILY_TRADES), int(Refusal.DAILY_LOSS)
 _BELOW_MINIMUM, _INSUFFICIENT_BALANCE = int(Refusal.BELOW_MINIMUM), int(Refusal.INSUFFICIENT_BALANCE)
 _THIN_BOOK, _STOP_NOT_PLACEABLE = int(Refusal.THIN_BOOK), int(Refusal.STOP_NOT_PLACEABLE)
-_REFUSALS = len(Refusal)
 
 
 class Rules(NamedTuple):
@@ -96,8 +98,19 @@ class Rules(NamedTuple):
     max_age_seconds: int = 1_000_000_000
     allow_buy: bool = True
     allow_sell: bool = True
+    use_exits: bool = True  # False: the exits of `Orders` are not listened to
     freqtrade: bool = False
     gap_at_open: bool = True
+
+
+# The kernel is handed rules as rows of such a table: one pointer, however many they are, and many sets at once.
+_KINDS = {float: np.float64, int: np.int64, bool: np.bool_}
+RULES = np.dtype([(name, _KINDS[type(value)]) for name, value in Rules(stop=0.0)._asdict().items()])
+
+
+def rules_table(sets: Sequence[Rules]) -> NDArray[Any]:
+    """Rules as the kernel reads them, a row each."""
+    return np.array([tuple(one) for one in sets], dtype=RULES)
 
 
 class Prices(NamedTuple):
@@ -116,6 +129,32 @@ class Orders(NamedTuple):
     confidence: Series
     exit_buy: Mask
     exit_sell: Mask
+
+
+class Books(NamedTuple):
+    """Recorded order books, best level first. `of_candle` is the row of the book known at a candle's open, -1 for none;
+    quantities are of each level, distances its price as a fraction away from the middle. Unused levels hold 0."""
+
+    of_candle: NDArray[np.int32]
+    bid_quantity: NDArray[np.float64]
+    bid_distance: NDArray[np.float64]
+    ask_quantity: NDArray[np.float64]
+    ask_distance: NDArray[np.float64]
+
+
+NO_BOOKS = Books(np.zeros(0, dtype=np.int32), *(np.zeros((0, 0)) for _ in range(4)))
+
+
+class Market(NamedTuple):
+    """The candles of a run. `days` numbers trading days and `day_start` is the first candle of each candle's day;
+    `marks` is the last known close, which values what the account holds."""
+
+    times: NDArray[np.int64]
+    days: NDArray[np.int64]
+    day_start: NDArray[np.int64]
+    prices: Prices
+    marks: NDArray[np.float64]
+    books: Books
 
 
 class Account(NamedTuple):
@@ -156,6 +195,15 @@ class Day(NamedTuple):
     equity: float
 
 
+class Exit(NamedTuple):
+    """Where a deal closed: candle, reason, price, and the stop that was in force."""
+
+    index: int
+    reason: int
+    price: float
+    stop: float
+
+
 DEAL_COLUMNS = (
     "side",
     "open_index",
@@ -170,6 +218,8 @@ DEAL_COLUMNS = (
     "profit_ratio",
     "stop_price",
 )
+# What the account held while the deal was open, and after it.
+BALANCE_COLUMNS = ("open_quote", "open_base", "quote", "base")
 
 
 @njit(cache=True)
@@ -218,9 +268,46 @@ def profit_at(entry: float, price: float, side: int, rules: Any) -> float:
 
 
 @njit(cache=True)
-def market_price(price: float, order_side: int, rules: Any) -> float:
+def market_price(price: float, order_side: int, slippage: float, rules: Any) -> float:
     """What a market order gets: slipped, and rounded against it."""
-    return snap(price * (1.0 + order_side * rules.slippage), rules.tick_size, order_side > 0)
+    return snap(price * (1.0 + order_side * slippage), rules.tick_size, order_side > 0)
+
+
+@njit(cache=True)
+def slippage_at(index: int, order_side: int, quantity: float, books: Books, rules: Any) -> float:
+    """What a market order of that quantity loses against the candle's price, as a fraction.
+
+    The fixed rate, or where a book was recorded the mean distance of the levels it takes; infinite where the book does
+    not hold that much.
+    """
+    if books.of_candle[index] < 0:
+        return rules.slippage
+    row = books.of_candle[index]
+    if order_side > 0:
+        return walked(books.ask_quantity[row], books.ask_distance[row], quantity)
+    return walked(books.bid_quantity[row], books.bid_distance[row], quantity)
+
+
+@njit(cache=True)
+def walked(quantities: Series, distances: Series, wanted: float) -> float:
+    """Mean distance from the middle of the levels that `wanted` takes; infinite beyond the last one."""
+    left, cost = wanted, 0.0
+    for level in range(quantities.size):
+        taken = min(left, quantities[level])
+        cost += taken * distances[level]
+        left -= taken
+        if left <= 0.0:
+            return cost / wanted if wanted > 0.0 else distances[0]
+    return np.inf
+
+
+@njit(cache=True)
+def slippage_of_exit(index: int, deal: Position, books: Books, rules: Any) -> float:
+    """As `slippage_at` for the exit's market order; a book too thin for it gives the end of the exchange's band."""
+    slippage = slippage_at(index, -deal.side, deal.held, books, rules)
+    if slippage < np.inf:
+        return slippage
+    return rules.market_band if rules.market_band < np.inf else rules.slippage
 
 
 @njit(cache=True)
@@ -271,13 +358,13 @@ def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
 
 
 @njit(cache=True)
-def refusal_by_size(side: int, fraction: float, prices: Any, account: Account, rules: Any) -> int:
-    """The limits that need a size; `prices` are the entry's and the last before it."""
-    price, last = prices
+def refusal_by_size(side: int, fraction: float, entry: Any, account: Account, rules: Any) -> int:
+    """The limits that need a size; `entry` is its price, whether the book holds it, and the last price before it."""
+    price, is_deep, last = entry
     if too_small(side, quantity_for(side, fraction, price, account, rules), price, rules):
         whole = quantity_for(side, 1.0, price, account, rules)
         return _INSUFFICIENT_BALANCE if too_small(side, whole, price, rules) else _BELOW_MINIMUM
-    if abs(price / last - 1.0) > rules.market_band:
+    if not is_deep or abs(price / last - 1.0) > rules.market_band:
         return _THIN_BOOK
     stop = stop_behind(price, side, rules.stop, rules)
     if stop <= 0.0 or (price - stop) * side < max(rules.tick_size, 1e-12):
@@ -342,11 +429,10 @@ def stop_fill(stop: float, side: int, bar: Prices, rules: Any) -> float:
 
 @njit(cache=True)
 def conservative_exit(deal: Position, stop: float, bar: Prices, rules: Any) -> tuple[int, float]:
-    """Stop before target; the target must be traded through, and fills at its own price."""
+    """Stop before target; a target must be traded through and fills at its own price, a stop's is before slippage."""
     side = deal.side
     if stop_hit(stop, side, bar):
-        price = market_price(stop_fill(stop, side, bar, rules), -side, rules)
-        return _STOP_LOSS if stop == deal.first_stop else _TRAILING_STOP, price
+        return _STOP_LOSS if stop == deal.first_stop else _TRAILING_STOP, stop_fill(stop, side, bar, rules)
     if bar.high > deal.target if side > 0 else bar.low < deal.target:
         return _TAKE_PROFIT, deal.target
     return 0, np.nan
@@ -398,7 +484,7 @@ def settled(deal: Position, price: float, fee: float, account: Account, rules: A
 
 
 @njit(cache=True)
-def first_price(prices: Prices) -> float:
+def first_mark(prices: Prices) -> float:
     """Values what the account holds until the first close is known."""
     for t in range(prices.close.size):
         if not np.isnan(prices.close[t]):
@@ -407,71 +493,157 @@ def first_price(prices: Prices) -> float:
 
 
 @njit(cache=True)
-def simulate(  # noqa: C901, PLR0912, PLR0915 - one pass; all that has a name of its own stands above
-    times: NDArray[np.int64],
-    days: NDArray[np.int64],
-    prices: Prices,
-    orders: Orders,
-    account: Account,
-    rules: Any,
-) -> tuple[Series, Series, NDArray[np.int64]]:
-    """Play the orders: what is said at the close of one candle is done at the open of the next.
-
-    Gives the closed deals (columns of DEAL_COLUMNS), the equity in quote after each candle, and counts by Refusal.
-    """
-    n = times.size
-    deals = np.empty((np.count_nonzero(orders.side), 12))
-    equity, refused = np.empty(n), np.zeros(_REFUSALS, dtype=np.int64)
-    count, last_entry, mark = 0, LONG_AGO, first_price(prices)
-    deal, stop, best = Position(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0), 0.0, 0.0
-    day = Day(days[0], 0, 0.0, account.quote + account.base * mark)
+def prepared(times: NDArray[np.int64], days: NDArray[np.int64], prices: Prices, books: Books) -> Market:
+    """What every run over these candles shares."""
+    n, mark = times.size, first_mark(prices)
+    marks, day_start = np.empty(n), np.zeros(n, dtype=np.int64)
     for t in range(n):
-        bar, is_last = Prices(prices.open[t], prices.high[t], prices.low[t], prices.close[t]), t == n - 1
-        if days[t] != day.number:
-            day = Day(days[t], 0, 0.0, equity[t - 1])
-        reason, price = 0, np.nan
-        # At the open: leave by signal, or enter.
-        leaves = t > 0 and (orders.exit_buy[t - 1] if deal.side > 0 else orders.exit_sell[t - 1])
-        if deal.side != 0 and leaves and not np.isnan(bar.open):
-            reason, price = _SIGNAL, market_price(bar.open, -deal.side, rules)
-        side = int(orders.side[t - 1]) if t > 0 else 0
-        if side != 0:
-            tradable = not is_last and not np.isnan(bar.open)
-            moment = Moment(times[t - 1], times[t], last_entry, tradable, deal.side != 0)
-            code = refusal_by_rule(side, moment, day, rules)
-            confident = min(orders.confidence[t - 1], 1.0) * rules.position_fraction
-            fraction, asked = min(confident, rules.max_fraction), market_price(bar.open, side, rules)
-            if code == 0:
-                code = refusal_by_size(side, fraction, (asked, mark), account, rules)
-            if code == 0:
-                deal, account = entered(side, fraction, asked, t, account, rules)
-                stop, best, last_entry = deal.first_stop, deal.entry, times[t]
-                day = Day(day.number, day.trades + 1, day.loss, day.equity)
-            refused[code] += 1
-        mark = mark if np.isnan(bar.close) else bar.close
-        # Inside the candle.
-        if deal.side != 0 and reason == 0:
-            extreme = bar.high if deal.side > 0 else bar.low
-            if rules.freqtrade:
-                if rules.trailing and (stop < bar.low if deal.side > 0 else stop > bar.high):
-                    stop = trailed(stop, deal.entry, extreme, deal.side, rules)
-                reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
-            else:
-                reason, price = conservative_exit(deal, stop, bar, rules)
-            if reason == 0 and is_last:
-                reason = _END_OF_DATA
-                price = bar.open if rules.freqtrade else market_price(mark, -deal.side, rules)
+        mark = mark if np.isnan(prices.close[t]) else prices.close[t]
+        marks[t] = mark
+        day_start[t] = t if t == 0 or days[t] != days[t - 1] else day_start[t - 1]
+    return Market(times, days, day_start, prices, marks, books)
+
+
+@njit(cache=True)
+def next_day(number: int, account: Account, mark: float) -> Day:
+    """Counts of a new trading day, which begins with what the account was worth at the last price of the one before."""
+    return Day(number, 0, 0.0, account.quote + account.base * mark)
+
+
+@njit(cache=True)
+def eventful(start: int, levels: tuple[float, float, float], side: int, highs: Series, lows: Series) -> int:
+    """The first candle from `start` on that touches the stop or goes beyond the target or the best price; the last one
+    where none does. `levels` are these three."""
+    stop, last = levels[0], highs.size - 1
+    if side > 0:
+        beyond = min(levels[1], levels[2])
+        for t in range(start, last):
+            if lows[t] <= stop or highs[t] > beyond:
+                return t
+    else:
+        beyond = max(levels[1], levels[2])
+        for t in range(start, last):
+            if highs[t] >= stop or lows[t] < beyond:
+                return t
+    return last
+
+
+@njit(cache=True)
+def next_exit(start: int, stop: int, exits: Mask, opens: Series) -> int:
+    """The first candle before `stop` that opens after a signal to leave; `stop` where there is none."""
+    for t in range(start, stop):
+        if exits[t - 1] and not np.isnan(opens[t]):
+            return t
+    return stop
+
+
+@njit(cache=True)
+def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
+    """How the deal ends, the price before slippage: by signal at an open, else inside a candle, else with the data
+    (then the price is NaN: it is the last one known)."""
+    opens, highs, lows, closes = prices
+    side, stop, best, t, last = deal.side, deal.first_stop, deal.entry, deal.opened, opens.size - 1
+    while t <= last:
+        bar = Prices(opens[t], highs[t], lows[t], closes[t])
+        extreme = bar.high if side > 0 else bar.low
+        if rules.freqtrade:
+            if rules.trailing and (stop < bar.low if side > 0 else stop > bar.high):
+                stop = trailed(stop, deal.entry, extreme, side, rules)
+            reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
+        else:
+            reason, price = conservative_exit(deal, stop, bar, rules)
         if reason != 0:
-            fee = rules.target_fee if reason == _TAKE_PROFIT else rules.exit_fee
-            account, (fees, profit, ratio) = settled(deal, price, fee, account, rules)
-            day = Day(day.number, day.trades, day.loss - profit, day.equity)
-            deals[count, :4] = deal.side, deal.opened, t, reason
-            deals[count, 4:8] = deal.entry, price, deal.quantity, deal.quantity * deal.entry
-            deals[count, 8:] = fees, profit, ratio, stop
-            count += 1
-            deal = Position(0, 0.0, 0.0, 0.0, 0.0, 0.0, 0)
-        elif deal.side != 0 and rules.trailing and not rules.freqtrade:
-            best = extreme if (extreme - best) * deal.side > 0.0 else best
-            stop = trailed(stop, deal.entry, best, deal.side, rules)
-        equity[t] = account.quote + account.base * mark
-    return deals[:count], equity, refused
+            return Exit(t, reason, price, stop)
+        if rules.trailing and not rules.freqtrade:
+            best = extreme if (extreme - best) * side > 0.0 else best
+            stop = trailed(stop, deal.entry, best, side, rules)
+        following = t + 1
+        if not rules.freqtrade and following <= last:
+            watched = best if rules.trailing else side * np.inf
+            following = eventful(following, (stop, deal.target, watched), side, highs, lows)
+        if rules.use_exits:
+            leaves = next_exit(t + 1, min(following, last) + 1, exits, opens)
+            if leaves <= min(following, last):
+                return Exit(leaves, _SIGNAL, opens[leaves], stop)
+        t = following
+    return Exit(last, _END_OF_DATA, opens[last] if rules.freqtrade else np.nan, stop)
+
+
+@njit(cache=True)
+def asked_price(
+    index: int, opened: float, side: int, fraction: float, account: Account, books: Books, rules: Any
+) -> tuple[float, bool]:
+    """What the entry's market order gets, for the quantity the touch would pay for, and whether the book holds it."""
+    price = market_price(opened, side, slippage_at(index, side, 0.0, books, rules), rules)
+    quantity = quantity_for(side, fraction, price, account, rules)
+    slippage = slippage_at(index, side, quantity, books, rules)
+    return (price, False) if slippage == np.inf else (market_price(opened, side, slippage, rules), True)
+
+
+@njit(cache=True)
+def simulate(
+    said: NDArray[np.int64], market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
+) -> int:
+    """Play the orders: what is said at the close of one candle is done at the open of the next. Gives how many deals.
+
+    `said` are the candles at which `orders.side` is not 0. Written into `out`: the closed deals (DEAL_COLUMNS), what
+    the account held while each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
+    """
+    deals, balances, refused = out
+    times, days, day_start, prices, marks, books = market
+    opens, sides, confidences, has_books = prices.open, orders.side, orders.confidence, books.of_candle.size > 0
+    last, count, last_entry, open_until = times.size - 1, 0, LONG_AGO, -1
+    day = next_day(days[0], account, first_mark(prices))
+    for k in range(said.size):
+        t = said[k] + 1
+        if t > last:
+            break
+        side = np.int64(sides[t - 1])
+        if t > open_until and days[t] != day.number:
+            day = next_day(days[t], account, marks[day_start[t] - 1])
+        tradable = t != last and not np.isnan(opens[t])
+        code = refusal_by_rule(side, Moment(times[t - 1], times[t], last_entry, tradable, t <= open_until), day, rules)
+        if code == 0:
+            fraction = min(min(confidences[t - 1], 1.0) * rules.position_fraction, rules.max_fraction)
+            asked, is_deep = market_price(opens[t], side, rules.slippage, rules), True
+            if has_books:
+                asked, is_deep = asked_price(t, opens[t], side, fraction, account, books, rules)
+            code = refusal_by_size(side, fraction, (asked, is_deep, marks[t - 1]), account, rules)
+        if code != 0:
+            refused[code] += 1
+            continue
+        deal, account = entered(side, fraction, asked, t, account, rules)
+        balances[count, 0], balances[count, 1] = account.quote, account.base
+        last_entry, day = times[t], Day(day.number, day.trades + 1, day.loss, day.equity)
+        end = closing(deal, prices, orders.exit_buy if side > 0 else orders.exit_sell, rules)
+        open_until = end.index
+        if days[open_until] != day.number:
+            day = next_day(days[open_until], account, marks[day_start[open_until] - 1])
+        price = marks[last] if np.isnan(end.price) else end.price
+        if end.reason != _TAKE_PROFIT and not rules.freqtrade:
+            slippage = slippage_of_exit(open_until, deal, books, rules) if has_books else rules.slippage
+            price = market_price(price, -side, slippage, rules)
+        fee = rules.target_fee if end.reason == _TAKE_PROFIT else rules.exit_fee
+        account, (fees, profit, ratio) = settled(deal, price, fee, account, rules)
+        day = Day(day.number, day.trades, day.loss - profit, day.equity)
+        row = deals[count]
+        row[0], row[1], row[2], row[3] = deal.side, deal.opened, end.index, end.reason
+        row[4], row[5], row[6], row[7] = deal.entry, price, deal.quantity, deal.quantity * deal.entry
+        row[8], row[9], row[10], row[11] = fees, profit, ratio, end.stop
+        balances[count, 2], balances[count, 3] = account.quote, account.base
+        count += 1
+    return count
+
+
+@njit(cache=True)
+def equity_of(deals: Series, balances: Series, account: Account, marks: Series) -> Series:
+    """What the account was worth in quote after each candle."""
+    equity = np.empty(marks.size)
+    done, quote, base = 0, account.quote, account.base
+    for i in range(deals.shape[0]):
+        opened, closed = int(deals[i, 1]), int(deals[i, 2])
+        equity[done:opened] = quote + base * marks[done:opened]
+        equity[opened:closed] = balances[i, 0] + balances[i, 1] * marks[opened:closed]
+        done, quote, base = closed, balances[i, 2], balances[i, 3]
+    equity[done:] = quote + base * marks[done:]
+    return equity
