@@ -86,7 +86,7 @@ def read_candle_rows(path: str | Path) -> RecordedRows:
 
 def _read(path: Path) -> tuple[list[int], str]:
     """Where each of COLUMNS stands, and what follows the header."""
-    with _opened(path) as stream:
+    with opened_text(path) as stream:
         return _columns(path, stream.readline()), stream.read()
 
 
@@ -115,8 +115,8 @@ def resolution_of(open_time: NDArray[np.int64]) -> Resolution:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[TextIO]:
-    """The file as text, whatever it is packed in; every way in which that fails is one sentence."""
+def opened_text(path: Path) -> Iterator[TextIO]:
+    """The file as text, whatever it is packed in; every way in which that fails is a RecordedDataError."""
     try:
         with path.open("rb") as raw:
             packed = raw.read(2) == _GZIP_MAGIC

@@ -14,18 +14,21 @@ from zoneinfo import ZoneInfo
 import numpy as np
 from numpy.typing import NDArray
 
+from algo.backtest.books import BookSeries
 from algo.backtest.kernel import (
     BALANCE_COLUMNS,
     DEAL_COLUMNS,
     NO_BOOKS,
     Account,
     Books,
+    Cues,
     ExitReason,
     Market,
     Orders,
     Prices,
     Refusal,
     Rules,
+    cues_of,
     equity_of,
     prepared,
     rules_table,
@@ -34,7 +37,7 @@ from algo.backtest.kernel import (
 from algo.indicators import Series
 from algo.risk.costs import target_pays_fees
 from algo.risk.sizing import MINIMUM_MARGIN
-from algo.strategies.interface import Candles, SignalArrays, StrategyInterface
+from algo.strategies.interface import Candles, SignalArrays, StrategyInterface, signals_by_execute
 from algo.strategies.schemas import StrategySchema
 from providers.types import MarketRules, Resolution, Side
 
@@ -115,19 +118,25 @@ def run(
     parameters: StrategySchema | None,
     rules: MarketRules,
     settings: BacktestSettings | None = None,
+    books: BookSeries | None = None,
 ) -> BacktestResult:
     """Play a strategy, or signals made before, over closed candles.
 
-    `parameters` None takes the strategy's own. ValueError for fewer than two candles, for candles without a
-    price, for an account without money, for signals of another length, and for bare signals without parameters.
+    `parameters` None takes the strategy's own. Where `books` were recorded, market orders pay what their levels ask
+    (conservative model only) and the strategy sees them, as it would live. ValueError for fewer than two candles, for
+    candles without a price, for an account without money, for signals of another length, and for bare signals without
+    parameters.
     """
     settings = settings or BacktestSettings()
     parameters = _parameters(source, parameters)
-    _check(candles, settings)
+    check_candles(candles, settings)
     warmup = _warmup(source, settings)
-    signals = _after_warmup(signals_of(source, candles), warmup)
-    account = Account(float(settings.starting_quote), float(settings.starting_base))
-    market = market_of(candles, settings.time_zone)
+    signals = silenced(signals_of(source, candles, books, settings.resolution), warmup)
+    account = account_of(settings)
+    walks = books is not None and settings.fill_model is FillModel.CONSERVATIVE
+    market = market_of(
+        candles, settings.time_zone, books.for_kernel(candles.open_time) if books and walks else NO_BOOKS
+    )
     played = play(market, orders_of(signals), account, kernel_rules(parameters, rules, settings))
     return BacktestResult(
         candles=candles,
@@ -140,7 +149,7 @@ def run(
         refused={code.name.lower(): int(played.refused[code]) for code in Refusal if code and played.refused[code]},
         first=min(warmup, len(candles) - 1),
         strategy_name=type(source).__name__ if isinstance(source, StrategyInterface) else "",
-        warnings=_warnings(source, candles, parameters, rules, warmup),
+        warnings=_warnings(candles, parameters, rules, warmup, books),
     )
 
 
@@ -150,27 +159,52 @@ def run_both(
     parameters: StrategySchema | None,
     rules: MarketRules,
     settings: BacktestSettings | None = None,
+    books: BookSeries | None = None,
 ) -> dict[FillModel, BacktestResult]:
     """The same signals under both fill models; the settings' own model comes first."""
     settings = settings or BacktestSettings()
     if isinstance(source, StrategyInterface):
         parameters = _parameters(source, parameters)
     order = sorted(FillModel, key=lambda model: model is not settings.fill_model)
-    first = run(candles, source, parameters, rules, replace(settings, fill_model=order[0]))
+    first = run(candles, source, parameters, rules, replace(settings, fill_model=order[0]), books)
     fixed = replace(settings, fill_model=order[1], warmup_bars=_warmup(source, settings))
-    second = run(candles, first.signals, parameters, rules, fixed)
+    second = run(candles, first.signals, parameters, rules, fixed, books)
     return {
         order[0]: first,
         order[1]: replace(second, strategy_name=first.strategy_name, warnings=first.warnings),
     }
 
 
-def signals_of(source: StrategyInterface | SignalArrays, candles: Candles) -> SignalArrays:
-    """The signals of a strategy over all candles: its arrays, or `execute` asked at each candle."""
+def signals_of(
+    source: StrategyInterface | SignalArrays,
+    candles: Candles,
+    books: BookSeries | None = None,
+    resolution: Resolution = Resolution.M1,
+) -> SignalArrays:
+    """The signals of a strategy over all candles: its arrays, or `execute` asked at each candle.
+
+    Where a book was known as a candle closed, `execute` is asked with it.
+    """
     signals = source.signals(candles) if isinstance(source, StrategyInterface) else source
     if not (len(signals) == signals.confidence.size == signals.reason.size == len(candles)):
         raise ValueError(f"there are {len(signals)} signals for {len(candles)} candles; each candle needs one")
-    return signals
+    if books is None or not isinstance(source, StrategyInterface):
+        return signals
+    known = books.known_at(candles.open_time + resolution.seconds)
+    return signals_by_execute(
+        source, candles, {int(i): books.books[known[i]] for i in np.flatnonzero(known >= 0)}, signals
+    )
+
+
+def account_of(settings: BacktestSettings) -> Account:
+    """What a run begins with."""
+    return Account(float(settings.starting_quote), float(settings.starting_base))
+
+
+def starting_equity(candles: Candles, settings: BacktestSettings) -> float:
+    """What the account is worth at the first open that is known."""
+    known = candles.open[np.isfinite(candles.open)]
+    return float(settings.starting_quote) + float(settings.starting_base) * (float(known[0]) if known.size else 0.0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -190,34 +224,43 @@ def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Mark
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
     """One run of the kernel."""
-    said = np.flatnonzero(orders.side)
-    deals, balances = np.empty((said.size, len(DEAL_COLUMNS))), np.empty((said.size, len(BALANCE_COLUMNS)))
-    refused = np.zeros(len(Refusal), dtype=np.int64)
-    count = simulate(said, market, orders, account, rules_table([rules])[0], (deals, balances, refused))
+    cues = cues_of(market, orders)
+    out = room_for(cues)
+    count = simulate(cues, market, orders, account, rules_table([rules])[0], out)
+    deals, balances, refused = out
     return Played(deals[:count], balances[:count], refused)
+
+
+def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """Where the kernel writes deals, balances and counts of refusals: every signal may become a deal."""
+    deals, balances = (np.empty((cues.index.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
+    return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
 
 
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
     """The trading day of each time, as days since 1970 in that zone. Times ascend."""
-    zone, bounds = ZoneInfo(time_zone), _quarter_hours_with_a_change(open_time, ZoneInfo(time_zone))
-    offsets = np.array([_utc_offset(int(moment), zone) for moment in bounds], dtype=np.int64)
-    local = open_time + offsets[np.searchsorted(bounds, open_time, side="right") - 1]
-    return np.asarray(local // 86_400, dtype=np.int64)
+    zone, days = ZoneInfo(time_zone), np.empty_like(open_time)
+    bounds = _changes(open_time, zone)
+    edges = [*np.searchsorted(open_time, bounds), open_time.size]
+    for moment, start, stop in zip(bounds, edges, edges[1:], strict=False):
+        np.floor_divide(open_time[start:stop] + _utc_offset(moment, zone), 86_400, out=days[start:stop])
+    return days
 
 
-def _quarter_hours_with_a_change(open_time: NDArray[np.int64], zone: ZoneInfo) -> NDArray[np.int64]:
-    """Where the zone's offset begins to be another one, the first time first. No zone changes within a quarter hour."""
-    start, end = int(open_time[0]) // _ZONE_BIN * _ZONE_BIN, int(open_time[-1])
-    bounds, step = [start], 7 * 86_400  # two changes within a week have not been seen; a change back would be missed
-    for moment in range(start, end + 1, step):
-        low, high = moment, moment + step
-        if _utc_offset(low, zone) == _utc_offset(high, zone):
+def _changes(open_time: NDArray[np.int64], zone: ZoneInfo) -> list[int]:
+    """The first time, and each moment at which the zone's offset became another one; on quarter hours, as all are."""
+    start, end = int(open_time[0]), int(open_time[-1])
+    bounds, week = [start], 7 * 86_400  # no zone changes twice within a week
+    for low in range(start // _ZONE_BIN * _ZONE_BIN, end + 1, week):
+        before, after = low, low + week
+        if _utc_offset(before, zone) == _utc_offset(after, zone):
             continue
-        while high - low > _ZONE_BIN:
-            middle = (low + high) // 2 // _ZONE_BIN * _ZONE_BIN
-            low, high = (middle, high) if _utc_offset(middle, zone) == _utc_offset(moment, zone) else (low, middle)
-        bounds.append(high)
-    return np.array(bounds, dtype=np.int64)
+        while after - before > _ZONE_BIN:
+            middle = (before + after) // 2 // _ZONE_BIN * _ZONE_BIN
+            same = _utc_offset(middle, zone) == _utc_offset(low, zone)
+            before, after = (middle, after) if same else (before, middle)
+        bounds.append(after)
+    return bounds
 
 
 def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: BacktestSettings) -> Rules:
@@ -257,7 +300,8 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
     )
 
 
-def _check(candles: Candles, settings: BacktestSettings) -> None:
+def check_candles(candles: Candles, settings: BacktestSettings) -> None:
+    """ValueError for candles or balances that nothing can be tested with."""
     if len(candles) < 2:
         raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
     if not np.isfinite(candles.close).any():
@@ -296,7 +340,7 @@ def _warmup(source: StrategyInterface | SignalArrays, settings: BacktestSettings
     return source.warmup_bars if isinstance(source, StrategyInterface) else 0
 
 
-def _after_warmup(signals: SignalArrays, warmup: int) -> SignalArrays:
+def silenced(signals: SignalArrays, warmup: int) -> SignalArrays:
     """Silence the candles at which a live run would not have had its window yet."""
     if warmup <= 1:
         return signals
@@ -307,14 +351,17 @@ def _after_warmup(signals: SignalArrays, warmup: int) -> SignalArrays:
 
 
 def _warnings(
-    source: StrategyInterface | SignalArrays,
     candles: Candles,
     parameters: StrategySchema,
     rules: MarketRules,
     warmup: int,
+    books: BookSeries | None,
 ) -> tuple[str, ...]:
     found = [target_pays_fees(parameters, rules)]
-    if hasattr(parameters, "order_book_imbalance"):
+    if books is not None:
+        known = int((books.known_at(candles.open_time) >= 0).sum())
+        found.append(f"order books were recorded for {known} of {len(candles)} candles; elsewhere slippage is fixed")
+    elif hasattr(parameters, "order_book_imbalance"):
         found.append("order-book signals and vetoes were off: there are no recorded books for these candles")
     if warmup >= len(candles):
         found.append(

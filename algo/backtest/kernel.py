@@ -176,11 +176,29 @@ class Position(NamedTuple):
     opened: int  # index of its entry candle
 
 
-class Moment(NamedTuple):
-    """When a signal was said and when it would be done (open times), and whether it could be."""
+class Cues(NamedTuple):
+    """Every signal that is followed by a candle, in order: `index` is that next candle, where it would be done.
 
-    said: int
+    Its open time, day and open price, seconds since the candle before, the confidence, the last price before it, and
+    whether it can be traded at all (it has a price, and is not the last one).
+    """
+
+    index: NDArray[np.int64]
+    side: NDArray[np.int64]
+    confidence: NDArray[np.float64]
+    now: NDArray[np.int64]
+    day: NDArray[np.int64]
+    since: NDArray[np.int64]
+    tradable: NDArray[np.bool_]
+    open: NDArray[np.float64]
+    last: NDArray[np.float64]
+
+
+class Moment(NamedTuple):
+    """A signal that would be done now: when, seconds since the candle before opened, and what stands in its way."""
+
     now: int
+    since: int
     last_entry: int
     tradable: bool
     deal_open: bool
@@ -222,7 +240,7 @@ DEAL_COLUMNS = (
 BALANCE_COLUMNS = ("open_quote", "open_base", "quote", "base")
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def snap(value: float, grid: float, up: bool) -> float:
     """`value` on the grid, up or down; what is on it but for the rounding of floats stays.
 
@@ -239,13 +257,13 @@ def snap(value: float, grid: float, up: bool) -> float:
     return nearest / per_unit if abs(per_unit * grid - 1.0) < 1e-9 else nearest * grid
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def stop_behind(price: float, side: int, distance: float, rules: Any) -> float:
     """Stop at `distance` from a price, rounded toward safety."""
     return snap(price * (1.0 - side * distance), 0.0 if rules.freqtrade else rules.tick_size, side > 0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def target_of(entry: float, side: int, rules: Any) -> float:
     """Limit price of the target; freqtrade's is where the profit net of fees reaches it. Infinitely far where off."""
     if np.isnan(rules.target):
@@ -258,7 +276,7 @@ def target_of(entry: float, side: int, rules: Any) -> float:
     return entry * (1.0 - rules.target) * (1.0 - fee) / (1.0 + fee)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def profit_at(entry: float, price: float, side: int, rules: Any) -> float:
     """freqtrade's profit ratio: fees of both sides in quote."""
     fee = rules.exit_fee
@@ -267,13 +285,13 @@ def profit_at(entry: float, price: float, side: int, rules: Any) -> float:
     return 1.0 - price * (1.0 + fee) / (entry * (1.0 - fee))
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def market_price(price: float, order_side: int, slippage: float, rules: Any) -> float:
     """What a market order gets: slipped, and rounded against it."""
     return snap(price * (1.0 + order_side * slippage), rules.tick_size, order_side > 0)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def slippage_at(index: int, order_side: int, quantity: float, books: Books, rules: Any) -> float:
     """What a market order of that quantity loses against the candle's price, as a fraction.
 
@@ -288,7 +306,7 @@ def slippage_at(index: int, order_side: int, quantity: float, books: Books, rule
     return walked(books.bid_quantity[row], books.bid_distance[row], quantity)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def walked(quantities: Series, distances: Series, wanted: float) -> float:
     """Mean distance from the middle of the levels that `wanted` takes; infinite beyond the last one."""
     left, cost = wanted, 0.0
@@ -301,7 +319,7 @@ def walked(quantities: Series, distances: Series, wanted: float) -> float:
     return np.inf
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def slippage_of_exit(index: int, deal: Position, books: Books, rules: Any) -> float:
     """As `slippage_at` for the exit's market order; a book too thin for it gives the end of the exchange's band."""
     slippage = slippage_at(index, -deal.side, deal.held, books, rules)
@@ -310,7 +328,7 @@ def slippage_of_exit(index: int, deal: Position, books: Books, rules: Any) -> fl
     return rules.market_band if rules.market_band < np.inf else rules.slippage
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def exit_quantity(side: int, quantity: float, rules: Any) -> float:
     """What the exit can trade: a BUY paid its fee out of the coin it bought."""
     if side > 0 and not rules.freqtrade:
@@ -318,7 +336,7 @@ def exit_quantity(side: int, quantity: float, rules: Any) -> float:
     return quantity
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def quantity_for(side: int, fraction: float, price: float, account: Account, rules: Any) -> float:
     """The share of the balance as a quantity, rounded down, with the reserve exchanges ask of a market BUY."""
     if side < 0:
@@ -329,7 +347,7 @@ def quantity_for(side: int, fraction: float, price: float, account: Account, rul
     return snap(amount, rules.step_size, False)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def too_small(side: int, quantity: float, price: float, rules: Any) -> bool:
     """Below the exchange's minimum, now or at the exit."""
     if quantity <= 0.0 or quantity < rules.min_quantity or quantity * price < rules.min_notional:
@@ -340,12 +358,12 @@ def too_small(side: int, quantity: float, price: float, rules: Any) -> bool:
     return held < rules.min_quantity or worth < rules.minimum_margin * rules.min_notional
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
     """The limits that need no size, in the order of the risk gate. The refusal, or 0."""
     if not (rules.allow_buy if side > 0 else rules.allow_sell):
         return _SIDE_NOT_ALLOWED
-    if not moment.tradable or moment.now - moment.said - rules.candle_seconds > rules.max_age_seconds:
+    if not moment.tradable or moment.since - rules.candle_seconds > rules.max_age_seconds:
         return _STALE_DATA
     if moment.deal_open:
         return _OPEN_DEAL_EXISTS
@@ -357,7 +375,7 @@ def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
     return _DAILY_LOSS if lost else 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def refusal_by_size(side: int, fraction: float, entry: Any, account: Account, rules: Any) -> int:
     """The limits that need a size; `entry` is its price, whether the book holds it, and the last price before it."""
     price, is_deep, last = entry
@@ -372,7 +390,7 @@ def refusal_by_size(side: int, fraction: float, entry: Any, account: Account, ru
     return _STOP_NOT_PLACEABLE if abs(stop / price - 1.0) > rules.price_band else 0
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def entered(
     side: int, fraction: float, price: float, index: int, account: Account, rules: Any
 ) -> tuple[Position, Account]:
@@ -390,7 +408,7 @@ def entered(
     return Position(side, price, quantity, held, stop, target, index), after
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def trailed(stop: float, entry: float, best: float, side: int, rules: Any) -> float:
     """The stop after `best` was seen: moved toward profit where the rules allow, never back."""
     distance = rules.trail_distance
@@ -404,7 +422,15 @@ def trailed(stop: float, entry: float, best: float, side: int, rules: Any) -> fl
     return raised if gain > 0.0 and gain >= stop * rules.trail_step * (1.0 - 1e-9) else stop
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def moving_price(stop: float, best: float, side: int, rules: Any) -> float:
+    """A best price up to which the trailing stop certainly stays where it is: it moves by a step, rounded by a tick."""
+    needed = stop * (1.0 + side * rules.trail_step * (1.0 - 1e-9)) - side * rules.tick_size
+    reached = needed / (1.0 - side * rules.trail_distance) * (1.0 - side * 1e-12)
+    return max(reached, best) if side > 0 else min(reached, best)
+
+
+@njit(cache=True, nogil=True)
 def freqtrade_distance(profit: float, rules: Any) -> float:
     """freqtrade trails closer once the best profit is above the offset, where such a distance is set."""
     if not np.isnan(rules.trail_positive_distance) and profit > rules.trail_offset:
@@ -412,13 +438,13 @@ def freqtrade_distance(profit: float, rules: Any) -> float:
     return rules.trail_distance
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def stop_hit(stop: float, side: int, bar: Prices) -> bool:
     """A touch counts."""
     return bar.low <= stop if side > 0 else bar.high >= stop
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def stop_fill(stop: float, side: int, bar: Prices, rules: Any) -> float:
     """Where a stop that was reached fills, before slippage."""
     if rules.gap_at_open:
@@ -427,7 +453,7 @@ def stop_fill(stop: float, side: int, bar: Prices, rules: Any) -> float:
     return bar.open if whole_bar_beyond else stop
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def conservative_exit(deal: Position, stop: float, bar: Prices, rules: Any) -> tuple[int, float]:
     """Stop before target; a target must be traded through and fills at its own price, a stop's is before slippage."""
     side = deal.side
@@ -438,7 +464,7 @@ def conservative_exit(deal: Position, stop: float, bar: Prices, rules: Any) -> t
     return 0, np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def freqtrade_exit(deal: Position, stop: float, is_entry: bool, bar: Prices, rules: Any) -> tuple[int, float]:
     """Initial stop, then target, then trailing stop. `stop` was already trailed with this candle's best price."""
     side = deal.side
@@ -460,7 +486,7 @@ def freqtrade_exit(deal: Position, stop: float, is_entry: bool, bar: Prices, rul
     return _TRAILING_STOP, max(worst, bar.low) if side > 0 else min(worst, bar.high)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def settled(deal: Position, price: float, fee: float, account: Account, rules: Any) -> tuple[Account, Any]:
     """Close the deal: the account after it, and its (fees, profit, profit ratio). Dust counts at the exit price."""
     notional = deal.quantity * deal.entry
@@ -483,7 +509,7 @@ def settled(deal: Position, price: float, fee: float, account: Account, rules: A
     return after, (fees, profit, profit / notional)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def first_mark(prices: Prices) -> float:
     """Values what the account holds until the first close is known."""
     for t in range(prices.close.size):
@@ -492,28 +518,31 @@ def first_mark(prices: Prices) -> float:
     return np.nan
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def prepared(times: NDArray[np.int64], days: NDArray[np.int64], prices: Prices, books: Books) -> Market:
     """What every run over these candles shares."""
-    n, mark = times.size, first_mark(prices)
-    marks, day_start = np.empty(n), np.zeros(n, dtype=np.int64)
-    for t in range(n):
-        mark = mark if np.isnan(prices.close[t]) else prices.close[t]
-        marks[t] = mark
-        day_start[t] = t if t == 0 or days[t] != days[t - 1] else day_start[t - 1]
+    closes, mark, started = prices.close, first_mark(prices), 0
+    marks, day_start = closes.copy(), np.zeros(closes.size, dtype=np.int64)
+    for t in range(closes.size):
+        if np.isnan(closes[t]):
+            marks[t] = mark
+        mark = marks[t]
+    for t in range(1, closes.size):
+        started = t if days[t] != days[t - 1] else started
+        day_start[t] = started
     return Market(times, days, day_start, prices, marks, books)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def next_day(number: int, account: Account, mark: float) -> Day:
     """Counts of a new trading day, which begins with what the account was worth at the last price of the one before."""
     return Day(number, 0, 0.0, account.quote + account.base * mark)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def eventful(start: int, levels: tuple[float, float, float], side: int, highs: Series, lows: Series) -> int:
-    """The first candle from `start` on that touches the stop or goes beyond the target or the best price; the last one
-    where none does. `levels` are these three."""
+    """The first candle from `start` on that touches the stop, or goes beyond the target or what moves the stop; the
+    last one where none does. `levels` are these three."""
     stop, last = levels[0], highs.size - 1
     if side > 0:
         beyond = min(levels[1], levels[2])
@@ -528,7 +557,7 @@ def eventful(start: int, levels: tuple[float, float, float], side: int, highs: S
     return last
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def next_exit(start: int, stop: int, exits: Mask, opens: Series) -> int:
     """The first candle before `stop` that opens after a signal to leave; `stop` where there is none."""
     for t in range(start, stop):
@@ -537,7 +566,7 @@ def next_exit(start: int, stop: int, exits: Mask, opens: Series) -> int:
     return stop
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
     """How the deal ends, the price before slippage: by signal at an open, else inside a candle, else with the data
     (then the price is NaN: it is the last one known)."""
@@ -559,7 +588,7 @@ def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
             stop = trailed(stop, deal.entry, best, side, rules)
         following = t + 1
         if not rules.freqtrade and following <= last:
-            watched = best if rules.trailing else side * np.inf
+            watched = moving_price(stop, best, side, rules) if rules.trailing else side * np.inf
             following = eventful(following, (stop, deal.target, watched), side, highs, lows)
         if rules.use_exits:
             leaves = next_exit(t + 1, min(following, last) + 1, exits, opens)
@@ -569,7 +598,7 @@ def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
     return Exit(last, _END_OF_DATA, opens[last] if rules.freqtrade else np.nan, stop)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def asked_price(
     index: int, opened: float, side: int, fraction: float, account: Account, books: Books, rules: Any
 ) -> tuple[float, bool]:
@@ -580,46 +609,63 @@ def asked_price(
     return (price, False) if slippage == np.inf else (market_price(opened, side, slippage, rules), True)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
+def cues_of(market: Market, orders: Orders) -> Cues:
+    """The signals of `orders`, with what their candles say, side by side."""
+    times, days, _, prices, marks, _ = market
+    index = np.flatnonzero(orders.side[:-1]) + 1
+    tradable = (index < times.size - 1) & ~np.isnan(prices.open[index])
+    before = index - 1
+    return Cues(
+        index,
+        orders.side[before].astype(np.int64),
+        orders.confidence[before],
+        times[index],
+        days[index],
+        times[index] - times[before],
+        tradable,
+        prices.open[index],
+        marks[before],
+    )
+
+
+@njit(cache=True, nogil=True)
 def simulate(
-    said: NDArray[np.int64], market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
+    cues: Cues, market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
 ) -> int:
     """Play the orders: what is said at the close of one candle is done at the open of the next. Gives how many deals.
 
-    `said` are the candles at which `orders.side` is not 0. Written into `out`: the closed deals (DEAL_COLUMNS), what
-    the account held while each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
+    `cues` are those of the orders. Written into `out`: the closed deals (DEAL_COLUMNS), what the account held while
+    each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
     """
     deals, balances, refused = out
-    times, days, day_start, prices, marks, books = market
-    opens, sides, confidences, has_books = prices.open, orders.side, orders.confidence, books.of_candle.size > 0
-    last, count, last_entry, open_until = times.size - 1, 0, LONG_AGO, -1
+    _, days, day_start, prices, marks, books = market
+    has_books = books.of_candle.size > 0
+    count, last_entry, open_until = 0, LONG_AGO, -1
     day = next_day(days[0], account, first_mark(prices))
-    for k in range(said.size):
-        t = said[k] + 1
-        if t > last:
-            break
-        side = np.int64(sides[t - 1])
-        if t > open_until and days[t] != day.number:
-            day = next_day(days[t], account, marks[day_start[t] - 1])
-        tradable = t != last and not np.isnan(opens[t])
-        code = refusal_by_rule(side, Moment(times[t - 1], times[t], last_entry, tradable, t <= open_until), day, rules)
+    for k in range(cues.index.size):
+        t, side = cues.index[k], cues.side[k]
+        if t > open_until and cues.day[k] != day.number:
+            day = next_day(cues.day[k], account, marks[day_start[t] - 1])
+        moment = Moment(cues.now[k], cues.since[k], last_entry, cues.tradable[k], t <= open_until)
+        code = refusal_by_rule(side, moment, day, rules)
         if code == 0:
-            fraction = min(min(confidences[t - 1], 1.0) * rules.position_fraction, rules.max_fraction)
-            asked, is_deep = market_price(opens[t], side, rules.slippage, rules), True
+            fraction = min(min(cues.confidence[k], 1.0) * rules.position_fraction, rules.max_fraction)
+            asked, is_deep = market_price(cues.open[k], side, rules.slippage, rules), True
             if has_books:
-                asked, is_deep = asked_price(t, opens[t], side, fraction, account, books, rules)
-            code = refusal_by_size(side, fraction, (asked, is_deep, marks[t - 1]), account, rules)
+                asked, is_deep = asked_price(t, cues.open[k], side, fraction, account, books, rules)
+            code = refusal_by_size(side, fraction, (asked, is_deep, cues.last[k]), account, rules)
         if code != 0:
             refused[code] += 1
             continue
         deal, account = entered(side, fraction, asked, t, account, rules)
         balances[count, 0], balances[count, 1] = account.quote, account.base
-        last_entry, day = times[t], Day(day.number, day.trades + 1, day.loss, day.equity)
+        last_entry, day = cues.now[k], Day(day.number, day.trades + 1, day.loss, day.equity)
         end = closing(deal, prices, orders.exit_buy if side > 0 else orders.exit_sell, rules)
         open_until = end.index
         if days[open_until] != day.number:
             day = next_day(days[open_until], account, marks[day_start[open_until] - 1])
-        price = marks[last] if np.isnan(end.price) else end.price
+        price = marks[-1] if np.isnan(end.price) else end.price
         if end.reason != _TAKE_PROFIT and not rules.freqtrade:
             slippage = slippage_of_exit(open_until, deal, books, rules) if has_books else rules.slippage
             price = market_price(price, -side, slippage, rules)
@@ -635,7 +681,7 @@ def simulate(
     return count
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def equity_of(deals: Series, balances: Series, account: Account, marks: Series) -> Series:
     """What the account was worth in quote after each candle."""
     equity = np.empty(marks.size)

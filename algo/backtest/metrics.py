@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from algo.backtest.engine import BacktestResult, trading_days
+from algo.backtest.engine import BacktestResult, starting_equity, trading_days
 from algo.backtest.kernel import ExitReason
 from algo.indicators import Series
 
@@ -74,7 +74,7 @@ def metrics_of(result: BacktestResult) -> Metrics:
     equity = result.equity[first:]
     times = result.candles.open_time[first:]
     # What the account was worth as the counting began: nothing is traded before.
-    start = float(result.equity[max(first - 1, 0)] if first else _starting_equity(result))
+    start = float(result.equity[max(first - 1, 0)] if first else starting_equity(result.candles, settings))
     end = float(equity[-1])
     profit = result.deals["profit"]
     fall = max_drawdown(np.concatenate(([start], equity)))
@@ -198,12 +198,6 @@ def by_exit_reason(result: BacktestResult) -> dict[str, dict[str, float]]:
                 "win_rate_percent": won,
             }
     return table
-
-
-def _starting_equity(result: BacktestResult) -> float:
-    opens = result.candles.open
-    price = float(opens[np.isfinite(opens)][0]) if np.isfinite(opens).any() else 0.0
-    return float(result.settings.starting_quote) + float(result.settings.starting_base) * price
 
 
 def _hold_seconds(result: BacktestResult) -> Series:

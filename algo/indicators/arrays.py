@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 Series = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
+BLOCK = 1024  # windows that are worked on together: what they need stays in the nearest cache
+
 
 def as_series(values: ArrayLike | Any) -> Series:
     """The values as a contiguous float64 array; a pandas Series is taken too. ValueError unless one-dimensional."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from algo.indicators.arrays import Series, as_series, check_period
+from algo.indicators.arrays import BLOCK, Series, as_series, check_period
 
 
 def sma(values: Series, period: int) -> Series:
@@ -27,18 +27,24 @@ def ema(values: Series, period: int) -> Series:
     return _ema(as_series(values), period)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _sma(values: Series, period: int) -> Series:
     out = np.full(values.size, np.nan)
-    for i in range(period - 1, values.size):
-        total = 0.0
-        for j in range(i - period + 1, i + 1):
-            total += values[j]
-        out[i] = total / period
+    windows = max(values.size - period + 1, 0)
+    for start in range(0, windows, BLOCK):
+        # A block of windows at once, each from its oldest value on: the processor adds several side by side.
+        size = min(BLOCK, windows - start)
+        total = out[start + period - 1 : start + period - 1 + size]
+        total[:] = values[start : start + size]
+        for j in range(start + 1, start + period):
+            newer = values[j : j + size]
+            for i in range(size):
+                total[i] += newer[i]
+        total /= period
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _ema(values: Series, period: int) -> Series:
     out = np.full(values.size, np.nan)
     weight = 2.0 / (period + 1)

@@ -28,7 +28,7 @@ def atr(high: Series, low: Series, close: Series, period: int = 14) -> Series:
     return _wilder(_true_range(as_series(high), as_series(low), as_series(close)), period)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _rsi(values: Series, period: int) -> Series:
     out = np.full(values.size, np.nan)
     known = 0  # changes since the last NaN
@@ -51,7 +51,7 @@ def _rsi(values: Series, period: int) -> Series:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _true_range(high: Series, low: Series, close: Series) -> Series:
     out = np.full(close.size, np.nan)
     for i in range(1, close.size):
@@ -62,7 +62,7 @@ def _true_range(high: Series, low: Series, close: Series) -> Series:
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _wilder(values: Series, period: int) -> Series:
     out = np.full(values.size, np.nan)
     known = 0

@@ -5,19 +5,19 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from algo.indicators.arrays import Mask, Series, as_series, check_period
+from algo.indicators.arrays import BLOCK, Mask, Series, as_series, check_period
 
 
 def rolling_max(values: Series, period: int) -> Series:
     """Highest of the last `period` values, this one included; NaN until there are that many or while one is NaN."""
     check_period(period)
-    return _rolling_max(as_series(values), period)
+    return _rolling_extreme(as_series(values), period, 1.0)
 
 
 def rolling_min(values: Series, period: int) -> Series:
     """Lowest of the last `period` values, this one included; NaN until there are that many or while one is NaN."""
     check_period(period)
-    return -_rolling_max(-as_series(values), period)
+    return _rolling_extreme(as_series(values), period, -1.0)
 
 
 def shift(values: Series, periods: int) -> Series:
@@ -50,23 +50,31 @@ def previous(mask: Mask) -> Mask:
     return out
 
 
-@njit(cache=True)
-def _rolling_max(values: Series, period: int) -> Series:
+@njit(cache=True, nogil=True)
+def _rolling_extreme(values: Series, period: int, sign: float) -> Series:
+    """The highest (`sign` 1) or lowest (-1) of each window, by windows of 1, 2, 4 ... values; the last two overlap."""
     out = np.full(values.size, np.nan)
-    best = -1  # index of the highest value of the window; the latest of equals stays longest
-    known = 0  # values since the last NaN
-    for i in range(values.size):
-        if np.isnan(values[i]):
-            known, best = 0, -1
-            continue
-        known += 1
-        if best < 0 or values[i] >= values[best]:
-            best = i
-        elif best <= i - period:
-            best = i - period + 1
-            for j in range(i - period + 2, i + 1):
-                if values[j] >= values[best]:
-                    best = j
-        if known >= period:
-            out[i] = values[best]
+    windows = max(values.size - period + 1, 0)
+    scratch = np.empty(BLOCK + period)
+    for start in range(0, windows, BLOCK):
+        size = min(BLOCK, windows - start)
+        count, width = size + period - 1, 1
+        for i in range(count):
+            scratch[i] = values[start + i] * sign
+        while width * 2 <= period:
+            count -= width
+            _keep_higher(scratch[:count], scratch[width : width + count])
+            width *= 2
+        best = scratch[:size]
+        _keep_higher(best, scratch[period - width : period - width + size])
+        for i in range(size):
+            out[start + period - 1 + i] = best[i] * sign
     return out
+
+
+@njit(cache=True, nogil=True)
+def _keep_higher(into: Series, other: Series) -> None:
+    """The higher of each pair; NaN where one is."""
+    for i in range(into.size):
+        a, b = into[i], other[i]
+        into[i] = a if a > b or np.isnan(a) else b

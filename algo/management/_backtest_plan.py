@@ -15,7 +15,7 @@ from django.core.management.base import CommandError, OutputWrapper
 from django.db.models import Q
 
 from algo import exchanges
-from algo.backtest import BacktestSettings, FillModel
+from algo.backtest import BacktestSettings, BookSeries, FillModel
 from algo.management._cli import (
     Period,
     add_market_options,
@@ -31,6 +31,7 @@ from algo.selectors.markets import UnknownSymbol, market_get
 from algo.services.candles import candles_fetch_range
 from algo.strategies import Candles, StrategyInterface, create_strategy, schema_for
 from providers.recorded import read_candles_csv, resolution_of
+from providers.recorded_books import read_books
 from providers.types import MarketRules, ProtectionMode, Resolution, Side, canonical_asset
 
 DEFAULT_PROVIDER = Provider.NOBITEX.value
@@ -57,6 +58,7 @@ class Data:
     source: str
     missing: int
     notes: tuple[str, ...] = ()
+    books: BookSeries | None = None
 
 
 def add_plan_options(parser: ArgumentParser) -> None:
@@ -67,6 +69,7 @@ def add_plan_options(parser: ArgumentParser) -> None:
     add_market_options(parser, symbol_required=False)
     add_period_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="Recorded candles instead of stored ones; gzip allowed.")
+    parser.add_argument("--books", metavar="FILE", help="Order books as record_books writes them: real fills.")
     parser.add_argument("--no-download", action="store_true", help="Use what is stored, ask no exchange.")
     parser.add_argument("--fee", metavar="PERCENT", help="Of each fill (default: what the market states).")
     parser.add_argument("--slippage", metavar="PERCENT", help="Against every market order (default: 0.05).")
@@ -83,6 +86,8 @@ def planned(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Da
             f"There are no candles to test on ({data.source}). Choose another period or symbol, or look what there "
             "is with: python manage.py fetch_ohlcv --symbol ... --days ..."
         )
+    if options["books"]:
+        data = replace(data, books=BookSeries(read_books(options["books"], plan.rules.symbol)))
     return plan, data
 
 

@@ -4,25 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from enum import IntEnum
 from typing import Any, ClassVar
 
 import numpy as np
 
-from algo.indicators import (
-    Mask,
-    Series,
-    atr,
-    crossed_above,
-    crossed_below,
-    ema,
-    previous,
-    rolling_max,
-    rolling_min,
-    rsi,
-    shift,
-    sma,
-)
+from algo.indicators import Series, atr, ema, rolling_max, rolling_min, rsi, sma
+from algo.strategies import breakout_rules
+from algo.strategies.breakout_rules import Bits, Indicators, Limits, SignalReason
 from algo.strategies.interface import Candles, SignalArrays, StrategyInterface
 from algo.strategies.schemas import BreakoutStrategySchema, StrategySchema
 from providers.types import BookLevel, OrderBook, Side
@@ -30,24 +18,6 @@ from providers.types import BookLevel, OrderBook, Side
 # Warm-up lasts until what a recursive mean remembers of its start is below this share: far below what could turn
 # a comparison of prices.
 FORGOTTEN = 1e-10
-
-# A candle that closes unchanged leaves the RSI where it was, and a flat market brings both EMAs to one value. Floats
-# then differ in their last digits, by where the series began. Differences this small are none: otherwise a live window
-# and the whole history would disagree on noise.
-SAME_RSI = 1e-6  # in RSI points
-SAME_EMA = 1e-9  # as a share of the price
-
-Conditions = dict[str, dict[str, Mask]]
-
-
-class SignalReason(IntEnum):
-    """Which rule spoke, first before last; the code in `SignalArrays.reason`."""
-
-    NONE = 0
-    BREAKOUT = 1
-    MOMENTUM = 2
-    ORDER_BOOK = 3
-
 
 REASONS = ("", *(reason.name for reason in SignalReason if reason))
 
@@ -81,85 +51,50 @@ class BreakoutStrategy(StrategyInterface):
 
     def explain(self, market_data: Mapping[str, Any]) -> dict[str, Any]:
         candles, book = market_data["candles"], market_data.get("order_book")
-        indicators = {} if candles is None else self._indicators(candles)
-        conditions = self._conditions(indicators) if indicators else {}
         pressure = self._pressure(book)
-        decision = self._with_book(self._decide(conditions).at(-1) if _any_rows(indicators) else None, pressure)
-        values = {**_last_values(indicators), "order_book_ratio": _ratio(book, self.parameters.order_book_levels)}
+        values: dict[str, float | None] = {}
+        conditions: dict[str, dict[str, bool]] = {}
+        decision = None
+        if candles is not None and len(candles):
+            indicators = self._indicators(candles)
+            bits = self._conditions(indicators)
+            values, conditions = (
+                _last_values(indicators, self.parameters.momentum_period),
+                breakout_rules.named(int(bits[-1])),
+            )
+            decision = self._decide(bits[-1:]).at(-1)
+        decision = self._with_book(decision, pressure)
+        values["order_book_ratio"] = _ratio(book, self.parameters.order_book_levels)
         return {
             "decision": {**decision, "indicators": values} if decision else None,
             "indicators": values,
-            "conditions": {**_last_conditions(conditions), **_book_conditions(pressure)},
+            "conditions": {**conditions, **_book_conditions(pressure)},
         }
 
-    def _indicators(self, candles: Candles) -> dict[str, Series]:
+    def _indicators(self, candles: Candles) -> Indicators:
         p = self.parameters
-        fast, slow = ema(candles.close, p.ema_fast_period), ema(candles.close, p.ema_slow_period)
-        strength = rsi(candles.close, p.rsi_period)
-        mean_volume = shift(sma(candles.volume, p.volume_period), 1)
-        # Without any volume before it a candle has no ratio: unknown, not infinite.
-        known = mean_volume > 0
-        return {
-            "close": candles.close,
-            "highest": shift(rolling_max(candles.high, p.breakout_period), 1),
-            "lowest": shift(rolling_min(candles.low, p.breakout_period), 1),
-            "ema_fast": fast,
-            "ema_slow": slow,
-            "rsi": strength,
-            "atr": atr(candles.high, candles.low, candles.close, p.atr_period),
-            "volume_ratio": np.divide(candles.volume, mean_volume, out=np.full(len(candles), np.nan), where=known),
-            "rsi_change": _without_noise(strength - shift(strength, 1), SAME_RSI),
-            "ema_gap": _without_noise(fast - slow, SAME_EMA * slow),
-            "move": candles.close - shift(candles.close, p.momentum_period),
-        }
+        return Indicators(
+            close=candles.close,
+            volume=candles.volume,
+            highest=rolling_max(candles.high, p.breakout_period),
+            lowest=rolling_min(candles.low, p.breakout_period),
+            ema_fast=ema(candles.close, p.ema_fast_period),
+            ema_slow=ema(candles.close, p.ema_slow_period),
+            rsi=rsi(candles.close, p.rsi_period),
+            atr=atr(candles.high, candles.low, candles.close, p.atr_period),
+            mean_volume=sma(candles.volume, p.volume_period),
+        )
 
-    def _conditions(self, v: dict[str, Series]) -> Conditions:
-        """Each rule as named conditions that must all hold. NaN compares False: what is unknown says nothing."""
+    def _conditions(self, indicators: Indicators) -> Bits:
         p = self.parameters
-        gap, level = v["ema_gap"], np.zeros(v["ema_gap"].size)
-        up, down = gap > 0, gap < 0
-        crossed_up, crossed_down = crossed_above(gap, level), crossed_below(gap, level)
-        needed = p.momentum_atr * v["atr"]
-        volume = v["volume_ratio"] >= p.volume_threshold
-        below_overbought, above_oversold = v["rsi"] < p.rsi_overbought, v["rsi"] > p.rsi_oversold
-        return {
-            "breakout_buy": {
-                "close_above_highest": v["close"] > v["highest"],
-                "ema_fast_above_slow": up,
-                "rsi_below_overbought": below_overbought,
-                "volume_enough": volume,
-            },
-            "breakout_sell": {
-                "close_below_lowest": v["close"] < v["lowest"],
-                "ema_fast_below_slow": down,
-                "rsi_above_oversold": above_oversold,
-                "volume_enough": volume,
-            },
-            "momentum_buy": {
-                "ema_crossed_above": (crossed_up | previous(crossed_up)) & up,
-                "move_up_enough": v["move"] > needed,
-                "rsi_rising": v["rsi_change"] > 0,
-                "rsi_from_50_to_overbought": (v["rsi"] >= 50) & below_overbought,
-            },
-            "momentum_sell": {
-                "ema_crossed_below": (crossed_down | previous(crossed_down)) & down,
-                "move_down_enough": -v["move"] > needed,
-                "rsi_falling": v["rsi_change"] < 0,
-                "rsi_from_oversold_to_50": above_oversold & (v["rsi"] <= 50),
-            },
-        }
+        limits = Limits(p.rsi_overbought, p.rsi_oversold, p.volume_threshold, p.momentum_atr, p.momentum_period)
+        return breakout_rules.conditions(Indicators(*map(np.ascontiguousarray, indicators)), limits)
 
-    def _decide(self, conditions: Conditions) -> SignalArrays:
+    def _decide(self, bits: Bits) -> SignalArrays:
         p = self.parameters
-        holds = {rule: np.logical_and.reduce(list(parts.values())) for rule, parts in conditions.items()}
-        breakout = holds["breakout_buy"].astype(np.int8) - holds["breakout_sell"]
-        buy = holds["breakout_buy"] | holds["momentum_buy"]
-        sell = holds["breakout_sell"] | holds["momentum_sell"]
-        side = np.where(buy & sell, 0, buy.astype(np.int8) - sell).astype(np.int8)
-        codes = np.where(breakout != 0, SignalReason.BREAKOUT, SignalReason.MOMENTUM)
-        reason = np.where(side != 0, codes, SignalReason.NONE).astype(np.int8)
+        reason = breakout_rules.REASONS[bits]
         confidence = np.array([0.0, p.breakout_confidence, p.momentum_confidence])[reason]
-        return SignalArrays(side, confidence, reason, REASONS)
+        return SignalArrays(breakout_rules.SIDES[bits], confidence, reason, REASONS)
 
     def _pressure(self, book: OrderBook | None) -> Side | None:
         """The side whose best levels outweigh the other's; None where there is no balance to speak of."""
@@ -180,11 +115,6 @@ class BreakoutStrategy(StrategyInterface):
         return {"side": str(pressure), "confidence": confidence, "reason": SignalReason.ORDER_BOOK.name}
 
 
-def _without_noise(difference: Series, noise: Series | float) -> Series:
-    """The difference, and 0 where it is nothing but rounding; NaN stays."""
-    return np.where(np.abs(difference) <= noise, 0.0, difference)
-
-
 def _bars_to_forget(weight: float) -> int:
     """Candles after which a recursive mean of this weight keeps less than FORGOTTEN of where it began."""
     return math.ceil(math.log(FORGOTTEN) / math.log(1 - weight))
@@ -201,21 +131,27 @@ def _ratio(book: OrderBook | None, levels: int) -> float | None:
     return float(_depth(book.bids, levels) / asks) if asks else None
 
 
-def _any_rows(indicators: dict[str, Series]) -> bool:
-    return bool(indicators) and indicators["close"].size > 0
-
-
-def _last_values(indicators: dict[str, Series]) -> dict[str, float | None]:
-    """The newest value of each, as a float JSON can hold: None while unknown."""
-    if not _any_rows(indicators):
-        return {}
-    return {name: float(s[-1]) if math.isfinite(s[-1]) else None for name, s in indicators.items()}
-
-
-def _last_conditions(conditions: Conditions) -> dict[str, dict[str, bool]]:
-    return {
-        rule: {name: bool(mask[-1]) for name, mask in parts.items() if mask.size} for rule, parts in conditions.items()
+def _last_values(v: Indicators, momentum_period: int) -> dict[str, float | None]:
+    """What the rules compared at the newest candle, as floats JSON can hold: None while unknown."""
+    values = {
+        "close": _ago(v.close, 0),
+        "highest": _ago(v.highest, 1),
+        "lowest": _ago(v.lowest, 1),
+        "ema_fast": _ago(v.ema_fast, 0),
+        "ema_slow": _ago(v.ema_slow, 0),
+        "rsi": _ago(v.rsi, 0),
+        "atr": _ago(v.atr, 0),
+        "volume_ratio": breakout_rules.volume_ratio(_ago(v.volume, 0), _ago(v.mean_volume, 1)),
+        "rsi_change": breakout_rules.rsi_change(_ago(v.rsi, 0), _ago(v.rsi, 1)),
+        "ema_gap": breakout_rules.ema_gap(_ago(v.ema_fast, 0), _ago(v.ema_slow, 0)),
+        "move": _ago(v.close, 0) - _ago(v.close, momentum_period),
     }
+    return {name: value if math.isfinite(value) else None for name, value in values.items()}
+
+
+def _ago(series: Series, candles: int) -> float:
+    """The value of so many candles before the newest; NaN where there is none."""
+    return float(series[-1 - candles]) if candles < series.size else math.nan
 
 
 def _book_conditions(pressure: Side | None) -> dict[str, dict[str, bool]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -143,6 +144,14 @@ class StrategyInterface(ABC):
         """How many candles make a live window decide as the whole history would. Override it."""
         return 300
 
+    def signal_key(self) -> tuple[Any, ...]:
+        """Equal for instances that say the same over the same candles: a sweep asks for the signals of one of them.
+
+        All parameters but the risk rules that every strategy has. Override it where `execute` looks at those too.
+        """
+        values = self.parameters.__dict__
+        return tuple([values[name] for name in _own_fields(self.schema)])
+
     def signals(self, candles: Candles) -> SignalArrays:
         """What `execute` says at every candle, without order books. Override it where arrays are faster."""
         return signals_by_execute(self, candles)
@@ -153,19 +162,36 @@ class StrategyInterface(ABC):
         return {"decision": decision, "indicators": (decision or {}).get("indicators", {}), "conditions": {}}
 
 
-def signals_by_execute(strategy: StrategyInterface, candles: Candles) -> SignalArrays:
-    """Ask `execute` at every candle, each time with the window that it would see live. Slow and always right."""
-    side, reason = np.zeros(len(candles), dtype=np.int8), np.zeros(len(candles), dtype=np.int8)
-    confidence = np.zeros(len(candles))
-    reasons = [""]
-    for i in range(len(candles)):
+@cache
+def _own_fields(schema: type[StrategySchema]) -> tuple[str, ...]:
+    """Fields that a strategy's schema has beside the risk rules."""
+    return tuple(name for name in schema.model_fields if name not in StrategySchema.model_fields)
+
+
+def signals_by_execute(
+    strategy: StrategyInterface,
+    candles: Candles,
+    books: Mapping[int, OrderBook] | None = None,
+    others: SignalArrays | None = None,
+) -> SignalArrays:
+    """Ask `execute` at every candle, each time with the window that it would see live. Slow and always right.
+
+    `books` are the order books known as candles closed, by their index. With `others` only those candles are asked; all
+    others say what stands there.
+    """
+    asked = range(len(candles)) if others is None else sorted(books or ())
+    if others is None:
+        others = SignalArrays(
+            np.zeros(len(candles), dtype=np.int8), np.zeros(len(candles)), np.zeros(len(candles), dtype=np.int8)
+        )
+    side, confidence, reason = others.side.copy(), others.confidence.copy(), others.reason.copy()
+    reasons = list(others.reasons)
+    for i in asked:
         window = candles.between(max(i + 1 - strategy.warmup_bars, 0), i + 1)
-        decision = strategy.execute(MarketData(window))
-        if not decision:
-            continue
-        side[i] = Side(decision["side"]).sign
-        confidence[i] = float(decision.get("confidence", 1.0))
-        name = str(decision.get("reason", ""))
+        decision = strategy.execute(MarketData(window, (books or {}).get(i)))
+        side[i] = Side(decision["side"]).sign if decision else 0
+        confidence[i] = float(decision.get("confidence", 1.0)) if decision else 0.0
+        name = str(decision.get("reason", "")) if decision else ""
         if name not in reasons:
             reasons.append(name)
         reason[i] = reasons.index(name)

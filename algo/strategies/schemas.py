@@ -212,6 +212,8 @@ def validate_parameters(
     schema: type[SchemaT], parameters: Mapping[str, Any] | StrategySchema | None = None, **overrides: Any
 ) -> SchemaT:
     """`parameters` as an instance of `schema`, defaults filled in. InvalidParameters tells what is wrong, per field."""
+    if type(parameters) is schema and not overrides:
+        return parameters  # frozen, so as valid as it was
     if isinstance(parameters, StrategySchema):
         parameters = parameters.model_dump()
     try:

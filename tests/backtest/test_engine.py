@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
 import numpy as np
 import pytest
 
@@ -162,6 +165,13 @@ def test_days_follow_the_zone_through_a_change_of_its_clock():
     midnight = 1647808200  # 2022-03-21 00:00 in Tehran, +03:30; summer time began a day later
     times = np.array([midnight - 1, midnight, midnight + 86_400 + 82_800 - 1, midnight + 86_400 + 82_800])
     assert np.diff(trading_days(times, "Asia/Tehran")).tolist() == [1, 1, 1]
+
+
+@pytest.mark.parametrize("zone", ["Asia/Tehran", "Europe/London", "UTC", "Asia/Kathmandu"])
+def test_the_day_of_every_hour_of_ten_years_is_the_calendars(zone):
+    times = np.arange(1_420_070_400, 1_735_689_600, 3600, dtype=np.int64)  # 2015 to 2025, with and without summer time
+    dates = [datetime.fromtimestamp(int(t), ZoneInfo(zone)).date().toordinal() for t in times]
+    assert (trading_days(times, zone) - trading_days(times, zone)[0]).tolist() == [d - dates[0] for d in dates]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ class Command(CliCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         parent_folder_exists(options["trades"])
         plan, data = planned(options, self.stderr)
-        results = run_both(data.candles, plan.strategy, None, plan.rules, plan.settings)
+        results = run_both(data.candles, plan.strategy, None, plan.rules, plan.settings, data.books)
         report = _report(results, data)
         if options["trades"]:
             write_trades(Path(options["trades"]), results[plan.settings.fill_model])
