@@ -233,7 +233,7 @@ def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Play
 
 def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Where the kernel writes deals, balances and counts of refusals: every signal may become a deal."""
-    deals, balances = (np.empty((cues.index.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
+    deals, balances = (np.empty((cues.candle.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
     return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
 
 

@@ -177,13 +177,13 @@ class Position(NamedTuple):
 
 
 class Cues(NamedTuple):
-    """Every signal that is followed by a candle, in order: `index` is that next candle, where it would be done.
+    """Every signal that is followed by a candle, in order: `candle` is that next one, where it would be done.
 
     Its open time, day and open price, seconds since the candle before, the confidence, the last price before it, and
     whether it can be traded at all (it has a price, and is not the last one).
     """
 
-    index: NDArray[np.int64]
+    candle: NDArray[np.int64]
     side: NDArray[np.int64]
     confidence: NDArray[np.float64]
     now: NDArray[np.int64]
@@ -216,7 +216,7 @@ class Day(NamedTuple):
 class Exit(NamedTuple):
     """Where a deal closed: candle, reason, price, and the stop that was in force."""
 
-    index: int
+    candle: int
     reason: int
     price: float
     stop: float
@@ -643,8 +643,8 @@ def simulate(
     has_books = books.of_candle.size > 0
     count, last_entry, open_until = 0, LONG_AGO, -1
     day = next_day(days[0], account, first_mark(prices))
-    for k in range(cues.index.size):
-        t, side = cues.index[k], cues.side[k]
+    for k in range(cues.candle.size):
+        t, side = cues.candle[k], cues.side[k]
         if t > open_until and cues.day[k] != day.number:
             day = next_day(cues.day[k], account, marks[day_start[t] - 1])
         moment = Moment(cues.now[k], cues.since[k], last_entry, cues.tradable[k], t <= open_until)
@@ -662,7 +662,7 @@ def simulate(
         balances[count, 0], balances[count, 1] = account.quote, account.base
         last_entry, day = cues.now[k], Day(day.number, day.trades + 1, day.loss, day.equity)
         end = closing(deal, prices, orders.exit_buy if side > 0 else orders.exit_sell, rules)
-        open_until = end.index
+        open_until = end.candle
         if days[open_until] != day.number:
             day = next_day(days[open_until], account, marks[day_start[open_until] - 1])
         price = marks[-1] if np.isnan(end.price) else end.price
@@ -673,7 +673,7 @@ def simulate(
         account, (fees, profit, ratio) = settled(deal, price, fee, account, rules)
         day = Day(day.number, day.trades, day.loss - profit, day.equity)
         row = deals[count]
-        row[0], row[1], row[2], row[3] = deal.side, deal.opened, end.index, end.reason
+        row[0], row[1], row[2], row[3] = deal.side, deal.opened, end.candle, end.reason
         row[4], row[5], row[6], row[7] = deal.entry, price, deal.quantity, deal.quantity * deal.entry
         row[8], row[9], row[10], row[11] = fees, profit, ratio, end.stop
         balances[count, 2], balances[count, 3] = account.quote, account.base

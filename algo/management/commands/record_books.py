@@ -73,7 +73,7 @@ def _appended(path: Path) -> TextIO:
     """Opened for each book: what was recorded is whole on the disk, however the recording ends."""
     try:
         if path.suffix == ".gz":
-            return gzip.open(path, "at", encoding="utf-8")  # type: ignore[return-value] # text mode gives a TextIO
+            return gzip.open(path, "at", encoding="utf-8")
         return path.open("a", encoding="utf-8")
     except OSError as exc:
         raise CommandError(f"{path} cannot be written: {exc.strerror}. Choose another file.") from exc
