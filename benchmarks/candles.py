@@ -14,13 +14,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-START = datetime(2020, 1, 1, tzinfo=UTC)
+from benchmarks.walk import START, random_walk
+
 READ_BACK = 500_000
 
 
@@ -38,13 +39,7 @@ def main() -> None:
 
 def write_csv(path: Path, candles: int) -> None:
     """A random walk of one-minute candles, always the same."""
-    random = np.random.default_rng(1)
-    close = np.round(60_000 * np.exp(np.cumsum(random.normal(0, 0.0003, candles))), 2)
-    open_ = np.concatenate(([60_000.0], close[:-1]))
-    reach = np.abs(random.normal(0, 10, (2, candles)))
-    high, low = np.maximum(open_, close) + reach[0], np.maximum(np.minimum(open_, close) - reach[1], 0.01)
-    time_ = int(START.timestamp()) + 60 * np.arange(candles)
-    table = np.column_stack((time_, open_, high, low, close, random.exponential(3, candles)))
+    table = np.column_stack(tuple(random_walk(candles).values()))
     form = ["%d", "%.2f", "%.2f", "%.2f", "%.2f", "%.6f"]
     np.savetxt(path, table, fmt=form, delimiter=",", header="time,open,high,low,close,volume", comments="")
 

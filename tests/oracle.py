@@ -37,7 +37,7 @@ def play(case: dict[str, Any], *, gap_at_open: bool) -> list[dict[str, Any]]:
     times = np.arange(opens.size, dtype=np.int64) * case["timeframe_minutes"] * 60
     exits = leaves & ~enters if case["use_exit_signal"] else np.zeros(opens.size, dtype=np.bool_)
     side = (enters & ~leaves).astype(np.int8)
-    market = prepared(times, times // 86_400, Prices(opens, highs, lows, closes), NO_BOOKS)
+    market = prepared(times, np.zeros(1, dtype=np.int64), Prices(opens, highs, lows, closes), NO_BOOKS)
     orders = Orders(side, np.ones(opens.size), exits, np.zeros(opens.size, dtype=np.bool_))
     played = run_kernel(market, orders, Account(1e9, 0.0), _rules(case, gap_at_open))
     return [_deal(row) for row in played.deals]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -40,8 +40,6 @@ from algo.risk.sizing import MINIMUM_MARGIN
 from algo.strategies.interface import Candles, SignalArrays, StrategyInterface, signals_by_execute
 from algo.strategies.schemas import StrategySchema
 from providers.types import MarketRules, Resolution, Side
-
-_ZONE_BIN = 900  # seconds; no zone changes its offset within a quarter of an hour
 
 
 class FillModel(StrEnum):
@@ -219,7 +217,7 @@ class Played:
 def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Market:
     """The candles as the kernel reads them; made once for all runs over them."""
     prices = Prices(candles.open, candles.high, candles.low, candles.close)
-    return prepared(candles.open_time, trading_days(candles.open_time, time_zone), prices, books)
+    return prepared(candles.open_time, day_starts(candles.open_time, time_zone), prices, books)
 
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
@@ -237,30 +235,22 @@ def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64], NDAr
     return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
 
 
+def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
+    """Index of the first candle of each trading day that has one, in that zone. Times ascend."""
+    zone = ZoneInfo(time_zone)
+    day, last = (datetime.fromtimestamp(int(open_time[i]), zone).date() for i in (0, -1))
+    midnights = []
+    while day < last:
+        day += timedelta(days=1)
+        midnights.append(int(datetime.combine(day, time(), zone).timestamp()))
+    return np.unique(np.concatenate(([0], np.searchsorted(open_time, midnights)))).astype(np.int64)
+
+
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
-    """The trading day of each time, as days since 1970 in that zone. Times ascend."""
-    zone, days = ZoneInfo(time_zone), np.empty_like(open_time)
-    bounds = _changes(open_time, zone)
-    edges = [*np.searchsorted(open_time, bounds), open_time.size]
-    for moment, start, stop in zip(bounds, edges, edges[1:], strict=False):
-        np.floor_divide(open_time[start:stop] + _utc_offset(moment, zone), 86_400, out=days[start:stop])
-    return days
-
-
-def _changes(open_time: NDArray[np.int64], zone: ZoneInfo) -> list[int]:
-    """The first time, and each moment at which the zone's offset became another one; on quarter hours, as all are."""
-    start, end = int(open_time[0]), int(open_time[-1])
-    bounds, week = [start], 7 * 86_400  # no zone changes twice within a week
-    for low in range(start // _ZONE_BIN * _ZONE_BIN, end + 1, week):
-        before, after = low, low + week
-        if _utc_offset(before, zone) == _utc_offset(after, zone):
-            continue
-        while after - before > _ZONE_BIN:
-            middle = (before + after) // 2 // _ZONE_BIN * _ZONE_BIN
-            same = _utc_offset(middle, zone) == _utc_offset(low, zone)
-            before, after = (middle, after) if same else (before, middle)
-        bounds.append(after)
-    return bounds
+    """The trading day of each time as a number that grows by one a day, in that zone. Times ascend."""
+    zone, starts = ZoneInfo(time_zone), day_starts(open_time, time_zone)
+    numbers = [datetime.fromtimestamp(int(open_time[start]), zone).date().toordinal() for start in starts]
+    return np.repeat(np.array(numbers, dtype=np.int64), np.diff(np.append(starts, open_time.size)))
 
 
 def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: BacktestSettings) -> Rules:
@@ -318,11 +308,6 @@ def orders_of(signals: SignalArrays) -> Orders:
 
 def _fraction(percent: Decimal) -> float:
     return float(percent / 100)
-
-
-def _utc_offset(seconds: int, zone: ZoneInfo) -> int:
-    offset = datetime.fromtimestamp(seconds, zone).utcoffset()
-    return int(offset.total_seconds()) if offset else 0
 
 
 def _parameters(source: StrategyInterface | SignalArrays, parameters: StrategySchema | None) -> StrategySchema:

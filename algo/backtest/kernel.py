@@ -146,12 +146,11 @@ NO_BOOKS = Books(np.zeros(0, dtype=np.int32), *(np.zeros((0, 0)) for _ in range(
 
 
 class Market(NamedTuple):
-    """The candles of a run. `days` numbers trading days and `day_start` is the first candle of each candle's day;
-    `marks` is the last known close, which values what the account holds."""
+    """The candles of a run. `day_starts` are the first candles of the trading days; `marks` is the last known close of
+    each candle, which values what the account holds."""
 
     times: NDArray[np.int64]
-    days: NDArray[np.int64]
-    day_start: NDArray[np.int64]
+    day_starts: NDArray[np.int64]
     prices: Prices
     marks: NDArray[np.float64]
     books: Books
@@ -179,8 +178,8 @@ class Position(NamedTuple):
 class Cues(NamedTuple):
     """Every signal that is followed by a candle, in order: `candle` is that next one, where it would be done.
 
-    Its open time, day and open price, seconds since the candle before, the confidence, the last price before it, and
-    whether it can be traded at all (it has a price, and is not the last one).
+    Beside it: its open time, trading day (by number) and open price, seconds since the candle before, the confidence,
+    the last price before it, and whether it can be traded at all (it has a price, and is not the last one).
     """
 
     candle: NDArray[np.int64]
@@ -519,18 +518,16 @@ def first_mark(prices: Prices) -> float:
 
 
 @njit(cache=True, nogil=True)
-def prepared(times: NDArray[np.int64], days: NDArray[np.int64], prices: Prices, books: Books) -> Market:
+def prepared(times: NDArray[np.int64], day_starts: NDArray[np.int64], prices: Prices, books: Books) -> Market:
     """What every run over these candles shares."""
-    closes, mark, started = prices.close, first_mark(prices), 0
-    marks, day_start = closes.copy(), np.zeros(closes.size, dtype=np.int64)
-    for t in range(closes.size):
-        if np.isnan(closes[t]):
-            marks[t] = mark
-        mark = marks[t]
-    for t in range(1, closes.size):
-        started = t if days[t] != days[t - 1] else started
-        day_start[t] = started
-    return Market(times, days, day_start, prices, marks, books)
+    marks, mark = prices.close, first_mark(prices)
+    if np.isnan(marks).any():
+        marks = marks.copy()
+        for t in range(marks.size):
+            if np.isnan(marks[t]):
+                marks[t] = mark
+            mark = marks[t]
+    return Market(times, day_starts, prices, marks, books)
 
 
 @njit(cache=True, nogil=True)
@@ -612,21 +609,31 @@ def asked_price(
 @njit(cache=True, nogil=True)
 def cues_of(market: Market, orders: Orders) -> Cues:
     """The signals of `orders`, with what their candles say, side by side."""
-    times, days, _, prices, marks, _ = market
-    index = np.flatnonzero(orders.side[:-1]) + 1
-    tradable = (index < times.size - 1) & ~np.isnan(prices.open[index])
-    before = index - 1
-    return Cues(
-        index,
-        orders.side[before].astype(np.int64),
-        orders.confidence[before],
-        times[index],
-        days[index],
-        times[index] - times[before],
-        tradable,
-        prices.open[index],
-        marks[before],
+    times, day_starts, prices, marks, _ = market
+    sides, opens, last = orders.side, prices.open, times.size - 1
+    count = np.count_nonzero(sides[:last])
+    candle, side, now = (
+        np.empty(count, dtype=np.int64),
+        np.empty(count, dtype=np.int64),
+        np.empty(count, dtype=np.int64),
     )
+    day, since, tradable = (
+        np.empty(count, dtype=np.int64),
+        np.empty(count, dtype=np.int64),
+        np.empty(count, dtype=np.bool_),
+    )
+    confidence, opened, known = np.empty(count), np.empty(count), np.empty(count)
+    k = number = 0
+    for t in range(1, times.size):
+        if sides[t - 1] == 0:
+            continue
+        while number + 1 < day_starts.size and day_starts[number + 1] <= t:
+            number += 1
+        candle[k], side[k], now[k], day[k] = t, sides[t - 1], times[t], number
+        since[k], tradable[k] = times[t] - times[t - 1], t < last and not np.isnan(opens[t])
+        confidence[k], opened[k], known[k] = orders.confidence[t - 1], opens[t], marks[t - 1]
+        k += 1
+    return Cues(candle, side, confidence, now, day, since, tradable, opened, known)
 
 
 @njit(cache=True, nogil=True)
@@ -639,14 +646,14 @@ def simulate(
     each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
     """
     deals, balances, refused = out
-    _, days, day_start, prices, marks, books = market
+    _, day_starts, prices, marks, books = market
     has_books = books.of_candle.size > 0
     count, last_entry, open_until = 0, LONG_AGO, -1
-    day = next_day(days[0], account, first_mark(prices))
+    day = next_day(0, account, first_mark(prices))
     for k in range(cues.candle.size):
         t, side = cues.candle[k], cues.side[k]
         if t > open_until and cues.day[k] != day.number:
-            day = next_day(cues.day[k], account, marks[day_start[t] - 1])
+            day = next_day(cues.day[k], account, marks[day_starts[cues.day[k]] - 1])
         moment = Moment(cues.now[k], cues.since[k], last_entry, cues.tradable[k], t <= open_until)
         code = refusal_by_rule(side, moment, day, rules)
         if code == 0:
@@ -663,8 +670,11 @@ def simulate(
         last_entry, day = cues.now[k], Day(day.number, day.trades + 1, day.loss, day.equity)
         end = closing(deal, prices, orders.exit_buy if side > 0 else orders.exit_sell, rules)
         open_until = end.candle
-        if days[open_until] != day.number:
-            day = next_day(days[open_until], account, marks[day_start[open_until] - 1])
+        number = day.number
+        while number + 1 < day_starts.size and day_starts[number + 1] <= open_until:
+            number += 1
+        if number != day.number:
+            day = next_day(number, account, marks[day_starts[number] - 1])
         price = marks[-1] if np.isnan(end.price) else end.price
         if end.reason != _TAKE_PROFIT and not rules.freqtrade:
             slippage = slippage_of_exit(open_until, deal, books, rules) if has_books else rules.slippage

@@ -122,9 +122,8 @@ def _groups(instances: Sequence[StrategyInterface]) -> Iterator[NDArray[np.int64
 
 
 def _counted(market: Market, account: Account, first: int, worth: float) -> Counted:
-    days, marks = market.days[first:], market.marks
-    starts = np.arange(0, marks.size, _BLOCK)
-    day_ends = np.append(np.flatnonzero(np.diff(days)), days.size - 1) + first
+    marks, later_days = market.marks, market.day_starts[market.day_starts > first]
+    starts, day_ends = np.arange(0, marks.size, _BLOCK), np.append(later_days, marks.size) - 1
     start = account.quote + account.base * float(marks[first - 1]) if first else worth
     return Counted(first, start, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends)
 
