@@ -1,5 +1,6 @@
 """Backtests: the signals of live, and a kernel for what happens to money."""
 
+from algo.backtest.charts import charts_of
 from algo.backtest.engine import BacktestResult, BacktestSettings, FillModel, run, run_both, signals_of
 from algo.backtest.metrics import Metrics, metrics_of
 from algo.backtest.report import side_by_side, summary
@@ -9,6 +10,7 @@ __all__ = [
     "BacktestSettings",
     "FillModel",
     "Metrics",
+    "charts_of",
     "metrics_of",
     "run",
     "run_both",
