@@ -1,7 +1,8 @@
 """The frame of our HTML reports: one file with everything in it, which fetches nothing and opens without a network.
 
 Text is escaped by the functions here; what they give is `Html` and goes through as it is. A page forbids itself to load
-anything (its own Content-Security-Policy), so a mistake cannot make it call out.
+anything (its own Content-Security-Policy), so a mistake cannot make it call out; plotly's button that uploads a chart
+to its maker's server is switched off.
 """
 
 from __future__ import annotations
@@ -70,17 +71,20 @@ def cards(facts: Iterable[tuple[str, str, str]]) -> Html:
     return Html(f'<div class="cards">{"".join(items)}</div>')
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1, tall: bool = False) -> Html:
-    """Texts are escaped, `Html` cells are not. The first `words` columns are words, the others numbers; a `tall` table
-    scrolls in itself."""
-    kinds = ["words" if number < words else "number" for number in range(len(headers))]
-    top = "".join(f'<th class="{kind}">{_cell(each)}</th>' for kind, each in zip(kinds, headers, strict=True))
+def table(headers: Sequence[str], rows: Iterable[Sequence[str]], *, words: int = 1, kind: str = "") -> Html:
+    """Texts are escaped, `Html` cells are not. The first `words` columns are words, the others numbers. `kind`: "tall"
+    scrolls in itself, "fits" breaks its lines on a phone instead of scrolling."""
+    classes = ["words" if number < words else "number" for number in range(len(headers))]
+    top = "".join(f'<th class="{css}">{_cell(each)}</th>' for css, each in zip(classes, headers, strict=True))
     lines = "".join(
-        "<tr>" + "".join(f'<td class="{k}">{_cell(each)}</td>' for k, each in zip(kinds, row, strict=True)) + "</tr>"
+        "<tr>"
+        + "".join(f'<td class="{css}">{_cell(each)}</td>' for css, each in zip(classes, row, strict=True))
+        + "</tr>"
         for row in rows
     )
-    css = "scroll tall" if tall else "scroll"
-    return Html(f'<div class="{css}"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>')
+    return Html(
+        f'<div class="scroll {escape(kind)}"><table><thead><tr>{top}</tr></thead><tbody>{lines}</tbody></table></div>'
+    )
 
 
 def shaded(value: float, limit: float, words: str) -> Html:
@@ -139,10 +143,10 @@ h2{font-size:1.05rem;margin:0 0 8px}
 .warnings{margin:16px 0 0;padding:10px 14px 10px 32px;background:var(--warn);border:1px solid var(--warn-line);
 border-radius:10px}
 .warnings li{margin:3px 0}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(140px,1fr));gap:10px;margin-top:16px}
-.card{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:10px 12px;min-width:0}
+.cards{display:grid;grid-template-columns:repeat(4,1fr);gap:10px;margin-top:16px}
+.card{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:9px 10px;min-width:0}
 .card span{display:block;color:var(--soft);font-size:.8rem}
-.card strong{display:block;font-size:1.1rem;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
+.card strong{display:block;font-size:1.04rem;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .card.good strong{color:var(--good)}.card.bad strong{color:var(--bad)}
 .scroll{overflow-x:auto}.tall{max-height:520px;overflow-y:auto}
 .tall thead th{position:sticky;top:0;background:var(--paper)}
@@ -159,7 +163,8 @@ tbody tr:last-child td{border-bottom:0}
 .beside>div{min-width:0}
 .chart{height:var(--height);width:100%}
 @media(max-width:640px){main{padding:12px 10px 40px}section{padding:12px 10px}.chart{height:min(var(--height),330px)}
-.beside{grid-template-columns:1fr}th,td{padding:5px 7px}}
+.beside{grid-template-columns:1fr}.cards{grid-template-columns:1fr 1fr}
+.fits th,.fits td{white-space:normal}th,td{padding:5px 7px}}
 @media print{.tall{max-height:none}section{break-inside:avoid}}
 """
 
@@ -173,6 +178,7 @@ function themed(layout){
   const ink=colour('--ink'),line=colour('--line'),out={...layout};
   Object.assign(out,{paper_bgcolor:'rgba(0,0,0,0)',plot_bgcolor:'rgba(0,0,0,0)',
     font:{color:ink,size:narrow?11:12,family:'system-ui, sans-serif'},dragmode:narrow?false:'zoom',
+    modebar:{bgcolor:'rgba(0,0,0,0)',color:colour('--soft'),activecolor:ink},
     hoverlabel:{bgcolor:colour('--paper'),bordercolor:line,font:{color:ink}}});
   for(const key of Object.keys(out))if(/^[xy]axis/.test(key))
     out[key]={...out[key],gridcolor:line,zerolinecolor:line,linecolor:line,automargin:true};
@@ -180,7 +186,8 @@ function themed(layout){
 }
 function draw(){
   for(const each of charts)Plotly.react(each.box,each.data,themed(each.layout),
-    {responsive:true,displaylogo:false,displayModeBar:narrow?false:'hover',showTips:false});
+    {responsive:true,displaylogo:false,displayModeBar:narrow?false:'hover',showTips:false,
+     showSendToCloud:false,plotlyServerURL:'',modeBarButtonsToRemove:['sendChartToCloud','select2d','lasso2d']});
 }
 for(const each of charts)each.box.textContent='';
 draw();dark.addEventListener('change',draw);

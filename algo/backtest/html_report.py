@@ -24,9 +24,10 @@ from algo.backtest.html_page import (
     text,
     warnings,
 )
-from algo.backtest.words import amount_in, duration, figure_rows, number, percent, percent_of, period
+from algo.backtest.words import amount_in, duration, figure_rows, number, percent, percent_of, period, toman_line
 
 MODEL_COLOURS = (BLUE, ORANGE)
+CROWD = 100  # deals; more are drawn smaller
 MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _ON_TOP = {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"}
 _MARGIN = {"l": 56, "r": 12, "t": 34, "b": 34}
@@ -64,8 +65,9 @@ def _subtitle(report: Mapping[str, Any]) -> str:
         f"{report['resolution']} from {report['provider']}{f' ({source})' if source else ''}, "
         f"after {report['warmup_candles']} of warm-up",
         costs_line(report),
+        toman_line(report),
     ]
-    return "\n".join(lines)
+    return "\n".join(line for line in lines if line)
 
 
 def costs_line(report: Mapping[str, Any]) -> str:
@@ -183,7 +185,12 @@ def _mark(
         "text": [f"{deals['reason'][i]}, {_cause(deals['close_reason'][i])}" for i in chosen],
         "customdata": [deals["return_percent"][i] for i in chosen],
         "hovertemplate": "%{y}<br>%{text}<br>%{customdata:.2f} %",
-        "marker": {"symbol": symbol, "size": 8, "color": colour, "line": {"width": 0.5, "color": "#fff"}},
+        "marker": {
+            "symbol": symbol,
+            "size": 8 if len(deals["side"]) < CROWD else 6,
+            "color": colour,
+            "line": {"width": 0.5, "color": "#fff"},
+        },
     }
 
 
@@ -196,7 +203,7 @@ def _figures(report: Mapping[str, Any]) -> Html:
         [label, *(words(name, model["metrics"]) for name, model in models.items())]
         for label, words in figure_rows(report)
     ]
-    return table(["", *models], rows)
+    return table(["", *models], rows, kind="fits")
 
 
 def _returns(charts: Mapping[str, Any]) -> Section:
@@ -248,14 +255,38 @@ def _when(report: Mapping[str, Any]) -> Section:
     return Section(
         "When, and why deals closed",
         [
+            _hours(m["by_hour"], report["quote"]),
             side_by_side(
                 _tally_table("Exit", {_cause(name): row for name, row in m["by_exit_reason"].items()}, amount),
                 _tally_table("Weekday", m["by_weekday"], amount),
-                _tally_table("Hour", {f"{hour}:00": row for hour, row in m["by_hour"].items()}, amount),
-            )
+            ),
         ],
         note=f"Deals of {report['fill_model']} by their entry, by the trading day's clock ({report['time_zone']})",
     )
+
+
+def _hours(hours: Mapping[str, Mapping[str, float]], quote: str) -> Html:
+    every = [f"{hour:02}" for hour in range(24)]
+    profits = [hours[hour]["profit"] if hour in hours else 0.0 for hour in every]
+    told = [
+        f"{hours[hour]['deals']} deals, {percent(hours[hour]['win_rate_percent'])} won" if hour in hours else "no deal"
+        for hour in every
+    ]
+    bars = {
+        "type": "bar",
+        "x": [f"{hour}:00" for hour in every],
+        "y": profits,
+        "text": told,
+        "textposition": "none",
+        "hovertemplate": "%{x}<br>%{y:,.8~g}<br>%{text}<extra></extra>",
+        "marker": {"color": [GREEN if profit > 0 else RED for profit in profits], "opacity": 0.8},
+    }
+    layout = {
+        "margin": _MARGIN | {"t": 12},
+        "xaxis": {"type": "category", "title": {"text": "hour of the entry"}},
+        "yaxis": {"title": {"text": f"profit, {quote}"}},
+    }
+    return chart([bars], layout, height=260, label="Profit of the deals entered in each hour of the day")
 
 
 def _tally_table(what: str, rows: Mapping[str, Mapping[str, float]], amount: Callable[[Any], str]) -> Html:
@@ -312,7 +343,7 @@ def _trades(report: Mapping[str, Any], charts: Mapping[str, Any]) -> Section:
     note = f"The newest {len(rows)} deals; {left_out} older ones are left out here." if left_out else ""
     if not rows:
         return Section("Trades", [text("There was no deal.")])
-    return Section(f"Trades ({report['fill_model']})", [table(headers, rows, words=5, tall=True)], note=note)
+    return Section(f"Trades ({report['fill_model']})", [table(headers, rows, words=5, kind="tall")], note=note)
 
 
 def _asked(report: Mapping[str, Any]) -> Section:
