@@ -34,7 +34,7 @@ def figure_rows(report: Mapping[str, Any]) -> list[tuple[str, Words]]:
         (f"Best / worst deal ({quote})", lambda _, m: f"{amount(m['best_deal'])} / {amount(m['worst_deal'])}"),
         ("Longest losing streak", lambda _, m: str(m["longest_losing_streak"])),
         ("Average hold", lambda _, m: duration(m["average_hold_seconds"])),
-        ("Longest hold", lambda _, m: duration(m["longest_hold_seconds"])),
+        ("Longest hold", lambda _, m: duration(m.get("longest_hold_seconds"))),
         ("Time in the market", lambda _, m: percent(m["exposure_percent"])),
         (f"Fees paid ({quote})", lambda _, m: amount(m["fees_paid"])),
     ]
