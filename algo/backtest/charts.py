@@ -19,6 +19,7 @@ BARS = 400  # candles of the price chart
 CURVE_BUCKETS = 250  # each gives up to five points of an equity curve
 DEALS_KEPT = 2000  # the newest ones; `--trades` writes them all
 RETURN_BINS = 40
+SMALLEST_SPREAD = 0.1  # percent between the worst and the best deal of the chart
 DEAL_FIELDS = ("open_price", "close_price", "quantity", "fees", "profit")
 
 Indexes = NDArray[np.int64]
@@ -104,11 +105,14 @@ def bars_of(result: BacktestResult) -> dict[str, list[Any]]:
 
 def returns_of(results: Mapping[FillModel, BacktestResult]) -> dict[str, Any]:
     """How often deals returned what, in percent of what they cost: common bins, counts by fill model."""
-    returns = {str(model): 100 * result.deals["profit_ratio"] for model, result in results.items()}
+    returns = {str(model): np.round(100 * result.deals["profit_ratio"], 6) for model, result in results.items()}
     every = np.concatenate(list(returns.values()))
     if not every.size:
         return {"edges": [], "counts": {}}
-    edges = np.histogram_bin_edges(every, bins=RETURN_BINS)
+    low, high = float(every.min()), float(every.max())
+    if high - low < SMALLEST_SPREAD:  # all alike, but for the rounding of floats
+        low, high = low - SMALLEST_SPREAD / 2, high + SMALLEST_SPREAD / 2
+    edges = np.linspace(low, high, RETURN_BINS + 1)
     return {
         "edges": _short(edges),
         "counts": {model: np.histogram(each, bins=edges)[0].tolist() for model, each in returns.items()},

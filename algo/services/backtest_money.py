@@ -10,6 +10,7 @@ from django.conf import settings
 
 from algo.backtest import BacktestSettings, FillModel
 from algo.models import AllowedSides, StrategyConfig
+from algo.models.fields import plain
 from providers.interface import ExchangeProvider
 from providers.types import MarketRules, ProtectionMode, Resolution, Side, canonical_asset
 
@@ -32,7 +33,7 @@ class Money:
 
     def as_json(self) -> dict[str, Any]:
         amounts = {name: getattr(self, name) for name in _AMOUNTS}
-        told = {name: None if value is None else str(value) for name, value in amounts.items()}
+        told = {name: None if value is None else format(plain(value), "f") for name, value in amounts.items()}
         return {**told, "sides": self.sides, "fill_model": str(self.fill_model)}
 
     @classmethod
