@@ -19,7 +19,8 @@ from unfold.decorators import action, display
 
 from algo.admin.backtest_form import DEFAULT_DAYS, BacktestForm, backtest_form
 from algo.admin.base import NOTHING, LedgerAdmin, badge, two_lines
-from algo.backtest.words import amount_in, figure_rows, number, percent, toman_line
+from algo.admin.strategy_form import resolution_label
+from algo.backtest.words import amount_in, figure_rows, models_of, number, percent, tally_of, toman_line
 from algo.models import UNFINISHED_RUNS, BacktestRun, RunStatus, StrategyConfig
 from algo.queues import backtest_enqueue
 from algo.report_pages import html_report_response
@@ -27,6 +28,7 @@ from algo.selectors.backtests import FEWEST, MOST, backtests_compare, has_report
 from algo.services.backtests import BacktestAsked, BacktestRefused, backtest_cancel, backtest_request
 from algo.strategies.strategy_factory import strategy_names
 from providers.clock import clock_from_env
+from providers.types import Resolution
 
 KINDS = {
     RunStatus.QUEUED: "info",
@@ -197,7 +199,10 @@ class BacktestRunAdmin(LedgerAdmin):
 
     @display(description="what", ordering="strategy")
     def what(self, run: BacktestRun) -> str:
-        return two_lines(run.config.name if run.config else run.strategy, f"{run.market}, {run.resolution}")
+        return two_lines(
+            run.config.name if run.config else run.strategy,
+            f"{run.market}, {resolution_label(Resolution(run.resolution))}",
+        )
 
     @display(description="candles", ordering="data_from")
     def period(self, run: BacktestRun) -> str:
@@ -267,7 +272,7 @@ def _config(request: HttpRequest) -> StrategyConfig | None:
 
 
 def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
-    models = report["models"]
+    models = models_of(report)
     metrics, amount = report["metrics"], amount_in(report["quote"])
     figures = [
         [label, *(words(name, model["metrics"]) for name, model in models.items())]
@@ -276,7 +281,7 @@ def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "figures_table": {"headers": ["Figure", *models], "rows": figures},
         "tally_tables": {
-            what: _tally_table(what, metrics[name], amount) for what, name in TALLIES if metrics.get(name)
+            what: _tally_table(what, rows, amount) for what, name in TALLIES if (rows := tally_of(metrics, name))
         },
         "run_warnings": [f"{each[:1].upper()}{each[1:]}." for each in report["warnings"]],
         "toman_line": toman_line(report),

@@ -24,7 +24,18 @@ from algo.backtest.html_page import (
     text,
     warnings,
 )
-from algo.backtest.words import amount_in, duration, figure_rows, number, percent, percent_of, period, toman_line
+from algo.backtest.words import (
+    amount_in,
+    duration,
+    figure_rows,
+    models_of,
+    number,
+    percent,
+    percent_of,
+    period,
+    tally_of,
+    toman_line,
+)
 
 MODEL_COLOURS = (BLUE, ORANGE)
 CROWD = 100  # deals; more are drawn smaller
@@ -41,7 +52,7 @@ def html_report(report: Mapping[str, Any], charts: Mapping[str, Any]) -> str:
             _equity(report, charts),
             _price(report, charts),
             Section("Figures by fill model", [_figures(report)], note=_MODELS_NOTE),
-            _returns(charts),
+            _returns(report, charts),
             Section("Growth by month", [_months(report)], note=f"Of equity, {report['fill_model']}."),
             _when(report),
             _trades(report, charts),
@@ -107,7 +118,8 @@ def _tone(value: float | None) -> str:
 
 def _equity(report: Mapping[str, Any], charts: Mapping[str, Any]) -> Section:
     traces: list[dict[str, Any]] = []
-    for (model, curve), colour in zip(charts["curves"].items(), MODEL_COLOURS, strict=False):
+    for model, colour in zip(models_of(report), MODEL_COLOURS, strict=True):
+        curve = charts["curves"][model]
         times = _moments(curve["time"])
         line = {"type": "scatter", "mode": "lines", "name": model, "legendgroup": model, "x": times}
         traces.append({**line, "y": curve["equity"], "line": {"color": colour, "width": 1.6}})
@@ -155,7 +167,7 @@ def _price(report: Mapping[str, Any], charts: Mapping[str, Any]) -> Section:
         "yaxis": {"title": {"text": report["quote"]}},
     }
     left_out = charts["deals_left_out"]
-    note = f"Candles are joined to at most {len(bars['time'])} bars. Deals of {report['fill_model']}."
+    note = f"Candles are joined to {len(bars['time'])} bars. Deals of {report['fill_model']}."
     note += f" Only the newest {len(deals['side'])} deals are drawn; {left_out} older ones are not." if left_out else ""
     words = "Price of the market, with a mark where each deal was entered and left"
     return Section("Price, entries and exits", [chart(traces, layout, height=460, label=words)], note=note)
@@ -198,7 +210,7 @@ def _mark(
 
 
 def _figures(report: Mapping[str, Any]) -> Html:
-    models = report["models"]
+    models = models_of(report)
     rows = [
         [label, *(words(name, model["metrics"]) for name, model in models.items())]
         for label, words in figure_rows(report)
@@ -206,14 +218,14 @@ def _figures(report: Mapping[str, Any]) -> Html:
     return table(["", *models], rows, kind="fits")
 
 
-def _returns(charts: Mapping[str, Any]) -> Section:
+def _returns(report: Mapping[str, Any], charts: Mapping[str, Any]) -> Section:
     edges, counts = charts["returns"]["edges"], charts["returns"]["counts"]
     if not edges:
         return Section("Distribution of returns", [text("There was no deal.")])
     middles = [(a + b) / 2 for a, b in pairwise(edges)]
     traces = [
-        {"type": "bar", "name": model, "x": middles, "y": each, "marker": {"color": colour}, "opacity": 0.75}
-        for (model, each), colour in zip(counts.items(), MODEL_COLOURS, strict=False)
+        {"type": "bar", "name": model, "x": middles, "y": counts[model], "marker": {"color": colour}, "opacity": 0.75}
+        for model, colour in zip(models_of(report), MODEL_COLOURS, strict=True)
     ]
     layout = {
         "margin": _MARGIN,
@@ -229,7 +241,7 @@ def _returns(charts: Mapping[str, Any]) -> Section:
 
 def _months(report: Mapping[str, Any]) -> Html:
     grown: dict[str, dict[int, float]] = {}
-    for month, value in report["metrics"]["monthly_percent"].items():
+    for month, value in sorted(report["metrics"]["monthly_percent"].items()):
         grown.setdefault(month[:4], {})[int(month[5:7])] = value
     limit = max((abs(value) for months in grown.values() for value in months.values()), default=0.0)
     rows = [
@@ -257,8 +269,8 @@ def _when(report: Mapping[str, Any]) -> Section:
         [
             _hours(m["by_hour"], report["quote"]),
             side_by_side(
-                _tally_table("Exit", {_cause(name): row for name, row in m["by_exit_reason"].items()}, amount),
-                _tally_table("Weekday", m["by_weekday"], amount),
+                _tally_table("Exit", tally_of(m, "by_exit_reason"), amount),
+                _tally_table("Weekday", tally_of(m, "by_weekday"), amount),
             ),
         ],
         note=f"Deals of {report['fill_model']} by their entry, by the trading day's clock ({report['time_zone']})",
@@ -295,7 +307,7 @@ def _tally_table(what: str, rows: Mapping[str, Mapping[str, float]], amount: Cal
         [what, "Deals", "Won", "Profit"],
         [
             [
-                name,
+                _cause(name),
                 str(row["deals"]),
                 percent(row["win_rate_percent"]),
                 shaded(row["profit"], limit, amount(row["profit"])),
@@ -349,7 +361,7 @@ def _trades(report: Mapping[str, Any], charts: Mapping[str, Any]) -> Section:
 def _asked(report: Mapping[str, Any]) -> Section:
     signals = report["signals"]
     refused = ", ".join(f"{code} {count}" for code, count in report["refused"].items()) or "none"
-    rows = [[name, str(value)] for name, value in report["parameters"].items()]
+    rows = [[name, str(value)] for name, value in sorted(report["parameters"].items())]
     facts = [
         ["Signals", f"{signals['buy']} buy, {signals['sell']} sell"],
         ["Refused", refused],

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any
 
+from algo.backtest.metrics import WEEKDAYS
+
 UNKNOWN = "-"
 
 Metrics = Mapping[str, Any]
@@ -38,6 +40,19 @@ def figure_rows(report: Mapping[str, Any]) -> list[tuple[str, Words]]:
         ("Time in the market", lambda _, m: percent(m["exposure_percent"])),
         (f"Fees paid ({quote})", lambda _, m: amount(m["fees_paid"])),
     ]
+
+
+def models_of(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The fill models with their figures, the run's own first: a database keeps no order of names."""
+    own = report["fill_model"]
+    return dict(sorted(report["models"].items(), key=lambda item: (item[0] != own, item[0])))
+
+
+def tally_of(metrics: Metrics, name: str) -> dict[str, Mapping[str, float]]:
+    """`by_hour`, `by_weekday` or `by_exit_reason` in the order people expect; empty where an older run has none."""
+    rows: Mapping[str, Mapping[str, float]] = metrics.get(name, {})
+    place = {day: number for number, day in enumerate(WEEKDAYS)}
+    return dict(sorted(rows.items(), key=lambda item: (place.get(item[0], 0), item[0])))
 
 
 def toman_line(report: Mapping[str, Any]) -> str:

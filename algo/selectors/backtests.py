@@ -7,6 +7,8 @@ from typing import Any
 
 from algo.backtest.words import UNKNOWN, figure_rows, percent_of
 from algo.models import BacktestRun
+from algo.selectors.toman import TOMAN
+from providers.types import canonical_asset
 
 FEWEST, MOST = 2, 6  # runs that can be read side by side
 Row = dict[str, Any]  # {"name": …, "values": [one text for each run]}
@@ -58,9 +60,12 @@ def _conditions(run: BacktestRun) -> dict[str, str]:
 def _figures(report: Mapping[str, Any]) -> dict[str, str]:
     """By labels that do not name the quote: runs of different quotes stand in one row."""
     model, metrics, quote = report["fill_model"], report["metrics"], report["quote"]
-    return {
+    figures = {
         label.replace(f"({quote})", "(quote)").strip(): words(model, metrics) for label, words in figure_rows(report)
     }
+    if canonical_asset(quote) == TOMAN:
+        figures["Net profit (toman)"] = figures["Net profit (quote)"]
+    return figures
 
 
 def _rows(columns: Sequence[Mapping[str, str]], *, only_different: bool) -> list[Row]:

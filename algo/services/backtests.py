@@ -296,7 +296,8 @@ def backtest_report(
     report["data"] = {"source": source, "missing_candles": missing, "fingerprint": candles_fingerprint(candles)}
     if report["toman"] is None:
         report["warnings"].append(
-            f"the net profit in toman is not told: no price of {report['quote']} in toman is stored here"
+            f"the net profit in toman is not told: no price of {report['quote']} in toman is stored here (fetch_ohlcv "
+            "stores candles, for example of USDTIRT)"
         )
     return report
 

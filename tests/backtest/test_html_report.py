@@ -61,7 +61,8 @@ def told(results, **more):
     report["data"] = {"source": "database", "missing_candles": 0, "fingerprint": "ab" * 32}
     report["toman"] = None
     report |= more
-    return json.loads(json.dumps(report, allow_nan=False)), json.loads(json.dumps(charts_of(results), allow_nan=False))
+    kept = [json.dumps(each, allow_nan=False, sort_keys=True) for each in (report, charts_of(results))]
+    return json.loads(kept[0]), json.loads(kept[1])  # PostgreSQL keeps no order of names
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,21 @@ def test_the_report_holds_every_part(document, results):
         assert words in found.text
     rows = sum(1 for tag, attrs in found.tags if tag == "tr")
     assert rows > next(iter(results.values())).deal_count
+
+
+def test_the_order_is_that_of_people_and_not_of_names(results):
+    freqtrade_first = dict(reversed(results.items()))
+    for models in (results, freqtrade_first):
+        report, charts = told(models)
+        own, other = map(str, models)
+        days = ("Friday", "Monday", "Sunday")
+        report["metrics"]["by_weekday"] = {day: {"deals": 1, "win_rate_percent": 0.0, "profit": -1.0} for day in days}
+        found = Document(html_report(report, charts))
+        assert [trace["name"] for trace in found.figures[0]["data"]] == [own, own, other, other, "buy and hold"]
+        assert [trace["name"] for trace in found.figures[2]["data"]] == [own, other]
+        places = [found.text.index(day) for day in ("Monday", "Friday", "Sunday")]
+        assert places == sorted(places)
+        assert found.text.index(f"{own} {other} Net profit") > 0
 
 
 def test_every_chart_is_one_that_plotly_itself_takes(document):
