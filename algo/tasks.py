@@ -6,6 +6,7 @@ import logging
 from datetime import timedelta
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
 from django.db import transaction
 from kombu.exceptions import OperationalError as BrokerError
@@ -17,7 +18,9 @@ from algo.execution.reconcile import accounts_due
 from algo.models import Account, Decision, Heartbeat, Market, Provider
 from algo.notifications.outbox import outbox_deliver
 from algo.notifications.webhook import event_send, send_webhook_notification
+from algo.queues import BACKTESTS, backtest_enqueue
 from algo.services.accounts import keys_watch
+from algo.services.backtests import SILENT_SECONDS, backtest_fail, backtest_run, backtests_sweep
 from algo.services.markets import markets_refresh
 from providers.errors import ProviderError
 from providers.types import Resolution
@@ -25,6 +28,7 @@ from providers.types import Resolution
 logger = logging.getLogger("algo.tasks")
 
 JOURNAL_KEPT = timedelta(days=30)
+BACKTEST_SECONDS = 1800
 
 __all__ = [
     "advance_account",
@@ -32,9 +36,11 @@ __all__ = [
     "evaluate_strategies",
     "prune_journal",
     "refresh_markets",
+    "run_backtest",
     "run_strategies",
     "send_webhook_notification",
     "sweep_accounts",
+    "sweep_backtests",
     "watch_keys",
 ]
 
@@ -116,6 +122,34 @@ def prune_journal() -> int:
     """Drop journal rows that said nothing and are older than a month. Signals and deals are kept for ever."""
     old = Decision.objects.filter(decided_at__lt=CLOCK.now() - JOURNAL_KEPT, outcome="no_signal")
     return old.delete()[0]
+
+
+@shared_task(queue=BACKTESTS, time_limit=BACKTEST_SECONDS, soft_time_limit=BACKTEST_SECONDS - 30)
+def run_backtest(run_id: int) -> str:
+    """Run one backtest that waits. Twice is once: only who claims the row runs it."""
+    try:
+        return backtest_run(run_id, provider_of=public_provider, clock=CLOCK)
+    except SoftTimeLimitExceeded:
+        backtest_fail(
+            run_id,
+            f"It took longer than {BACKTEST_SECONDS // 60} minutes and was stopped. Candles downloaded so far are "
+            "kept. Choose a shorter period or longer candles, or run it in a shell with: manage.py backtest_strategy",
+            CLOCK.now(),
+        )
+        return "failed"
+    except Exception as exc:
+        why = f"It failed with an error that nobody expected ({type(exc).__name__}); the worker's log tells more."
+        backtest_fail(run_id, why, CLOCK.now())
+        raise
+
+
+@shared_task(queue="market_data")
+def sweep_backtests() -> int:
+    """Give up backtests whose worker died, and announce those that wait again. Returns how many wait."""
+    waiting = backtests_sweep(CLOCK.now(), silent=CLOCK.wall(SILENT_SECONDS))
+    for run_id in waiting:
+        backtest_enqueue(run_id)
+    return len(waiting)
 
 
 @shared_task(queue="notifications")

@@ -175,6 +175,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep accounts": _every("sweep_accounts", 20 * _speed),
     "deliver events": _every("deliver_outbox", 10 * _speed),
     "refresh markets": _every("refresh_markets", 600 * _speed),
+    "sweep backtests": _every("sweep_backtests", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
 }
@@ -191,7 +192,13 @@ REST_FRAMEWORK = {
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
     "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
-    "DEFAULT_THROTTLE_RATES": {"anon": "30/min", "user": "600/min", "login": "5/min", "health": "120/min"},
+    "DEFAULT_THROTTLE_RATES": {
+        "anon": "30/min",
+        "user": "600/min",
+        "login": "5/min",
+        "health": "120/min",
+        "backtests": "12/min",
+    },
     "DEFAULT_THROTTLE_CLASSES": ["algo.api.throttling.AnonymousThrottle", "algo.api.throttling.UserThrottle"],
     # whose X-Forwarded-For is believed: nobody's, unless TLS says that a proxy of ours stands in front
     "NUM_PROXIES": 1 if env.TLS else 0,
@@ -211,6 +218,8 @@ SPECTACULAR_SETTINGS = {
     "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
     "ENUM_NAME_OVERRIDES": {
         "CloseReasonEnum": "algo.models.CloseReason",
+        "AllowedSidesEnum": "algo.models.AllowedSides",
+        "RunStatusEnum": "algo.models.RunStatus",
         "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
         "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
         "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",

@@ -59,7 +59,7 @@ def start(plan: Plan, supervisor: Supervisor, began: float) -> float | None:
     write_private(SESSION_FILE, format_env(plan.env))
 
     def on_ready(service: Service) -> None:
-        say(f"  {service.name:<14} ready after {time.monotonic() - began:4.1f} s")
+        say(f"  {service.name:<16} ready after {time.monotonic() - began:4.1f} s")
         if service.name == "seed_demo":
             remember_seed(plan, service.output)
 

@@ -314,9 +314,10 @@ def _platform_services(plan: Plan) -> list[Service]:
     tables = ("migrate", "valkey")
     seeded = ("seed_demo", "valkey")
 
-    def worker(name: str, queues: str, processes: int) -> Service:
+    def worker(name: str, queues: str, processes: int, *, nice: int = 0) -> Service:
         words = ["worker", "-Q", queues, "-c", str(processes), "-n", f"{name.partition('-')[2] or 'general'}@%h", *pool]
-        return Service(name, [*celery, *words], env, needs=tables, ready=said(" ready."))
+        gently = ["nice", "-n", str(nice)] if nice else []  # computing for minutes must not slow down a decision
+        return Service(name, [*gently, *celery, *words], env, needs=tables, ready=said(" ready."))
 
     login = {
         "FLOWER_BASIC_AUTH": f"admin:{plan.secrets.admin_password}"
@@ -342,7 +343,8 @@ def _platform_services(plan: Plan) -> list[Service]:
             stop_seconds=3,
         ),
         worker("worker-orders", "orders", 1),
-        worker("worker", "strategies,market_data,notifications,backtests", 2),
+        worker("worker", "strategies,market_data,notifications", 2),
+        worker("worker-backtests", "backtests", 2, nice=10),
         Service(
             "beat",
             [*celery, "beat", "--scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "--pidfile="],

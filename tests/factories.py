@@ -15,6 +15,7 @@ from django.db import connection
 
 from algo.models import (
     Account,
+    BacktestRun,
     Deal,
     Decision,
     Fill,
@@ -25,6 +26,7 @@ from algo.models import (
     Outcome,
     ProbeOrder,
     Role,
+    RunStatus,
     Signal,
     StrategyConfig,
     Ticket,
@@ -271,3 +273,28 @@ def make_probe_order(account: Account | None = None, **fields: Any) -> ProbeOrde
 def make_outbox_event(kind: str = "deal.closed", **fields: Any) -> OutboxEvent:
     defaults: dict[str, Any] = {"payload": {"deal": 1}, "created_at": NOW, "next_attempt_at": NOW}
     return OutboxEvent.objects.create(kind=kind, **(defaults | fields))
+
+
+def make_backtest(**fields: Any) -> BacktestRun:
+    """A backtest that is done and was asked for by nobody, without charts; other states have no result."""
+    status = fields.setdefault("status", RunStatus.DONE)
+    fields.setdefault("market", None)
+    if fields["market"] is None:
+        fields["market"] = make_market(provider="nobitex")
+    day = timedelta(days=1)
+    asked = {"from": (NOW - day).isoformat(), "to": NOW.isoformat(), "sides": "BUY", "fill_model": "conservative"}
+    defaults: dict[str, Any] = {
+        "strategy": "BreakoutStrategy",
+        "resolution": "1",
+        "asked": {**asked, "rules_of": fields["market"].pk},
+        "created_at": NOW,
+    }
+    if status != RunStatus.QUEUED:
+        defaults |= {"started_at": NOW, "heartbeat_at": NOW}
+    if status not in (RunStatus.QUEUED, RunStatus.RUNNING):
+        defaults |= {"finished_at": NOW}
+    if status == RunStatus.DONE:
+        defaults |= {"progress": 100, "data_from": NOW - day, "data_to": NOW, "candles": 1440}
+        defaults |= {"net_profit_percent": -1.5, "sharpe": -2.25, "max_drawdown_percent": 3.5, "deals": 12}
+        defaults |= {"win_rate_percent": 25.0, "data_fingerprint": "f" * 64}
+    return BacktestRun.objects.create(**(defaults | fields))

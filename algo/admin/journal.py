@@ -1,4 +1,4 @@
-"""Decisions, backtests, the outbox: what was thought and told."""
+"""Decisions, the outbox: what was thought and told."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import display
 
 from algo.admin.base import LedgerAdmin, badge
-from algo.models import BacktestRun, Decision, OutboxEvent, Outcome
+from algo.models import Decision, OutboxEvent, Outcome
 from algo.notifications.outbox import MAX_ATTEMPTS
 
 KINDS = {
@@ -36,15 +36,6 @@ class DecisionAdmin(LedgerAdmin):
     @display(description="outcome", ordering="outcome")
     def outcome_badge(self, decision: Decision) -> str:
         return badge(decision.get_outcome_display(), KINDS.get(Outcome(decision.outcome), ""))
-
-
-@admin.register(BacktestRun)
-class BacktestRunAdmin(LedgerAdmin):
-    list_display = ("id", "strategy", "market", "resolution", "data_from", "data_to", "candles", "started_at")
-    list_select_related = ("market", "requested_by")
-    list_filter = ("strategy", ("market", RelatedDropdownFilter))
-    search_fields = ("strategy", "market__symbol")
-    date_hierarchy = "started_at"
 
 
 @admin.register(OutboxEvent)

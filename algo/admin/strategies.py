@@ -10,6 +10,7 @@ from django.http import HttpRequest
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import action, display
 
+from algo.admin.backtests import backtest_last_days
 from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
@@ -38,7 +39,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     list_filter = ("status", "ordering_enabled", "strategy", ("account", RelatedDropdownFilter))
     search_fields = ("name", "market__symbol", "account__name")
     autocomplete_fields = ("account", "market", "data_market")
-    actions = ("start", "stop", "pause_ordering", "resume_ordering")
+    actions = ("start", "stop", "pause_ordering", "resume_ordering", "backtest")
     readonly_fields = ("status_badge", "last_bar_at")
 
     class Media:
@@ -100,6 +101,13 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     @action(description="Resume ordering", permissions=["change"])
     def resume_ordering(self, request: HttpRequest, rows: Any) -> None:
         self._tell(request, "ordering resumed", [c.name for c in rows if strategy_ordering_set(c, enabled=True)])
+
+    def has_backtest_permission(self, request: HttpRequest) -> bool:
+        return request.user.has_perm("algo.add_backtestrun")
+
+    @action(description="Backtest the last 30 days", permissions=["backtest"])
+    def backtest(self, request: HttpRequest, rows: Any) -> None:
+        backtest_last_days(request, rows)
 
     @display(description="candles", ordering="resolution")
     def resolution_text(self, config: StrategyConfig) -> str:

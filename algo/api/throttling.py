@@ -38,6 +38,12 @@ class UserThrottle(_Steady, UserRateThrottle):
     """By user."""
 
 
+class BacktestThrottle(_Steady, UserRateThrottle):
+    """By user, for starting backtests: each costs a worker seconds to minutes."""
+
+    scope = "backtests"
+
+
 class _ByAddress(_Steady):
     def get_cache_key(self, request: Any, view: Any) -> str:
         return self.cache_format % {"scope": self.scope, "ident": self.get_ident(request)}

@@ -1,6 +1,7 @@
 """Backtests: the signals of live, and a kernel for what happens to money."""
 
 from algo.backtest.books import BookSeries
+from algo.backtest.charts import charts_of
 from algo.backtest.engine import BacktestResult, BacktestSettings, FillModel, run, run_both, signals_of
 from algo.backtest.metrics import Metrics, metrics_of
 from algo.backtest.report import side_by_side, summary
@@ -13,6 +14,7 @@ __all__ = [
     "FillModel",
     "Metrics",
     "Sweep",
+    "charts_of",
     "metrics_of",
     "run",
     "run_both",

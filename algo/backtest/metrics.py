@@ -9,9 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from datetime import datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
+from numpy.typing import NDArray
 
 from algo.backtest.engine import BacktestResult, starting_equity, trading_days
 from algo.backtest.kernel import ExitReason
@@ -19,6 +22,9 @@ from algo.indicators import Series
 
 DAYS_A_YEAR = 365.0
 SECONDS_A_YEAR = DAYS_A_YEAR * 86_400
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+
+Tally = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +39,11 @@ class Drawdown:
 
 @dataclass(frozen=True, slots=True)
 class Metrics:
-    """Amounts in quote, `*_percent` in percent, `hold_*` in seconds."""
+    """Amounts in quote, `*_percent` in percent, holds in seconds.
+
+    `by_hour` ("00" to "23") and `by_weekday` sort the deals by their entry, `monthly_percent` ("2026-11") gives the
+    growth of equity in each month, all in the time zone of the trading day.
+    """
 
     starting_equity: float
     final_equity: float
@@ -61,8 +71,12 @@ class Metrics:
     exposure_percent: float
     fees_paid: float
     average_hold_seconds: float | None
+    longest_hold_seconds: float | None
     longest_losing_streak: int
-    by_exit_reason: Mapping[str, Mapping[str, float]]
+    by_exit_reason: Tally
+    by_hour: Tally
+    by_weekday: Tally
+    monthly_percent: Mapping[str, float]
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -79,7 +93,8 @@ def metrics_of(result: BacktestResult) -> Metrics:
     profit = result.deals["profit"]
     fall = max_drawdown(np.concatenate(([start], equity)))
     growth = cagr(start, end, float(times[-1] - times[0] + settings.resolution.seconds))
-    daily = daily_returns(start, equity, trading_days(times, settings.time_zone))
+    days = trading_days(times, settings.time_zone)
+    daily = daily_returns(start, equity, days)
     wins, losses = profit[profit > 0], profit[profit < 0]
     holds = _hold_seconds(result)
     return Metrics(
@@ -109,8 +124,12 @@ def metrics_of(result: BacktestResult) -> Metrics:
         exposure_percent=exposure(result),
         fees_paid=float(result.deals["fees"].sum()),
         average_hold_seconds=_mean(holds),
+        longest_hold_seconds=float(holds.max()) if holds.size else None,
         longest_losing_streak=longest_losing_streak(profit),
         by_exit_reason=by_exit_reason(result),
+        by_hour=by_hour(result),
+        by_weekday=by_weekday(result),
+        monthly_percent=monthly_percent(start, equity, days),
     )
 
 
@@ -187,17 +206,47 @@ def exposure(result: BacktestResult) -> float:
 
 def by_exit_reason(result: BacktestResult) -> dict[str, dict[str, float]]:
     """Count, profit and share of wins for each way deals closed."""
+    reasons = result.deals["exit_reason"]
+    return _tally(result, {reason.name.lower(): reasons == reason for reason in ExitReason})
+
+
+def by_hour(result: BacktestResult) -> dict[str, dict[str, float]]:
+    """The same for each hour of the day in which a deal was entered."""
+    hours = np.array([moment.hour for moment in _entered(result)])
+    return _tally(result, {f"{hour:02}": hours == hour for hour in range(24)})
+
+
+def by_weekday(result: BacktestResult) -> dict[str, dict[str, float]]:
+    """The same for each day of the week."""
+    weekdays = np.array([moment.weekday() for moment in _entered(result)])
+    return _tally(result, {name: weekdays == number for number, name in enumerate(WEEKDAYS)})
+
+
+def monthly_percent(start: float, equity: Series, days: NDArray[np.int64]) -> dict[str, float]:
+    """Growth of equity in each month, in percent: its last equity against the last of the month before."""
+    months = days.astype("datetime64[D]").astype("datetime64[M]")
+    growth = daily_returns(start, equity, months.astype(np.int64))
+    return {str(month): float(100 * value) for month, value in zip(np.unique(months), growth, strict=True)}
+
+
+def _tally(result: BacktestResult, groups: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Count, profit and share of wins of each group of deals that is not empty."""
     table: dict[str, dict[str, float]] = {}
-    for reason in ExitReason:
-        profit = result.deals["profit"][result.deals["exit_reason"] == reason]
+    for name, chosen in groups.items():
+        profit = result.deals["profit"][chosen] if result.deal_count else np.empty(0)
         if profit.size:
-            won = 100 * float((profit > 0).mean())
-            table[reason.name.lower()] = {
+            table[name] = {
                 "deals": int(profit.size),
                 "profit": float(profit.sum()),
-                "win_rate_percent": won,
+                "win_rate_percent": 100 * float((profit > 0).mean()),
             }
     return table
+
+
+def _entered(result: BacktestResult) -> list[datetime]:
+    """When each deal was entered, on the clock of the trading day."""
+    zone, times = ZoneInfo(result.settings.time_zone), result.candles.open_time
+    return [datetime.fromtimestamp(int(times[int(index)]), zone) for index in result.deals["open_index"]]
 
 
 def _hold_seconds(result: BacktestResult) -> Series:

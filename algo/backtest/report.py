@@ -19,6 +19,7 @@ def summary(result: BacktestResult) -> dict[str, Any]:
         "pair": result.rules.pair,
         "quote": result.rules.quote,
         "resolution": str(settings.resolution),
+        "time_zone": settings.time_zone,
         "fill_model": str(settings.fill_model),
         "from": result.time(result.first),
         "to": result.time(len(result.candles) - 1),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import numpy as np
-from django.conf import settings
 from django.core.management.base import CommandError, OutputWrapper
 from django.db.models import Q
 
@@ -28,15 +27,14 @@ from algo.management._cli import (
 from algo.models import Market, Provider, StrategyConfig
 from algo.selectors.candles import candles_coverage, candles_range
 from algo.selectors.markets import UnknownSymbol, market_get
+from algo.services.backtest_money import Money, backtest_settings, rules_with_fee
 from algo.services.candles import candles_fetch_range
 from algo.strategies import Candles, StrategyInterface, create_strategy, schema_for
 from providers.recorded import read_candles_csv, resolution_of
 from providers.recorded_books import read_books
-from providers.types import MarketRules, ProtectionMode, Resolution, Side, canonical_asset
+from providers.types import MarketRules, Resolution
 
 DEFAULT_PROVIDER = Provider.NOBITEX.value
-DEFAULT_BALANCE = {"IRT": Decimal(1_000_000_000)}  # toman; any other quote: 10,000
-TARGET_RESTS = (ProtectionMode.NATIVE_OCO, ProtectionMode.FREE_STOPS)
 QUOTES = ("USDT", "TMN", "IRT", "BTC")
 
 
@@ -48,6 +46,8 @@ class Plan:
     rules: MarketRules
     market: Market | None  # None: recorded candles of a market that is not known here
     settings: BacktestSettings
+    config: StrategyConfig | None = None
+    money: Money = field(default_factory=Money)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,37 +223,21 @@ def _plan(
     rules: MarketRules,
     resolution: Resolution,
 ) -> Plan:
-    fee = _amount(options, "fee", below=100)
-    slippage = _amount(options, "slippage", below=100)
-    balance = _amount(options, "balance")
-    defaults = BacktestSettings()
-    money = BacktestSettings(
-        resolution=resolution,
+    money = money_of(options)
+    provider = exchanges.public_provider(rules.provider)
+    settings = backtest_settings(money, rules, resolution, config, provider)
+    return Plan(strategy, rules_with_fee(rules, money.fee_percent), market, settings, config, money)
+
+
+def money_of(options: Mapping[str, Any]) -> Money:
+    return Money(
+        fee_percent=_amount(options, "fee", below=100),
+        slippage_percent=_amount(options, "slippage", below=100),
+        balance=_amount(options, "balance") or None,
+        base_balance=_amount(options, "base_balance"),
+        sides=options["sides"],
         fill_model=FillModel(options["fill_model"]),
-        starting_quote=balance or DEFAULT_BALANCE.get(canonical_asset(rules.quote), defaults.starting_quote),
-        starting_base=_amount(options, "base_balance") or defaults.starting_base,
-        slippage_percent=defaults.slippage_percent if slippage is None else slippage,
-        max_position_size_percent=settings.MAX_POSITION_SIZE_PERCENT,
-        allowed_sides=_sides(options["sides"], config),
-        time_zone=settings.TRADING_DAY_TIME_ZONE,
-        target_is_maker=_protection(rules.provider, config) in TARGET_RESTS,
     )
-    return Plan(strategy, _with_fee(rules, fee), market, money)
-
-
-def _with_fee(rules: MarketRules, percent: Decimal | None) -> MarketRules:
-    return rules if percent is None else replace(rules, taker_fee_rate=percent / 100, maker_fee_rate=percent / 100)
-
-
-def _protection(provider: str, config: StrategyConfig | None) -> ProtectionMode:
-    documented = exchanges.public_provider(provider).capabilities()
-    return (config.account.known_capabilities(documented) if config else documented).protection_mode
-
-
-def _sides(asked: str | None, config: StrategyConfig | None) -> frozenset[Side]:
-    if asked is None:
-        return config.sides if config else frozenset({Side.BUY})
-    return frozenset(Side) if asked == "BOTH" else frozenset({Side(asked)})
 
 
 def _amount(options: Mapping[str, Any], name: str, *, below: int | None = None) -> Decimal | None:

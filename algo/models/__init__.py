@@ -1,7 +1,7 @@
 """Facts, and the constraints that guard them."""
 
 from algo.models.account import Account, AccountState, Environment
-from algo.models.backtest import BacktestRun
+from algo.models.backtest import UNFINISHED_RUNS, BacktestRun, RunStatus
 from algo.models.candle import Candle
 from algo.models.control import (
     AccountLock,
@@ -25,6 +25,7 @@ from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 
 __all__ = [
     "FINISHED_DEALS",
+    "UNFINISHED_RUNS",
     "Account",
     "AccountLock",
     "AccountState",
@@ -52,6 +53,7 @@ __all__ = [
     "ProbeOutcome",
     "Provider",
     "Role",
+    "RunStatus",
     "Signal",
     "StrategyConfig",
     "StrategyStatus",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
-from django.db.models import F, Model, QuerySet
+from django.db.models import F, Model, Q, QuerySet
 
-from algo.models import Account, Deal, Fill, Order, Signal, StrategyConfig, Ticket
+from algo.models import Account, BacktestRun, Deal, Fill, Order, Signal, StrategyConfig, Ticket
 
 Row = TypeVar("Row", bound=Model)
 
@@ -43,3 +43,9 @@ def strategies_visible(user: Any) -> QuerySet[StrategyConfig]:
 
 def tickets_visible(user: Any) -> QuerySet[Ticket]:
     return _of(user, Ticket.objects.select_related("account", "market", "resolved_by"), "account__owner")
+
+
+def backtests_visible(user: Any) -> QuerySet[BacktestRun]:
+    """Those one asked for, and those of strategies of one's accounts; staff also see what was run in a shell."""
+    rows = BacktestRun.objects.select_related("market", "config", "requested_by")
+    return rows if user.is_staff else rows.filter(Q(requested_by=user.pk) | Q(config__account__owner=user.pk))

@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
 
-from algo.models import BacktestRun, Deal, Heartbeat, SystemControl
+from algo.models import Deal, Heartbeat, SystemControl
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import shown
@@ -46,16 +46,7 @@ def house(config):
     SystemControl.load()
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)
-    BacktestRun.objects.create(
-        strategy="BreakoutStrategy",
-        market=config.market,
-        resolution="1",
-        started_at=NOW,
-        data_from=NOW,
-        data_to=NOW,
-        candles=1,
-        data_fingerprint="f",
-    )
+    make.make_backtest(config=config)
     return deal
 
 

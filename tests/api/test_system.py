@@ -61,7 +61,7 @@ def test_schema_is_complete_without_warnings(tmp_path):
     target = tmp_path / "schema.yml"
     call_command("spectacular", "--validate", "--fail-on-warn", "--file", str(target))
     text = target.read_text()
-    for name in ("deals", "orders", "fills", "signals", "strategies"):
+    for name in ("deals", "orders", "fills", "signals", "strategies", "backtests"):
         assert f"/api/v1/{name}/:" in text
         assert f"/api/v1/{name}/{{id}}/:" in text
     assert "/api/v1/auth/login/:" in text

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import math
 
+import empyrical
 import numpy as np
+import pandas as pd
 import pytest
 
 from algo.backtest import metrics_of, run, run_both, side_by_side, summary
@@ -14,6 +16,7 @@ from algo.backtest.metrics import (
     daily_returns,
     longest_losing_streak,
     max_drawdown,
+    monthly_percent,
     profit_factor,
     sharpe,
     sortino,
@@ -66,6 +69,71 @@ def test_drawdown_has_dates(result):
     assert figures.max_drawdown_peak_at == "2025-01-01T00:01:00+00:00"
     assert figures.max_drawdown_trough_at == "2025-01-01T00:03:00+00:00"
     assert figures.max_drawdown_recovered_at is None
+
+
+def test_hours_weekdays_and_months_are_those_of_the_trading_day(result):
+    # entered 00:01, 00:02 and 00:03 UTC on a Wednesday: 03:31 and later on the same day in Tehran
+    figures = metrics_of(result)
+    every = {"deals": 3, "profit": pytest.approx(-0.074), "win_rate_percent": pytest.approx(100 / 3)}
+    assert figures.by_hour == {"03": every}
+    assert figures.by_weekday == {"Wednesday": every}
+    assert figures.monthly_percent == {"2025-01": pytest.approx(-0.0074)}
+    assert sum(row["deals"] for row in figures.by_hour.values()) == figures.deals
+
+
+def test_a_deal_after_midnight_in_tehran_belongs_to_the_next_day():
+    # 21:00 UTC on Wednesday is 00:30 on Thursday
+    candles = table(FLAT, WON, FLAT, times=[1259, 1260, 1261])
+    figures = metrics_of(run(candles, said(3, c0=1), calm(), market(), settings()))
+    assert (list(figures.by_hour), list(figures.by_weekday)) == (["00"], ["Thursday"])
+    utc = metrics_of(run(candles, said(3, c0=1), calm(), market(), settings(time_zone="UTC")))
+    assert (list(utc.by_hour), list(utc.by_weekday)) == (["21"], ["Wednesday"])
+
+
+def test_each_month_grows_from_the_end_of_the_one_before():
+    days = np.array([18_261, 18_262, 18_263, 18_292])  # 31 December 2019, 1 and 2 January 2020, 31 January, ...
+    equity = np.array([110.0, 120.0, 132.0, 99.0])
+    assert monthly_percent(100.0, equity, days) == {"2019-12": pytest.approx(10), "2020-01": pytest.approx(-10)}
+    assert monthly_percent(100.0, equity, days + 1) == {"2020-01": pytest.approx(32), "2020-02": pytest.approx(-25)}
+
+
+def test_the_longest_hold_stands_beside_the_average():
+    held = (100.0, 100.5, 99.5, 100.0)
+    candles = table(FLAT, held, held, WON, WON, FLAT)  # entered at 1 and closed at 3; entered and closed at 4
+    figures = metrics_of(run(candles, said(6, c0=1, c3=1), calm(), market(), settings()))
+    assert (figures.average_hold_seconds, figures.longest_hold_seconds) == (60, 120)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_outside_judge_finds_the_same_ratios(seed):
+    rng = np.random.default_rng(seed)
+    returns = rng.normal(0.001, 0.02, 400)
+    equity = 1000 * np.cumprod(1 + returns)
+    growth = cagr(1000, equity[-1], 400 * 86_400)
+    assert sharpe(returns) == pytest.approx(empyrical.sharpe_ratio(returns, annualization=365))
+    assert sortino(returns) == pytest.approx(empyrical.sortino_ratio(returns, annualization=365))
+    assert growth == pytest.approx(100 * empyrical.annual_return(returns, annualization=365))
+    fall = max_drawdown(np.concatenate(([1000.0], equity)))
+    assert fall.percent == pytest.approx(-100 * empyrical.max_drawdown(returns))
+    assert growth / fall.percent == pytest.approx(empyrical.calmar_ratio(returns, annualization=365))
+    days = np.arange(20_000, 20_400)
+    dated = pd.Series(returns, index=pd.to_datetime(days, unit="D"))
+    theirs = empyrical.aggregate_returns(dated, "monthly")
+    assert list(monthly_percent(1000, equity, days).values()) == pytest.approx([100 * each for each in theirs])
+
+
+def test_the_outside_judge_agrees_about_a_whole_backtest():
+    strategy, candles = BreakoutStrategy(), random_candles(6000, 4)
+    result = run(candles, strategy, None, market(), settings())
+    figures = metrics_of(result)
+    moments = pd.to_datetime(candles.open_time[result.first :], unit="s", utc=True).tz_convert("Asia/Tehran")
+    closes = pd.Series(result.equity[result.first :], index=moments).groupby(moments.date).last()
+    returns = closes.div(closes.shift(fill_value=figures.starting_equity)).sub(1).to_numpy()
+    assert len(returns) == 5
+    assert figures.sharpe == pytest.approx(empyrical.sharpe_ratio(returns, annualization=365))
+    assert figures.sortino == pytest.approx(empyrical.sortino_ratio(returns, annualization=365))
+    steps = pd.Series(np.concatenate(([figures.starting_equity], result.equity[result.first :]))).pct_change().dropna()
+    assert figures.max_drawdown_percent == pytest.approx(-100 * empyrical.max_drawdown(steps))
 
 
 def test_max_drawdown_by_hand():

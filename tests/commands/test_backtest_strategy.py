@@ -111,6 +111,51 @@ def test_the_deals_are_written_to_a_file(run, waves, tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"deals.csv", "waves.csv"}
 
 
+def test_the_report_is_one_file_that_appears_whole(run, waves, tmp_path):
+    target = tmp_path / "report.html"
+    result = report(run, "--csv", waves, "--html", str(target))
+    text = target.read_text()
+    assert text.startswith("<!doctype html>")
+    assert "BreakoutStrategy on BTCUSDT" in text
+    assert f"<strong>{result['metrics']['deals']}</strong>" in text
+    assert {path.name for path in tmp_path.iterdir()} == {"report.html", "waves.csv"}
+
+
+def test_hours_and_weekdays_are_those_of_the_trading_day(run, waves):
+    text = run("backtest_strategy", "--csv", waves)
+    assert "By hour (conservative, Asia/Tehran)" in text
+    assert "By weekday (conservative, Asia/Tehran)" in text
+
+
+def test_the_profit_in_toman_is_told_where_a_price_is_stored_and_never_invented(run, waves):
+    unknown = report(run, "--csv", waves)
+    assert unknown["toman"] is None
+    assert any("no price of USDT in toman" in text for text in unknown["warnings"])
+    make_market("USDTIRT", provider="nobitex")
+    market = make_market("USDTTMN")
+    prices = dict.fromkeys(("open", "high", "low", "close"), Decimal(98_000))
+    StoredCandle.objects.create(market=market, resolution="60", open_time=at(0), volume=1, **prices)
+    known = report(run, "--csv", waves)
+    profit = {model: figures["metrics"]["net_profit"] for model, figures in known["models"].items()}
+    assert known["toman"]["net_profit"] == {model: pytest.approx(98_000 * each) for model, each in profit.items()}
+    text = run("backtest_strategy", "--csv", waves)
+    assert "Net profit (toman)" in text
+    assert "1 USDT = 98,000 toman, close of USDTTMN @ Wallex" in text
+
+
+def test_dates_of_the_fall_have_a_year_where_the_period_has_two():
+    from algo.backtest.words import figure_rows
+
+    fall = {"max_drawdown_peak_at": "2025-12-30T10:00:00+00:00", "max_drawdown_trough_at": "2026-01-02T11:30:00+00:00"}
+    metrics = {**fall, "max_drawdown_percent": 5.0, "max_drawdown_recovered_at": None}
+    both = {"quote": "USDT", "from": "2025-12-01T00:00:00+00:00", "to": "2026-02-01T00:00:00+00:00"}
+    told = dict(figure_rows(both))["  from peak to trough"]
+    assert told("conservative", metrics) == "2025-12-30 10:00 to 2026-01-02 11:30"
+    one = dict(figure_rows({**both, "from": "2026-01-01T00:00:00+00:00"}))
+    assert one["  from peak to trough"]("conservative", metrics) == "2025-12-30 10:00 to 01-02 11:30"
+    assert one["  recovered"]("conservative", metrics) == "not yet"
+
+
 def test_a_file_of_an_unknown_market_is_not_kept_and_of_a_known_one_is(run, waves, db):
     assert report(run, "--csv", waves)["run_id"] is None
     make_market(provider="nobitex")
@@ -204,6 +249,7 @@ def test_a_config_brings_its_rules_its_markets_and_its_length(run, venue, clock)
         (["--csv", "/nowhere/candles.csv"], "does not exist"),
         (["--csv", __file__], "header line"),
         (["--symbol", "BTCUSDT", "--trades", "/nowhere/deals.csv"], "folder does not exist"),
+        (["--symbol", "BTCUSDT", "--html", "/nowhere/report.html"], "folder does not exist"),
     ],
 )
 def test_a_wrong_input_is_one_sentence_and_changes_nothing(run, market, venue, args, says):

@@ -59,3 +59,27 @@ def test_rows_of_the_first_schema_survive_the_later_ones():
     candle = apps.get_model("algo", "Candle").objects.get()
     assert (candle.close, candle.close_float, candle.volume_float) == (price, float(price), 1e-18)
     assert apps.get_model("algo", "Market").objects.count() == 1
+
+
+@pytest.mark.django_db(transaction=True)
+def test_backtests_stored_before_they_were_jobs_are_done_with_their_figures():
+    try:
+        apps = migrate(("algo", "0007_the_plan_of_a_deal_is_sound"))
+        names = {"provider": "wallex", "symbol": "BTCUSDT", "base": "BTC", "quote": "USDT", "pair": "BTC/USDT"}
+        rules = {"tick_size": 1, "step_size": 1, "maker_fee_rate": 0, "taker_fee_rate": 0, "market_band": 1}
+        market = apps.get_model("algo", "Market").objects.create(**names, **rules, refreshed_at=OPENED)
+        figures = {"net_profit_percent": 1.5, "sharpe": None, "max_drawdown_percent": 2, "deals": 4}
+        apps.get_model("algo", "BacktestRun").objects.create(
+            strategy="S",
+            market=market,
+            resolution="1",
+            candles=2,
+            data_fingerprint="f",
+            summary={"metrics": {**figures, "win_rate_percent": 50}},
+            **dict.fromkeys(("started_at", "data_from", "data_to"), OPENED),
+        )
+    finally:
+        apps = migrate(latest())
+    row = apps.get_model("algo", "BacktestRun").objects.get()
+    assert (row.status, row.progress, row.created_at, row.finished_at) == ("done", 100, OPENED, OPENED)
+    assert (row.net_profit_percent, row.sharpe, row.win_rate_percent, row.deals) == (1.5, None, 50, 4)

@@ -6,18 +6,19 @@ import csv
 import json
 import os
 from argparse import ArgumentParser
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from django.core.management.base import CommandError
 
-from algo.backtest import BacktestResult, FillModel, run_both, side_by_side
-from algo.management._backtest_plan import Data, add_plan_options, planned
+from algo.backtest import BacktestResult, FillModel, charts_of, run_both
+from algo.backtest.html_report import html_report
+from algo.management._backtest_plan import Data, Plan, add_plan_options, planned
 from algo.management._backtest_tables import backtest_tables
 from algo.management._cli import DOWNLOADS_KEPT, CliCommand, parent_folder_exists
-from algo.services.backtests import backtest_record, candles_fingerprint
+from algo.services.backtests import backtest_record, backtest_report
 
 
 class Command(CliCommand):
@@ -31,18 +32,23 @@ class Command(CliCommand):
         add_plan_options(parser)
         parser.add_argument("--fill-model", choices=[*FillModel], default=str(FillModel.CONSERVATIVE))
         parser.add_argument("--json", action="store_true", help="One JSON object on stdout, nothing else.")
+        parser.add_argument(
+            "--html", metavar="FILE", help="Write a report with charts: one file, opens without network."
+        )
         parser.add_argument("--trades", metavar="FILE.csv", help="Write every deal of the chosen fill model.")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        parent_folder_exists(options["trades"])
+        for name in ("html", "trades"):
+            parent_folder_exists(options[name])
         plan, data = planned(options, self.stderr)
         results = run_both(data.candles, plan.strategy, None, plan.rules, plan.settings, data.books)
-        report = _report(results, data)
+        report = backtest_report(results, source=data.source, missing=data.missing, notes=data.notes)
+        charts = charts_of(results)
+        if options["html"]:
+            write_whole(Path(options["html"]), lambda sink: sink.write(html_report(report, charts)))
         if options["trades"]:
             write_trades(Path(options["trades"]), results[plan.settings.fill_model])
-        if plan.market:
-            run = backtest_record(report, data.candles, market=plan.market, now=datetime.now(UTC))
-            report["run_id"] = run.pk
+        report["run_id"] = _kept(report, charts, plan, data)
         self._print(report, as_json=options["json"])
 
     def _print(self, report: Mapping[str, Any], *, as_json: bool) -> None:
@@ -55,27 +61,40 @@ class Command(CliCommand):
 # --- what comes out -------------------------------------------------------------------------------------------------
 
 
-def _report(results: Mapping[FillModel, BacktestResult], data: Data) -> dict[str, Any]:
-    report = side_by_side(results)
-    report["warnings"] = [*report["warnings"], *data.notes]
-    report["data"] = {
-        "source": data.source,
-        "missing_candles": data.missing,
-        "fingerprint": candles_fingerprint(data.candles),
-    }
-    report["run_id"] = None
-    return report
+def _kept(report: Mapping[str, Any], charts: Mapping[str, Any], plan: Plan, data: Data) -> int | None:
+    """The id of the stored run; None for a market that is not known here."""
+    if plan.market is None:
+        return None
+    run = backtest_record(
+        report,
+        data.candles,
+        market=plan.market,
+        now=datetime.now(UTC),
+        charts=charts,
+        config=plan.config,
+        asked=plan.money.as_json(),
+    )
+    return run.pk
 
 
 def write_trades(path: Path, result: BacktestResult) -> None:
-    """One line for each deal; the file appears whole or not at all."""
+    """One line for each deal."""
     rows = result.rows()
+
+    def write(sink: TextIO) -> None:
+        writer = csv.DictWriter(sink, fieldnames=list(rows[0]) if rows else ["side", "opened_at", "closed_at"])
+        writer.writeheader()
+        writer.writerows(rows)
+
+    write_whole(path, write)
+
+
+def write_whole(path: Path, write: Callable[[TextIO], Any]) -> None:
+    """A file that appears whole or not at all."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with draft.open("w", newline="", encoding="utf-8") as sink:
-            writer = csv.DictWriter(sink, fieldnames=list(rows[0]) if rows else ["side", "opened_at", "closed_at"])
-            writer.writeheader()
-            writer.writerows(rows)
+            write(sink)
         draft.replace(path)
     except OSError as exc:
         draft.unlink(missing_ok=True)
