@@ -12,6 +12,7 @@ from unfold.decorators import action, display
 
 from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
+from algo.admin.strategy_checks import ChecksPage
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
@@ -21,7 +22,7 @@ from providers.types import Resolution
 
 
 @admin.register(StrategyConfig)
-class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
+class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
     form = StrategyConfigForm
     list_display = (
         "name",
@@ -31,6 +32,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
         "resolution_text",
         "account",
         "status_badge",
+        "check_badge",
         "ordering_badge",
         "last_bar_at",
     )
@@ -38,8 +40,8 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     list_filter = ("status", "ordering_enabled", "strategy", ("account", RelatedDropdownFilter))
     search_fields = ("name", "market__symbol", "account__name")
     autocomplete_fields = ("account", "market", "data_market")
-    actions = ("start", "stop", "pause_ordering", "resume_ordering")
-    readonly_fields = ("status_badge", "last_bar_at")
+    actions = ("start", "stop", "pause_ordering", "resume_ordering", "check_now")
+    readonly_fields = ("status_badge", "last_bar_at", "check_badge", "check_found")
 
     class Media:
         js = ("algo/admin/strategy.js",)
@@ -54,6 +56,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
             (None, ("name", "strategy", "account", "data_market", "market", "resolution")),
             ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
         ]
+        sections += [("Bias checks", ("check_badge", "check_found"))] if obj else []
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
         hidden = ["shown_parameters"] if strategy else []
         sections[0] = (None, [*sections[0][1], *hidden])
@@ -72,6 +75,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
         super().save_model(request, obj, form, change)
         if gone := form.stored.keys() - obj.parameters.keys():
             messages.warning(request, f"{obj.strategy} does not know these stored parameters, removed: {sorted(gone)}")
+        self.check_saved(request, obj)
         self._warn(request, obj)
 
     def written_fields(self, form: Any) -> set[str]:

@@ -23,6 +23,8 @@ from algo.backtest.bias_findings import MOST_SHOWN, Check, Checked, CheckResult,
 from algo.strategies.interface import Candles, StrategyInterface
 
 SECONDS = 4.0  # for all checks together; what is not looked at by then is not looked at, and the result says so
+USUAL_CANDLES = 3000
+LONGEST_WARM_UP = 20_000  # candles; a longer one is not judged
 SIGNALS_ASKED = 60  # signals whose own candle and both neighbours are cut at
 EVENLY_ASKED = 100  # cuts spread over the series, whether it speaks there or not
 EXECUTES_ASKED = 600  # windows of a strategy that has only `execute`
@@ -54,6 +56,16 @@ def check_strategy(
     if len(candles) < 2:
         raise ValueError(f"a check needs at least two candles; there are {len(candles)}")
     return _Examination(Asked(strategy, candles), seconds, clock).run()
+
+
+def candles_wanted(strategy: StrategyInterface) -> tuple[int, int]:
+    """How many candles a check wants, and with how few it still means something: the warm-up, and some to compare."""
+    try:
+        bars = int(strategy.warmup_bars)
+    except Exception:  # noqa: BLE001 - users' code; the check itself will say what it raises
+        bars = 0
+    bars = min(max(bars, 0), LONGEST_WARM_UP)
+    return max(USUAL_CANDLES, bars + 1000), bars + 500
 
 
 class _Examination:

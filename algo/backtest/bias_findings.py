@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
 MOST_SHOWN = 5  # findings of one check that are kept with their values; the others are only counted
+LONGEST = 300  # characters of a value: an exception may carry a whole data frame
 
 
 class Check(StrEnum):
@@ -123,6 +124,7 @@ class Findings:
     counts: dict[Check, int] = field(default_factory=dict)
 
     def add(self, finding: Finding) -> None:
+        finding = replace(finding, expected=_short(finding.expected), found=_short(finding.found))
         kept = self.kept.setdefault(finding.check, [])
         self.counts[finding.check] = self.counts.get(finding.check, 0) + 1
         alike = sum(each.what == finding.what for each in kept)
@@ -135,3 +137,8 @@ class Findings:
         shown = tuple(sorted(self.kept.get(check, ()), key=lambda finding: finding.index))
         passed = False if differences else True if asked else None
         return CheckResult(check, passed, asked, possible, differences, shown, note, hint if shown else "")
+
+
+def _short(text: str) -> str:
+    text = text.replace("\x00", "")  # PostgreSQL stores no NUL
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -52,8 +52,8 @@ def synthetic_market(count: int, *, seconds: int = 60, seed: int = 1, price: flo
     wick = np.where(flat, 0.0, rng.exponential(_SIGMA / 2, (2, count)))
     high, low = np.maximum(opens, close) * (1 + wick[0]), np.minimum(opens, close) * (1 - wick[1])
     tick = price * _TICK
-    grid = [np.round(series / tick) * tick for series in (opens, high, low, close)]
-    return Candles(_times(rng, count, seconds), *grid, _volume(rng, moods, phase))
+    columns = [np.round(series / tick) * tick for series in (opens, high, low, close)]
+    return Candles(_times(rng, count, seconds), *columns, volume=_volume(rng, moods, phase))
 
 
 def _moods(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -330,7 +330,7 @@ def test_a_strategy_of_its_own_parameters_is_made_anew_with_them():
     assert checked.signals > check_strategy(BreakoutStrategy(), MARKET).signals
 
 
-# --- the simulated market -----------------------------------------------------------------------------------------------
+# --- the simulated market -------------------------------------------------------------------------------------------
 
 
 def test_the_simulated_market_has_every_mood_and_is_the_same_each_time():
@@ -344,7 +344,7 @@ def test_the_simulated_market_has_every_mood_and_is_the_same_each_time():
     assert market.volume.max() > 5 * np.median(market.volume)  # bursts
     bodies = np.stack((market.open, market.close))
     assert (market.high >= bodies.max(axis=0)).all() and (market.low <= bodies.min(axis=0)).all()
-    assert 80 < market.close.min() and market.close.max() < 125
+    assert market.close.min() > 80 and market.close.max() < 125
 
 
 def test_the_simulated_market_begins_at_the_price_and_spacing_asked_for():
