@@ -53,7 +53,8 @@ def synthetic_market(count: int, *, seconds: int = 60, seed: int = 1, price: flo
     high, low = np.maximum(opens, close) * (1 + wick[0]), np.minimum(opens, close) * (1 - wick[1])
     tick = price * _TICK
     columns = [np.round(series / tick) * tick for series in (opens, high, low, close)]
-    return Candles(_times(rng, count, seconds), *columns, volume=_volume(rng, moods, phase))
+    columns.append(_volume(rng, moods, phase))
+    return Candles(_times(rng, count, seconds), *columns)
 
 
 def _moods(rng: np.random.Generator, count: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
