@@ -339,8 +339,8 @@ class _Examination:
             return self._look_ahead_hint()
         if check is Check.WARM_UP:
             return (
-                f"warmup_bars is {self.bars}: state more (here {self.enough_bars} were enough; a recursive average "
-                "needs many times its period), or look back over a fixed number of candles only."
+                f"warmup_bars is {self.bars}: state more (at the differences found {self.enough_bars} would have agreed; "
+                "a recursive average needs many times its period), or look back over a fixed number of candles only."
             )
         return _HINTS[check]
 

@@ -267,7 +267,8 @@ class Asked:
 
 
 def _copy(candles: Candles) -> Candles:
-    return Candles(*(np.array(getattr(candles, each.name), order="C") for each in fields(candles)))
+    columns = (np.array(getattr(candles, each.name), dtype=np.float64, order="C") for each in fields(candles)[1:])
+    return Candles(np.array(candles.open_time, dtype=np.int64, order="C"), *columns)
 
 
 # --- the clock --------------------------------------------------------------------------------------------------------

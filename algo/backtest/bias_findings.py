@@ -112,8 +112,8 @@ class Checked:
         first = self.failed[0]
         names = ", ".join(result.check for result in self.failed)
         found = first.findings[0]
-        where = f" at {found.at}" if found.at else ""
-        return f"failed: {names}. {found.what}{where}: expected {found.expected}, found {found.found}"
+        where = f"{found.at}: " if found.at else ""
+        return f"failed: {names}. {where}{found.what}: expected {found.expected}, found {found.found}"
 
 
 @dataclass(slots=True)

@@ -110,6 +110,6 @@ def test_a_live_window_decides_as_the_whole_history_does(example):
 
 
 def test_it_passes_the_bias_checks(example):
-    checked = check_strategy(create_strategy(NAME), synthetic_market(1000))
+    checked = check_strategy(create_strategy(NAME), synthetic_market(1000), seconds=2)
     assert checked.passed, checked.summary()
     assert checked.signals > 20
