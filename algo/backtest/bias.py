@@ -339,7 +339,7 @@ class _Examination:
             return self._look_ahead_hint()
         if check is Check.WARM_UP:
             return (
-                f"warmup_bars is {self.bars}: state more (at the differences found {self.enough_bars} would have agreed; "
+                f"warmup_bars is {self.bars}: take more (at the differences found {self.enough_bars} agree; "
                 "a recursive average needs many times its period), or look back over a fixed number of candles only."
             )
         return _HINTS[check]
