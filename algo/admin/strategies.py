@@ -13,6 +13,7 @@ from unfold.decorators import action, display
 from algo.admin.backtests import backtest_last_days
 from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
+from algo.admin.strategy_checks import ChecksPage
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
@@ -22,7 +23,7 @@ from providers.types import Resolution
 
 
 @admin.register(StrategyConfig)
-class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
+class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
     form = StrategyConfigForm
     list_display = (
         "name",
@@ -32,6 +33,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
         "resolution_text",
         "account",
         "status_badge",
+        "check_badge",
         "ordering_badge",
         "last_bar_at",
     )
@@ -39,8 +41,8 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     list_filter = ("status", "ordering_enabled", "strategy", ("account", RelatedDropdownFilter))
     search_fields = ("name", "market__symbol", "account__name")
     autocomplete_fields = ("account", "market", "data_market")
-    actions = ("start", "stop", "pause_ordering", "resume_ordering", "backtest")
-    readonly_fields = ("status_badge", "last_bar_at")
+    actions = ("start", "stop", "pause_ordering", "resume_ordering", "backtest", "check_now")
+    readonly_fields = ("status_badge", "last_bar_at", "check_badge", "check_found")
 
     class Media:
         js = ("algo/admin/strategy.js",)
@@ -55,6 +57,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
             (None, ("name", "strategy", "account", "data_market", "market", "resolution")),
             ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
         ]
+        sections += [("Bias checks", ("check_badge", "check_found"))] if obj else []
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
         hidden = ["shown_parameters"] if strategy else []
         sections[0] = (None, [*sections[0][1], *hidden])
@@ -73,6 +76,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
         super().save_model(request, obj, form, change)
         if gone := form.stored.keys() - obj.parameters.keys():
             messages.warning(request, f"{obj.strategy} does not know these stored parameters, removed: {sorted(gone)}")
+        self.check_saved(request, obj)
         self._warn(request, obj)
 
     def written_fields(self, form: Any) -> set[str]:

@@ -35,6 +35,7 @@ from algo.selectors.candles import candles_window
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import CLOSE_GRACE, candles_update
+from algo.services.strategy_checks import version_refusal
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
 from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
@@ -99,11 +100,11 @@ def evaluate_group(
         .order_by("pk")
         .select_related("account", "market", "data_market")
     )
-    strategies = {config.pk: _strategy(config) for config in configs}
+    strategies = {config.pk: _strategy(config, clock.now()) for config in configs}
     bars = max((s.warmup_bars for s in strategies.values() if s), default=0)
     if not bars:
         return []
-    now = clock.now()
+    now = clock.now()  # not before: checking a version for the first time takes a while
     grace = clock.wall(CLOSE_GRACE)
     candles_update(data_market, resolution, data_provider, now=now, bars=bars, grace=grace)
     candles = candles_window(data_market, resolution, bars=bars, until=now)
@@ -142,21 +143,33 @@ class _Books:
         return self._books[market.pk]
 
 
-def _strategy(config: StrategyConfig) -> StrategyInterface | None:
-    """The strategy of a config, ready; None (and the config stopped) when its parameters cannot work any more."""
+def _strategy(config: StrategyConfig, now: datetime) -> StrategyInterface | None:
+    """The strategy of a config, ready; None (and the config stopped) when its parameters cannot work any more, or when
+    this version of it failed its bias checks. Open deals do not depend on it."""
+    strategy = None
     try:
         strategy = create_strategy(config.strategy, config.parameters)
-        if strategy.initialize():
-            return strategy
-        why = "initialize() answered that it cannot run as configured"
+        why = "" if strategy.initialize() else "initialize() answered that it cannot run as configured"
     except (UnknownStrategy, InvalidParameters) as exc:
         why = str(exc)
     except Exception as exc:  # users' code again
         logger.exception("%sstrategy=%s cannot start", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
         why = f"{type(exc).__name__}: {exc}"
+    if strategy and not why:
+        why = version_refusal(config, strategy, now=now)
+    if not why:
+        return strategy
     logger.error("%sstrategy=%s stopped: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, why)
     StrategyConfig.objects.filter(pk=config.pk).update(status=StrategyStatus.STOPPED)
+    resolution = Resolution(config.resolution)
+    newest = _running_bar(now, resolution) - resolution.duration
+    _journal(config, newest, now, Outcome.ERROR, {"error": f"stopped: {why}"})
     return None
+
+
+def _running_bar(now: datetime, resolution: Resolution) -> datetime:
+    """When the candle that is not closed yet began, by our own count: for the journal, where no candle is known."""
+    return datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
 
 
 def _run_one(
@@ -197,8 +210,8 @@ def _note_stale(config: StrategyConfig, bar: datetime | None, resolution: Resolu
     """The candle that should be there is not: say so once for each missing candle."""
     if bar is None:
         # Nothing to count from: the journal's time is only ours, and no candle counts as seen by it.
-        begun = datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
-        _journal(config, begun - resolution.duration, now, Outcome.STALE_DATA, {"newest_candle": None})
+        newest = _running_bar(now, resolution) - resolution.duration
+        _journal(config, newest, now, Outcome.STALE_DATA, {"newest_candle": None})
         return Outcome.STALE_DATA
     missing = bar + ((now - bar) // resolution.duration - 1) * resolution.duration
     return _note(config, missing, now, Outcome.STALE_DATA, {"newest_candle": bar.isoformat()})

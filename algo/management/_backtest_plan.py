@@ -61,8 +61,8 @@ class Data:
     books: BookSeries | None = None
 
 
-def add_plan_options(parser: ArgumentParser) -> None:
-    """What is tested, over which candles, with which money: the same words for every command that backtests."""
+def add_data_options(parser: ArgumentParser) -> None:
+    """Which strategy, and over which candles."""
     parser.add_argument("--strategy", help="A name out of strategy_factory.py (default: BreakoutStrategy).")
     parser.add_argument("--config", help="Name or id of a strategy config: its rules, market and resolution.")
     parser.add_argument("--param", action="append", default=[], metavar="NAME=VALUE", help="Repeatable.")
@@ -71,11 +71,21 @@ def add_plan_options(parser: ArgumentParser) -> None:
     parser.add_argument("--csv", metavar="FILE", help="Recorded candles instead of stored ones; gzip allowed.")
     parser.add_argument("--books", metavar="FILE", help="Order books as record_books writes them: real fills.")
     parser.add_argument("--no-download", action="store_true", help="Use what is stored, ask no exchange.")
+
+
+def add_plan_options(parser: ArgumentParser) -> None:
+    """What is tested, over which candles, with which money: the same words for every command that backtests."""
+    add_data_options(parser)
     parser.add_argument("--fee", metavar="PERCENT", help="Of each fill (default: what the market states).")
     parser.add_argument("--slippage", metavar="PERCENT", help="Against every market order (default: 0.05).")
     parser.add_argument("--balance", metavar="AMOUNT", help="Quote to begin with (default: 10000; toman: 1000000000).")
     parser.add_argument("--base-balance", metavar="AMOUNT", help="Base to begin with, for SELL deals (default: 0).")
     parser.add_argument("--sides", choices=["BUY", "SELL", "BOTH"], help="Which entries (default: BUY).")
+
+
+def planned_strategy(options: Mapping[str, Any]) -> tuple[StrategyConfig | None, StrategyInterface]:
+    """Which strategy is meant, ready to decide, and the config it was read from, if it was."""
+    return _strategy(options)
 
 
 def planned(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Data]:

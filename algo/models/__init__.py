@@ -22,6 +22,7 @@ from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
 from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
+from algo.models.strategy_check import StrategyCheck
 
 __all__ = [
     "FINISHED_DEALS",
@@ -55,6 +56,7 @@ __all__ = [
     "Role",
     "RunStatus",
     "Signal",
+    "StrategyCheck",
     "StrategyConfig",
     "StrategyStatus",
     "SystemControl",

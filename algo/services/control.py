@@ -11,6 +11,7 @@ from django.db import transaction
 from algo.models import Halt, KillSwitch, StrategyConfig, StrategyStatus, SystemControl
 from algo.selectors.halts import Target, flat_state, level_of, proof_max_age, scope_name, target_field
 from algo.services.outbox import event_record
+from algo.services.strategy_checks import check_refusal, strategy_check_current
 from algo.services.strategy_configs import config_problems
 from providers.clock import clock_from_env
 
@@ -122,11 +123,15 @@ def _unproven(target: Target | None, row: SystemControl | Halt, now: datetime) -
 
 
 def strategy_start(config: StrategyConfig) -> bool:
-    """Let it decide from the next closed candle on. False where it runs already; ControlRefused where it cannot run."""
+    """Let it decide from the next closed candle on. False where it runs already; ControlRefused where it cannot run, or
+    where this version of it failed its bias checks. A version never checked is checked here."""
     problems = config_problems(config)
     if problems:
         sentences = [f"{field}: {message}" for field, messages in problems.items() for message in messages]
         raise ControlRefused(f"{config.name} was not started. Correct it first: {'; '.join(sentences)}")
+    check = strategy_check_current(config, now=clock_from_env().now())
+    if not check.passed:
+        raise ControlRefused(f"{config.name} was not started: {check_refusal(check)}.")
     return _move(config, StrategyStatus.RUNNING)
 
 

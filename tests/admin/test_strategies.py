@@ -5,6 +5,8 @@ from enum import StrEnum
 from typing import Any, Literal
 
 import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 from pydantic import Field
 
 from algo.admin.strategy_form import form_field
@@ -12,6 +14,7 @@ from algo.models import StrategyConfig
 from algo.strategies import StrategyInterface, StrategySchema, strategy_factory
 from tests import factories as make
 from tests.admin.pages import errors, form_data, said, shown
+from tests.backtest import cheats
 from tests.factories import NOW
 
 pytestmark = pytest.mark.django_db
@@ -263,6 +266,96 @@ def test_broken_config_is_not_started_and_the_reason_is_told(browser, config):
     assert any("demo was not started" in text and "stop_loss_percent" in text for text in said(page))
     config.refresh_from_db()
     assert config.status == "stopped"
+
+
+# --- bias checks ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cheat(monkeypatch):
+    monkeypatch.setitem(strategy_factory.STRATEGIES, "NextClose", cheats.NextClose)
+
+
+def act(browser, config, name):
+    page = browser.post("/admin/algo/strategyconfig/", {"action": name, "_selected_action": [config.pk]}, follow=True)
+    config.refresh_from_db()
+    return said(page)
+
+
+def test_a_saved_version_is_checked_and_page_and_list_show_that_it_passed(browser, fields):
+    add(browser, fields)
+    config = StrategyConfig.objects.get(name="new")
+    assert config.checks.get().passed
+    page = shown(browser.get(change(config)))
+    for title in ("The future changes no signal of the past", "A live window decides as the whole history does"):
+        assert f"Passed {title}" in page
+    assert "simulated market: only 0 candles" in page
+    assert "Passed" in shown(browser.get("/admin/algo/strategyconfig/"))
+
+
+def test_saving_a_version_that_fails_keeps_it_and_says_what_was_found(browser, cheat, fields):
+    page = add(browser, fields, query="?strategy=NextClose")
+    config = StrategyConfig.objects.get(name="new")
+    assert config.strategy == "NextClose"
+    (told,) = [text for text in said(page) if "bias checks" in text]
+    assert "new was saved. It will not run: its bias checks failed: look_ahead" in told
+    text = shown(browser.get(change(config)))
+    assert "Failed The future changes no signal of the past" in text
+    assert "expected nothing, found BUY, confidence 0.5, reason TEST" in text
+    assert "look for shift(-1)" in text
+    assert "Failed" in shown(browser.get("/admin/algo/strategyconfig/"))
+    assert any("was not started: this version of it failed" in each for each in act(browser, config, "start"))
+    assert config.status == "stopped"
+
+
+def test_a_running_config_saved_with_a_version_that_fails_is_stopped(browser, cheat, config):
+    StrategyConfig.objects.filter(pk=config.pk).update(strategy="NextClose", parameters={})
+    browser.post(change(config), form_data(browser.get(change(config))) | {"parameter_stop_loss_percent": "1"})
+    config.refresh_from_db()
+    assert config.parameters["stop_loss_percent"] == "1"
+    assert config.status == "stopped"
+
+
+def test_a_version_edited_since_its_check_is_shown_as_not_checked(browser, config):
+    assert "Not yet" in shown(browser.get(change(config)))
+    assert act(browser, config, "check_now")[0].startswith("demo passed every bias check.")
+    assert "Not yet" not in shown(browser.get("/admin/algo/strategyconfig/"))
+    StrategyConfig.objects.filter(pk=config.pk).update(parameters={"stop_loss_percent": "0.7"})
+    assert "Not yet" in shown(browser.get("/admin/algo/strategyconfig/"))
+    assert "It was another version of the strategy." in shown(browser.get(change(config)))
+
+
+def test_check_now_checks_again_and_tells_both_verdicts(browser, cheat, config):
+    StrategyConfig.objects.filter(pk=config.pk).update(strategy="NextClose", parameters={})
+    for count in (1, 2):
+        (told,) = act(browser, config, "check_now")
+        assert told.startswith("demo will not run: its bias checks failed: look_ahead")
+        assert config.checks.count() == count
+    StrategyConfig.objects.filter(pk=config.pk).update(strategy="GoneStrategy")
+    assert act(browser, config, "check_now") == ["demo was not checked: correct its parameters first."]
+
+
+def test_what_was_found_is_escaped(browser, monkeypatch, config):
+    class Script(PulseStrategy):
+        def execute(self, market_data: Any) -> None:
+            raise ValueError("<script>alert(1)</script>")
+
+    monkeypatch.setitem(strategy_factory.STRATEGIES, "Script", Script)
+    StrategyConfig.objects.filter(pk=config.pk).update(strategy="Script", parameters={})
+    act(browser, config, "check_now")
+    body = browser.get(change(config)).content.decode()
+    assert "ValueError: &lt;script&gt;alert(1)" in body
+    assert "<script>alert(1)" not in body
+
+
+def test_the_list_asks_the_database_once_for_all_checks(browser, config):
+    act(browser, config, "check_now")
+    for _ in range(5):
+        make.make_config(account=config.account)
+    browser.get("/admin/algo/strategyconfig/")
+    with CaptureQueriesContext(connection) as queries:
+        browser.get("/admin/algo/strategyconfig/")
+    assert sum("algo_strategycheck" in query["sql"] for query in queries) == 1
 
 
 def test_viewer_reads_a_config_and_changes_nothing(config):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from algo.backtest import BacktestSettings, run_both
+from algo.backtest.bias import check_strategy
+from algo.backtest.synthetic import synthetic_market
 from algo.strategies import (
     Candles,
     InvalidParameters,
@@ -105,3 +107,9 @@ def test_a_live_window_decides_as_the_whole_history_does(example):
     gaps = example.calculate_custom_indicator(candles.frame()).to_numpy()
     assert windows.tolist() == (gaps <= -0.1).astype(int).tolist()
     assert windows.any()
+
+
+def test_it_passes_the_bias_checks(example):
+    checked = check_strategy(create_strategy(NAME), synthetic_market(1000), seconds=2)
+    assert checked.passed, checked.summary()
+    assert checked.signals > 20

@@ -11,6 +11,7 @@ import pytest
 from django.db import connection
 from pydantic import Field
 
+from algo.execution import entries
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.entry_judge import trading_day_start
 from algo.models import (
@@ -91,6 +92,8 @@ def strategies(monkeypatch):
     monkeypatch.setitem(STRATEGIES, "Says", Says)
     monkeypatch.setitem(STRATEGIES, "CannotStart", CannotStart)
     monkeypatch.setattr(Says, "seen", [])
+    # Bias checks have tests of their own (test_strategy_checks.py): here strategies have bad days that a check finds.
+    monkeypatch.setattr(entries, "version_refusal", lambda config, strategy, *, now: "")
 
 
 class Venue:

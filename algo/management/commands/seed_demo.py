@@ -21,6 +21,7 @@ from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.live.join import join_other_processes
 from algo.models import Account, Environment, Market, Provider, StrategyConfig, StrategyStatus
 from algo.services.markets import markets_refresh
+from algo.services.strategy_checks import strategy_check_current
 from algo.strategies.schemas import BreakoutStrategySchema
 from providers.errors import ProviderError
 from providers.types import Resolution
@@ -100,7 +101,7 @@ class Command(BaseCommand):
 
     def _strategy(self, user: Any, data_market: Market, market: Market) -> str:
         name = f"Demo {market.symbol} on {market.get_provider_display()}"
-        StrategyConfig.objects.get_or_create(
+        config, created = StrategyConfig.objects.get_or_create(
             name=name,
             defaults={
                 "strategy": "BreakoutStrategy",
@@ -112,6 +113,8 @@ class Command(BaseCommand):
                 "status": StrategyStatus.RUNNING,
             },
         )
+        if created:
+            strategy_check_current(config, now=CLOCK.now())
         return name
 
     def _account(self, user: Any, provider: str) -> Account:

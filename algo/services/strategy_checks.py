@@ -1,0 +1,129 @@
+"""Bias checks of the strategies at work: run for each version of a config, kept, and asked before anything runs."""
+
+from __future__ import annotations
+
+import logging
+from datetime import datetime
+
+from django.db import transaction
+
+from algo.backtest.bias import candles_wanted, check_strategy
+from algo.backtest.bias_findings import Checked
+from algo.backtest.synthetic import synthetic_market
+from algo.models import StrategyCheck, StrategyConfig, StrategyStatus
+from algo.selectors.candles import candles_window
+from algo.selectors.strategy_checks import newest_check
+from algo.services.backtests import candles_fingerprint
+from algo.services.outbox import event_record
+from algo.services.strategy_versions import strategy_fingerprint
+from algo.strategies.interface import Candles, StrategyInterface
+from algo.strategies.strategy_factory import create_strategy
+from providers.types import Resolution
+
+logger = logging.getLogger("algo.strategies")
+
+MOST_REMEMBERED = 64
+
+# What was found is a function of the loaded code, the parameters and the candles: five configs alike are checked once.
+_found: dict[tuple[type, str, str], Checked] = {}
+_passed: set[tuple[int, type, str]] = set()
+
+
+def strategy_check(config: StrategyConfig, *, now: datetime, again: bool = True) -> StrategyCheck:
+    """Check the version that `config` holds, and keep what is found. A running config that fails is stopped.
+
+    Over the newest stored candles of its data market; over a simulated market where there are too few of them, or
+    where it says nothing on them. With `again` False a check of equal candles by this process is taken over. Raises
+    UnknownStrategy or InvalidParameters, with nothing kept.
+    """
+    strategy = create_strategy(config.strategy, config.parameters)
+    candles, source = _candles(config, strategy, now)
+    checked = _checked(strategy, candles, again=again)
+    if checked.passed and not checked.signals and not source.startswith(SIMULATED):
+        source = f"{SIMULATED}: the strategy says nothing on the {len(candles):,} newest stored candles"
+        checked = _checked(strategy, _simulated(config, strategy, candles), again=again)
+    return strategy_check_record(config, strategy, checked, source=source, now=now)
+
+
+@transaction.atomic
+def strategy_check_record(
+    config: StrategyConfig, strategy: StrategyInterface, checked: Checked, *, source: str, now: datetime
+) -> StrategyCheck:
+    """Keep what was found of a config's version. A running config that failed is stopped, with an event."""
+    check = StrategyCheck.objects.create(
+        config=config,
+        fingerprint=strategy_fingerprint(strategy),
+        passed=checked.passed,
+        summary=checked.summary()[:600],
+        findings=checked.report(),
+        candles=checked.candles,
+        source=source[:200],
+        checked_at=now,
+        seconds=checked.seconds,
+    )
+    running = StrategyConfig.objects.filter(pk=config.pk, status=StrategyStatus.RUNNING)
+    if not checked.passed and running.update(status=StrategyStatus.STOPPED):
+        logger.error("strategy=%s stopped: its checks %s", config.name, check.summary)
+        event_record("strategy.stopped", {"strategy": config.name, "reason": check_refusal(check)}, at=now)
+    return check
+
+
+def strategy_check_current(config: StrategyConfig, *, now: datetime) -> StrategyCheck:
+    """The newest check of the version that `config` holds; made here where that version was never checked."""
+    strategy = create_strategy(config.strategy, config.parameters)
+    return newest_check(config, strategy_fingerprint(strategy)) or strategy_check(config, now=now, again=False)
+
+
+def version_refusal(config: StrategyConfig, strategy: StrategyInterface, *, now: datetime) -> str:
+    """Why this version must not trade; empty where it passed its checks. A version never checked is checked here.
+
+    For every candle: a version that passed costs one look into a set. One that fails is not remembered, for its config
+    is stopped.
+    """
+    key = (config.pk, type(strategy), strategy.parameters.model_dump_json())
+    if key in _passed:
+        return ""
+    check = strategy_check_current(config, now=now)
+    if not check.passed:
+        return check_refusal(check)
+    _passed.add(key)
+    return ""
+
+
+def check_refusal(check: StrategyCheck) -> str:
+    """What a failed check means for who wants to run the config, in sentences."""
+    return (
+        f"this version of it failed its bias checks on {check.checked_at:%Y-%m-%d %H:%M} UTC ({check.summary}). Its "
+        "backtests do not say what it would do live. Open deals stay protected. Correct the strategy or its "
+        "parameters; its page says what was found"
+    )
+
+
+# --- which candles --------------------------------------------------------------------------------------------------
+
+SIMULATED = "simulated market"
+
+
+def _candles(config: StrategyConfig, strategy: StrategyInterface, now: datetime) -> tuple[Candles, str]:
+    wanted, fewest = candles_wanted(strategy)
+    resolution = Resolution(config.resolution)
+    stored = candles_window(config.data_market, resolution, bars=wanted, until=now)
+    if len(stored) >= fewest:
+        return stored, f"the {len(stored):,} newest stored candles of {config.data_market}"
+    few = f"{SIMULATED}: only {len(stored):,} candles of {config.data_market} are stored, {fewest:,} are needed"
+    return _simulated(config, strategy, stored), few
+
+
+def _simulated(config: StrategyConfig, strategy: StrategyInterface, stored: Candles) -> Candles:
+    """At the market's own price, where it is known."""
+    price = float(stored.close[-1]) if len(stored) and stored.close[-1] > 0 else 100.0
+    return synthetic_market(candles_wanted(strategy)[0], seconds=Resolution(config.resolution).seconds, price=price)
+
+
+def _checked(strategy: StrategyInterface, candles: Candles, *, again: bool) -> Checked:
+    key = (type(strategy), strategy.parameters.model_dump_json(), candles_fingerprint(candles))
+    if again or key not in _found:
+        if len(_found) >= MOST_REMEMBERED:
+            _found.clear()
+        _found[key] = check_strategy(strategy, candles)
+    return _found[key]
