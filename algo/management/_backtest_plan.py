@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from typing import Any
@@ -69,7 +69,6 @@ def add_data_options(parser: ArgumentParser) -> None:
     add_market_options(parser, symbol_required=False)
     add_period_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="Recorded candles instead of stored ones; gzip allowed.")
-    parser.add_argument("--books", metavar="FILE", help="Order books as record_books writes them: real fills.")
     parser.add_argument("--no-download", action="store_true", help="Use what is stored, ask no exchange.")
 
 
@@ -96,7 +95,7 @@ def planned(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Da
             f"There are no candles to test on ({data.source}). Choose another period or symbol, or look what there "
             "is with: python manage.py fetch_ohlcv --symbol ... --days ..."
         )
-    if options["books"]:
+    if options.get("books"):
         data = replace(data, books=BookSeries(read_books(options["books"], plan.rules.symbol)))
     return plan, data
 

@@ -30,6 +30,7 @@ class Command(CliCommand):
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         add_plan_options(parser)
+        parser.add_argument("--books", metavar="FILE", help="Order books as record_books writes them: real fills.")
         parser.add_argument("--fill-model", choices=[*FillModel], default=str(FillModel.CONSERVATIVE))
         parser.add_argument("--json", action="store_true", help="One JSON object on stdout, nothing else.")
         parser.add_argument(

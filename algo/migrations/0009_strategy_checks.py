@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('algo', '0007_the_plan_of_a_deal_is_sound'),
+        ('algo', '0008_backtest_runs'),
     ]
 
     operations = [
