@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import datetime, time, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -40,6 +40,8 @@ from algo.risk.sizing import MINIMUM_MARGIN
 from algo.strategies.interface import Candles, SignalArrays, StrategyInterface, signals_by_execute
 from algo.strategies.schemas import StrategySchema
 from providers.types import MarketRules, Resolution, Side
+
+_EPOCH = date(1970, 1, 1)
 
 
 class FillModel(StrEnum):
@@ -247,9 +249,9 @@ def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64
 
 
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
-    """The trading day of each time as a number that grows by one a day, in that zone. Times ascend."""
+    """The trading day of each time, as days since 1970 in that zone. Times ascend."""
     zone, starts = ZoneInfo(time_zone), day_starts(open_time, time_zone)
-    numbers = [datetime.fromtimestamp(int(open_time[start]), zone).date().toordinal() for start in starts]
+    numbers = [(datetime.fromtimestamp(int(open_time[start]), zone).date() - _EPOCH).days for start in starts]
     return np.repeat(np.array(numbers, dtype=np.int64), np.diff(np.append(starts, open_time.size)))
 
 
