@@ -2,9 +2,21 @@
 
 from django.contrib import admin
 
-from algo.admin import accounts, control, home, inbox, journal, ledger, markets, people, schedules, strategies
+from algo.admin import accounts, control, home, inbox, journal, ledger, markets, parity, people, schedules, strategies
 
-__all__ = ["accounts", "control", "home", "inbox", "journal", "ledger", "markets", "people", "schedules", "strategies"]
+__all__ = [
+    "accounts",
+    "control",
+    "home",
+    "inbox",
+    "journal",
+    "ledger",
+    "markets",
+    "parity",
+    "people",
+    "schedules",
+    "strategies",
+]
 
 admin.site.index_template = home.TEMPLATE
 admin.site.index_title = "At a glance"

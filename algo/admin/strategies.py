@@ -12,6 +12,7 @@ from unfold.decorators import action, display
 
 from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
+from algo.admin.parity import recent_reports
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
@@ -39,7 +40,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     search_fields = ("name", "market__symbol", "account__name")
     autocomplete_fields = ("account", "market", "data_market")
     actions = ("start", "stop", "pause_ordering", "resume_ordering")
-    readonly_fields = ("status_badge", "last_bar_at")
+    readonly_fields = ("status_badge", "last_bar_at", "live_against_backtest")
 
     class Media:
         js = ("algo/admin/strategy.js",)
@@ -55,6 +56,7 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
             ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
         ]
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
+        sections += [("Live against backtest", ("live_against_backtest",))] if obj else []
         hidden = ["shown_parameters"] if strategy else []
         sections[0] = (None, [*sections[0][1], *hidden])
         return [(title, {"fields": in_pairs(names)}) for title, names in sections]
@@ -108,6 +110,10 @@ class StrategyConfigAdmin(SwitchPage, SettingsAdmin):
     @display(description="status", ordering="status")
     def status_badge(self, config: StrategyConfig) -> str:
         return badge(config.get_status_display())
+
+    @display(description="last days")
+    def live_against_backtest(self, config: StrategyConfig) -> str:
+        return recent_reports(config)
 
     @display(description="ordering", ordering="ordering_enabled")
     def ordering_badge(self, config: StrategyConfig) -> str:
