@@ -199,7 +199,10 @@ def _why_not_filled(deal: LiveDeal) -> Because:
 
 def _why_refused(replay: Replay, deal: LiveDeal, code: str) -> Because:
     """Why the engine does not enter where live did."""
-    if code == DenialCode.OPEN_DEAL_EXISTS and any(d.bar < deal.bar and d.is_filled for d in replay.day.deals):
+    earlier = [each for each in replay.day.deals if each.bar < deal.bar and each.is_filled]
+    if code == DenialCode.OPEN_DEAL_EXISTS and earlier:
+        if earlier[-1].parameters != replay.strategy.parameters:
+            return Cause.RULES_CHANGED, "by the rules of today the engine still has the deal before this one open"
         return Cause.FOLLOWS, "the engine still has the deal before this one open"
     known = {
         DenialCode.STALE_DATA: (Cause.CANDLE_MISSING, "the candle after this one is not stored: no price to enter at"),

@@ -55,9 +55,8 @@ def parity_report(config: StrategyConfig, day: date, *, now: datetime) -> Parity
 
 def parity_of(config: StrategyConfig, start: datetime, end: datetime) -> tuple[Parity, list[str]]:
     """The comparison of [start, end), and what has to be said about it. Reads only."""
-    strategy = create_strategy(config.strategy, config.parameters)
     resolution = Resolution(config.resolution)
-    day = live_day(config, start, end)
+    strategy, day = _by_the_rules_of(config, live_day(config, start, end))
     candles = parity_candles(config, strategy, day)
     if len(candles) < strategy.warmup_bars + 2:
         raise NothingToCompare(
@@ -69,6 +68,17 @@ def parity_of(config: StrategyConfig, start: datetime, end: datetime) -> tuple[P
     if missing := candles_coverage(config.data_market, resolution, start, end).missing:
         notes.append(f"{missing} candles of the day are not stored; nothing is invented in their place")
     return compare(day, candles, strategy, config.market.rules, funded), notes
+
+
+def _by_the_rules_of(config: StrategyConfig, day: LiveDay) -> tuple[StrategyInterface, LiveDay]:
+    """The strategy as it was that day. Where it was saved since, what its deals carry tells: its rules are those of the
+    day's last deal, and where all deals carry the same, nothing was decided by others."""
+    carried = [deal.parameters for deal in day.deals if deal.created_at >= day.start and deal.parameters is not None]
+    if config.updated_at < day.end or not carried:
+        return create_strategy(config.strategy, config.parameters), day
+    if all(each == carried[-1] for each in carried):
+        day = replace(day, rules_saved_at=None)
+    return create_strategy(config.strategy, carried[-1]), day
 
 
 def parity_candles(config: StrategyConfig, strategy: StrategyInterface, day: LiveDay) -> Candles:
