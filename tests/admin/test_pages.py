@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
 
-from algo.models import BacktestRun, Deal, Heartbeat, SystemControl
+from algo.models import BacktestRun, Deal, Heartbeat, ParityReport, SystemControl
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import shown
@@ -24,6 +24,7 @@ READ_ONLY = [
     "market",
     "order",
     "outboxevent",
+    "parityreport",
     "probeorder",
     "signal",
     "ticket",
@@ -56,6 +57,7 @@ def house(config):
         candles=1,
         data_fingerprint="f",
     )
+    ParityReport.objects.create(config=config, day=NOW.date(), computed_at=NOW, unexplained=1)
     return deal
 
 

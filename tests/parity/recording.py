@@ -87,21 +87,25 @@ class Recording:
         return path
 
 
-def every_exit(side: Side = Side.BUY) -> Recording:
+def every_exit(side: Side = Side.BUY, beyond: str = "0.04", rest: int = 0) -> Recording:
     """Deals closed by target, stop, trailing stop, opposite signal and a gap through the stop; and signals that are
-    refused for an open deal, for the cooldown and for their side."""
+    refused for an open deal, for the cooldown and for their side. `beyond` is how far the market goes through a level
+    that is to be reached, `rest` how many candles it stands still after an entry that is followed by a fall."""
     r = Recording(side)
+    further = side.sign * Decimal(beyond)
     r.quiet(48)  # warm-up
 
     entry = r.breakout()  # target
     for _ in range(3):
         r.candle(r.up("0.45"), r.up("-0.01"))
     target = r.percent(entry, "2")
-    r.candle(target - side.sign * Decimal("0.10"), target + side.sign * Decimal("0.08"), r.up("-0.01"))
+    r.candle(target - side.sign * Decimal("0.10"), target + side.sign * Decimal("0.04") + further, r.up("-0.01"))
     r.quiet(7)
 
-    entry = r.breakout()  # stop, within the candle of the entry
-    r.candle(r.percent(entry, "-0.75"), r.percent(entry, "-1") - side.sign * TICK)
+    entry = r.breakout()  # stop, within the candle of the entry where it does not rest
+    for _ in range(rest):
+        r.candle(r.up("-0.01"))
+    r.candle(r.percent(entry, "-0.75"), r.percent(entry, "-1") - further + side.sign * Decimal("0.03"))
     r.quiet(2)
     r.candle(r.up("0.80"))  # refused: cooldown
     r.quiet(7)
@@ -110,9 +114,10 @@ def every_exit(side: Side = Side.BUY) -> Recording:
     for _ in range(3):
         r.candle(r.up("0.30"), r.up("-0.01"))
     best = r.price
-    r.candle(r.up("-0.20"))
+    r.candle(r.up("-0.01"))  # where it stays for a minute, so that whoever looks seldom has seen it
+    r.candle(r.up("-0.19"))
     stop = r.percent(best, "-1.2")
-    r.candle(stop + side.sign * Decimal("0.10"), stop - side.sign * Decimal("0.04"))
+    r.candle(stop + side.sign * Decimal("0.10"), stop - further)
     r.quiet(7)
 
     r.breakout()  # opposite signal
