@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import timedelta
+from datetime import date, timedelta
 
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
@@ -15,13 +15,16 @@ from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.execution.advance import look_after
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
-from algo.models import Account, Decision, Heartbeat, Market, Provider
+from algo.models import Account, Decision, Heartbeat, Market, ParityReport, Provider, StrategyConfig
 from algo.notifications.outbox import outbox_deliver
 from algo.notifications.webhook import event_send, send_webhook_notification
 from algo.queues import BACKTESTS, backtest_enqueue
+from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
 from algo.services.accounts import keys_watch
 from algo.services.backtests import SILENT_SECONDS, backtest_fail, backtest_run, backtests_sweep
 from algo.services.markets import markets_refresh
+from algo.services.parity import NothingToCompare, parity_report
+from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import ProviderError
 from providers.types import Resolution
 
@@ -32,6 +35,8 @@ BACKTEST_SECONDS = 1800
 
 __all__ = [
     "advance_account",
+    "compare_config",
+    "compare_days",
     "deliver_outbox",
     "evaluate_strategies",
     "prune_journal",
@@ -150,6 +155,36 @@ def sweep_backtests() -> int:
     for run_id in waiting:
         backtest_enqueue(run_id)
     return len(waiting)
+
+
+@shared_task(queue="backtests")
+def compare_days() -> int:
+    """Replay the trading day that ended last for every strategy that decided in it and has no report of it yet; each is
+    a task of its own, so that one failure keeps no other from its report. Returns how many."""
+    day = trading_day(CLOCK.now()) - timedelta(days=1)
+    done = set(
+        ParityReport.objects.filter(day=day, computed_at__gte=day_bounds(day)[1]).values_list("config", flat=True)
+    )
+    ids = [config.pk for config in configs_that_decided(*day_bounds(day)) if config.pk not in done]
+    for pk in ids:
+        compare_config.delay(pk, day.isoformat())
+    return len(ids)
+
+
+@shared_task(queue="backtests")
+def compare_config(config_id: int, day: str) -> int | None:
+    """Compare one day of one strategy over the candles that are stored. Returns what is unexplained."""
+    config = StrategyConfig.objects.select_related("account", "market", "data_market").get(pk=config_id)
+    try:
+        report = parity_report(config, date.fromisoformat(day), now=CLOCK.now())
+    except (NothingToCompare, UnknownStrategy, InvalidParameters) as exc:
+        logger.warning("%sstrategy=%s not compared: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, exc)
+        return None
+    level = logging.WARNING if report.unexplained else logging.INFO
+    logger.log(level, "%sstrategy=%s compared with the backtest day=%s differences=%s unexplained=%s",
+               settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, day, report.summary["differences"],
+               report.unexplained)  # fmt: skip
+    return report.unexplained
 
 
 @shared_task(queue="notifications")

@@ -178,6 +178,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep backtests": _every("sweep_backtests", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
+    "compare with the backtest": _every("compare_days", 3600),  # nightly: a day that has its report is left alone
 }
 FLOWER_URL = env.FLOWER_URL
 

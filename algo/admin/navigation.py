@@ -49,6 +49,7 @@ _SET_UP = (
 _JOURNAL = (
     ("Decisions", "menu_book", "algo.decision"),
     ("Backtests", "science", "algo.backtestrun"),
+    ("Live against backtest", "compare_arrows", "algo.parityreport"),
     ("Outbox", "outbox", "algo.outboxevent"),
     ("Probe orders", "troubleshoot", "algo.probeorder"),
 )

@@ -13,6 +13,7 @@ from unfold.decorators import action, display
 from algo.admin.backtests import backtest_last_days
 from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
+from algo.admin.parity import recent_reports
 from algo.admin.strategy_checks import ChecksPage
 from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
 from algo.models import StrategyConfig
@@ -42,7 +43,7 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
     search_fields = ("name", "market__symbol", "account__name")
     autocomplete_fields = ("account", "market", "data_market")
     actions = ("start", "stop", "pause_ordering", "resume_ordering", "backtest", "check_now")
-    readonly_fields = ("status_badge", "last_bar_at", "check_badge", "check_found")
+    readonly_fields = ("status_badge", "last_bar_at", "check_badge", "check_found", "live_against_backtest")
 
     class Media:
         js = ("algo/admin/strategy.js",)
@@ -59,6 +60,7 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
         ]
         sections += [("Bias checks", ("check_badge", "check_found"))] if obj else []
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
+        sections += [("Live against backtest", ("live_against_backtest",))] if obj else []
         hidden = ["shown_parameters"] if strategy else []
         sections[0] = (None, [*sections[0][1], *hidden])
         return [(title, {"fields": in_pairs(names)}) for title, names in sections]
@@ -120,6 +122,10 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
     @display(description="status", ordering="status")
     def status_badge(self, config: StrategyConfig) -> str:
         return badge(config.get_status_display())
+
+    @display(description="last days")
+    def live_against_backtest(self, config: StrategyConfig) -> str:
+        return recent_reports(config)
 
     @display(description="ordering", ordering="ordering_enabled")
     def ordering_badge(self, config: StrategyConfig) -> str:

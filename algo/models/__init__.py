@@ -18,6 +18,7 @@ from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
 from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
+from algo.models.parity import ParityReport
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
@@ -50,6 +51,7 @@ __all__ = [
     "OrderEvent",
     "OutboxEvent",
     "Outcome",
+    "ParityReport",
     "ProbeOrder",
     "ProbeOutcome",
     "Provider",

@@ -1,0 +1,81 @@
+"""Live against backtest: the reports, and the last of them on the strategy's page."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.urls import reverse
+from django.utils.html import format_html, format_html_join
+from unfold.contrib.filters.admin import RelatedDropdownFilter
+from unfold.decorators import display
+
+from algo.admin.base import NOTHING, LedgerAdmin, badge
+from algo.models import ParityReport, StrategyConfig
+from algo.selectors.parity import latest_reports
+
+
+@admin.register(ParityReport)
+class ParityReportAdmin(LedgerAdmin):
+    """What a day of live trading and the engine over the same candles do not agree about."""
+
+    list_display = ("day", "config", "signals", "deals", "profit", "unexplained_badge", "computed_at")
+    list_select_related = ("config",)
+    list_filter = (("config", RelatedDropdownFilter),)
+    search_fields = ("config__name",)
+    date_hierarchy = "day"
+    sections = {
+        "": ("config", "day", "computed_at", "unexplained_badge", "signals", "deals", "profit"),
+        "Differences": ("differences",),
+        "Figures": ("summary",),
+    }
+
+    @display(description="signals equal")
+    def signals(self, report: ParityReport) -> str:
+        return equal_of(report, "signals")
+
+    @display(description="deals equal")
+    def deals(self, report: ParityReport) -> str:
+        return equal_of(report, "deals")
+
+    @display(description="profit, live and engine")
+    def profit(self, report: ParityReport) -> str:
+        return profits(report)
+
+    @display(description="unexplained", ordering="unexplained")
+    def unexplained_badge(self, report: ParityReport) -> str:
+        return unexplained_badge(report)
+
+
+def recent_reports(config: StrategyConfig) -> str:
+    """The last days of a strategy, each a link to its report."""
+    rows = [
+        (
+            reverse("admin:algo_parityreport_change", args=[report.pk]),
+            f"{report.day:%Y-%m-%d}",
+            unexplained_badge(report),
+            f"{report.summary.get('differences', 0)} differences",
+            f"signals {equal_of(report, 'signals')}, deals {equal_of(report, 'deals')}",
+            f"profit {profits(report)}",
+        )
+        for report in latest_reports(config)
+    ]
+    if not rows:
+        return f"{NOTHING} (a day is compared in the hour after its end)"
+    lines = format_html_join("", '<li><a class="underline" href="{}">{}</a> {} {} · {} · {}</li>', rows)
+    return format_html("<ul>{}</ul>", lines)
+
+
+def equal_of(report: ParityReport, what: str) -> str:
+    return f"{report.summary.get(f'{what}_equal', 0)} of {report.summary.get(f'{what}_compared', 0)}"
+
+
+def profits(report: ParityReport) -> str:
+    """Of the deals that were closed that day."""
+    figures = report.summary
+    live, engine = figures.get("profit_live", NOTHING), figures.get("profit_engine", NOTHING)
+    return f"{live} live, {engine} engine {figures.get('quote', '')}".strip()
+
+
+def unexplained_badge(report: ParityReport) -> str:
+    if not report.unexplained:
+        return badge("All explained", "success")
+    return badge(f"{report.unexplained} unexplained", "danger")
