@@ -110,7 +110,7 @@ def risk_context(
         open_deal_on_market=any(deal.market_id == request.market_id for deal in standing),
         open_deals=len(standing),
         exposure=sum(map(exposure_of, live), ZERO),
-        last_trade_at=counts.last_trade_at,
+        last_entry_bar_at=counts.last_entry_bar_at,
         trades_today=counts.trades_today,
         # A gain that is not realised pays for no loss: it may be gone before anybody takes it.
         loss_today=max(-counts.profit_today - sum(min(each, ZERO) for each in open_profits), ZERO),

@@ -75,7 +75,7 @@ class EntryCounts:
     kill_switch: KillSwitch = KillSwitch.OFF  # the strictest that applies to this account, strategy and market
     kill_switch_reason: str = ""  # in words, with whose switch it is
     market_blocked: str = ""  # why this account must not enter this market; empty where it may
-    last_trade_at: datetime | None = None
+    last_entry_bar_at: datetime | None = None
     trades_today: int = 0
     profit_today: Decimal = ZERO
     entries_recently: int = 0
@@ -112,7 +112,8 @@ class EntryLedger(Protocol):
              `quarantine_since`. Of the tickets without a market nothing is blocked.
            - `trades_today`: deals of this strategy, on whatever market, planned at or after `day_start` and not
              CANCELED: a deal that filled nothing gives its place back, one of unknown fate is ENTERING and keeps it.
-           - `last_trade_at`: when the newest deal of this strategy that is not CANCELED was planned, on any day.
+           - `last_entry_bar_at`: the newest candle by which a deal of this strategy that is not CANCELED was planned,
+             on any day.
            - `profit_today`: the sum of `profit` over the account's deals on markets of this quote that closed at or
              after `day_start`.
            - `entries_recently`: deals of the account planned at or after `recent_since`, CANCELED ones included.

@@ -93,7 +93,7 @@ class MemoryEntryLedger:
             kill_switch=halt.level,
             kill_switch_reason=halt.reason,
             market_blocked=self._market_blocked(account, request.market_id, windows),
-            last_trade_at=max((deal.created_at for deal in entered), default=None),
+            last_entry_bar_at=max((deal.bar_open_at for deal in entered), default=None),
             trades_today=sum(deal.created_at >= windows.day_start for deal in entered),
             profit_today=sum(
                 (each.profit or ZERO for each in closed if each.closed_at and each.closed_at >= windows.day_start), ZERO

@@ -8,7 +8,7 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet, Sum
+from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Sum
 
 from algo.execution.entry_ledger import Decided, EntryCounts, EntryRequest, EntryWindows, Judge, LiveDeal
 from algo.execution.ledger_rows import order_plan, record_deal_event
@@ -119,7 +119,7 @@ def _counts(account: Account, config: StrategyConfig, request: EntryRequest, win
         kill_switch=halt.level,
         kill_switch_reason=halt.reason,
         market_blocked=market_blocked(account.pk, request.market_id, windows.quarantine_since),
-        last_trade_at=entered.order_by("-created_at").values_list("created_at", flat=True).first(),
+        last_entry_bar_at=entered.aggregate(newest=Max("bar_open_at"))["newest"],
         trades_today=entered.filter(created_at__gte=windows.day_start).count(),
         profit_today=today.aggregate(total=Sum("profit"))["total"] or ZERO,
         entries_recently=of_account.filter(created_at__gte=windows.recent_since).count(),

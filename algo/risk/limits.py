@@ -167,13 +167,13 @@ def max_exposure(intent: EntryIntent, context: RiskContext) -> Denial | None:
 
 
 def cooldown(intent: EntryIntent, context: RiskContext) -> Denial | None:
-    pause = timedelta(minutes=context.parameters.trade_cooldown_minutes)
-    if not pause or context.last_trade_at is None or context.now - context.last_trade_at >= pause:
+    """Counted from candle to candle, as a backtest does: how fast a decision was made is no matter of the rule."""
+    pause, last = timedelta(minutes=context.parameters.trade_cooldown_minutes), context.last_entry_bar_at
+    if not pause or last is None or intent.bar_open_at - last >= pause:
         return None
-    left = pause - (context.now - context.last_trade_at)
     return Denial(
         DenialCode.COOLDOWN,
-        f"the last entry was at {context.last_trade_at:%H:%M:%S} UTC; the cooldown lasts {_seconds(left)} s more",
+        f"the last entry was by the candle of {last:%H:%M} UTC; the next may be by that of {last + pause:%H:%M} UTC",
     )
 
 

@@ -52,7 +52,7 @@ class RiskContext:
     open_deal_on_market: bool = False
     open_deals: int = 0  # of the account
     exposure: Decimal = ZERO  # what the account's live deals in this quote stand for, in quote
-    last_trade_at: datetime | None = None  # last entry of this config
+    last_entry_bar_at: datetime | None = None  # open time of the candle by which this config last entered
     trades_today: int = 0  # entries of this config in this trading day
     loss_today: Decimal = ZERO  # positive is a loss, in quote; realised, and that of open deals
     equity_at_day_start: Decimal | None = None  # in quote

@@ -600,7 +600,7 @@ def test_a_deal_in_another_quote_stands_for_nothing_in_this_one(clock):
 
 def test_the_cooldown_is_counted_from_the_last_entry(clock):
     row = config(parameters={"trade_cooldown_minutes": 5})
-    make_closed_deal(row, bar_open_at=at(1), created_at=at(6))
+    make_closed_deal(row, bar_open_at=at(5), created_at=at(6))
     Desk(clock, row).run()
     assert told(row)[1] == "cooldown"
 

@@ -231,7 +231,7 @@ def test_entries_of_a_day_stay_within_the_limit():
 
 def test_the_cooldown_holds_between_workers():
     (config,) = configs(1)
-    assert worn_out(config, trade_cooldown_minutes=1) == 1
+    assert worn_out(config, trade_cooldown_minutes=48) == 1
     assert set(Signal.objects.exclude(denial_code="").values_list("denial_code", flat=True)) <= {
         "cooldown",
         "open_deal_exists",

@@ -14,7 +14,7 @@ from algo.risk import Approval, Denial, DenialCode, check_entry
 from algo.risk.limits import outside_band
 from algo.risk.sizing import BAND_MARGIN, buy_reserve_price, walk_book
 from providers.types import BookLevel, Capabilities, Side
-from tests.risk.worlds import NOW, D, book_of, context_of, intent_of, levels, parameters_of, rules_of
+from tests.risk.worlds import BAR, NOW, D, book_of, context_of, intent_of, levels, parameters_of, rules_of
 
 
 def denied(intent=None, **change):
@@ -59,7 +59,7 @@ CASES = [
     (DenialCode.OPEN_DEAL_EXISTS, {"open_deal_on_market": True}),
     (DenialCode.MAX_OPEN_DEALS, {"open_deals": 5}),
     (DenialCode.MAX_EXPOSURE, {"exposure": D(107_000)}),
-    (DenialCode.COOLDOWN, {"last_trade_at": NOW - timedelta(minutes=29, seconds=59)}),
+    (DenialCode.COOLDOWN, {"last_entry_bar_at": BAR - timedelta(minutes=29)}),
     (DenialCode.DAILY_TRADES, {"trades_today": 10}),
     (DenialCode.DAILY_LOSS, {"loss_today": D(500)}),
     (DenialCode.RUNAWAY, {"entries_recently": 30}),
@@ -191,7 +191,7 @@ def test_limits_let_pass_what_stands_just_before_them():
         denied(
             open_deals=4,
             trades_today=9,
-            last_trade_at=NOW - timedelta(minutes=30),
+            last_entry_bar_at=BAR - timedelta(minutes=30),
             loss_today=D("499.99"),
         )
         is None

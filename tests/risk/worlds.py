@@ -13,6 +13,7 @@ from providers.types import BookLevel, Capabilities, MarketRules, OrderBook, Res
 
 D = Decimal
 NOW = datetime(2025, 1, 1, 12, 0, 1, tzinfo=UTC)
+BAR = datetime(2025, 1, 1, 11, 59, tzinfo=UTC)  # open time of the candle that closed a second ago
 STOPS = Capabilities(stop_market=True)
 
 
@@ -68,4 +69,4 @@ def context_of(**change: Any) -> RiskContext:
 
 
 def intent_of(side: Side = Side.BUY, confidence: str = "0.8", close: str | None = "100000") -> EntryIntent:
-    return EntryIntent(side, D(confidence), "BREAKOUT", NOW - timedelta(seconds=61), D(close) if close else None)
+    return EntryIntent(side, D(confidence), "BREAKOUT", BAR, D(close) if close else None)
