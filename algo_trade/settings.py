@@ -175,6 +175,7 @@ CELERY_BEAT_SCHEDULE = {
     "sweep accounts": _every("sweep_accounts", 20 * _speed),
     "deliver events": _every("deliver_outbox", 10 * _speed),
     "refresh markets": _every("refresh_markets", 600 * _speed),
+    "sweep searches": _every("sweep_optimisations", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
 }

@@ -62,7 +62,10 @@ def _luck(evidence: Mapping[str, Any]) -> list[str]:
         )
     if bootstrap and bootstrap["p_value"] > 1 - CONFIDENCE:
         reached = sum(each >= bootstrap["best"] for each in bootstrap["worlds"])
-        found.append(f"in {reached} of {len(bootstrap['worlds'])} shuffled markets a set did as well")
+        found.append(
+            f"in {reached} of {len(bootstrap['worlds'])} shuffled markets the best of {bootstrap['sets']} sets did as "
+            "well as on the real one"
+        )
     if (evidence["train"]["net_profit"] or 0) <= 0:
         found.append("it loses money on the very candles it was chosen on")
     return found
@@ -73,7 +76,8 @@ def _proofs(evidence: Mapping[str, Any]) -> list[str]:
     if bootstrap := evidence.get("bootstrap"):
         reached = sum(each >= bootstrap["best"] for each in bootstrap["worlds"])
         found.append(
-            f"{reached} of {len(bootstrap['worlds'])} shuffled markets reach it (p = {bootstrap['p_value']:.3f})"
+            f"{reached} of {len(bootstrap['worlds'])} shuffled markets reach the real one "
+            f"(p = {bootstrap['p_value']:.3f})"
         )
     return found
 

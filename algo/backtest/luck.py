@@ -167,7 +167,8 @@ def _drawdowns(returns: NDArray[np.float64]) -> tuple[Series, Series]:
     """Final equity (start 1) and deepest fall in percent of each row of returns."""
     equity = np.cumprod(1 + np.hstack((np.zeros((returns.shape[0], 1)), returns)), axis=1)
     peaks = np.maximum.accumulate(equity, axis=1)
-    return equity[:, -1], (1 - equity / peaks).max(axis=1) * 100
+    falls = np.asarray(1 - equity / peaks, dtype=np.float64)
+    return np.asarray(equity[:, -1], dtype=np.float64), falls.max(axis=1) * 100
 
 
 # --- markets made of pieces of the real one -------------------------------------------------------------------------
@@ -240,29 +241,16 @@ def resampled(candles: Candles, block: int, kind: Blocks, rng: np.random.Generat
     return Candles(candles.open_time, opens, high, low, closes, volume)
 
 
-def shuffled_best(
-    candles: Candles,
-    best_on: Callable[[Candles], float],
-    *,
-    sets: int,
-    worlds: int,
-    block: int,
-    kind: Blocks = Blocks.STATIONARY,
-    seed: int = 0,
-    progress: Callable[[int, int], None] | None = None,
-) -> ShuffledBest:
-    """`best_on` gives the best score of the same `sets` sets on a market: here the real one and `worlds` shuffled ones.
+def shuffled_scores(
+    candles: Candles, best_on: Callable[[Candles], float], worlds: Sequence[int], *, block: int, kind: Blocks, seed: int
+) -> list[float]:
+    """`best_on`, the best score of the same sets on any market, of the shuffled markets of these numbers.
 
-    The null hypothesis is that the order of blocks means nothing. As every world is searched in the same way, the
-    number of sets needs no correction (White (2000), "A Reality Check for Data Snooping", Econometrica 68).
+    Beside the score of the real market they make a ShuffledBest. Its null hypothesis is that the order of blocks means
+    nothing. As every world is searched in the same way, the number of sets needs no correction (White (2000), "A
+    Reality Check for Data Snooping", Econometrica 68).
     """
-    rng = np.random.default_rng(seed)
-    real, found = best_on(candles), []
-    for number in range(worlds):
-        found.append(best_on(resampled(candles, block, kind, rng)))
-        if progress:
-            progress(number + 1, worlds)
-    return ShuffledBest(real, tuple(found), sets, block)
+    return [best_on(resampled(candles, block, kind, np.random.default_rng((seed, number)))) for number in worlds]
 
 
 def histogram(values: Sequence[float] | Series, bins: int = 30) -> Mapping[str, list[float]]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from algo.backtest.engine import BacktestResult, BacktestSettings, run
 from algo.backtest.metrics import cagr, metrics_of
@@ -223,7 +223,7 @@ def sampler(seed: int) -> BaseSampler:
     return TPESampler(seed=seed)
 
 
-def directions(objectives: Sequence[Objective]) -> list[str]:
+def directions(objectives: Sequence[Objective]) -> list[Literal["minimize", "maximize"]]:
     """All are maximised: `score` turns what should be small around."""
     return ["maximize"] * len(objectives)
 

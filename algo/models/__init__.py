@@ -17,6 +17,7 @@ from algo.models.control import (
 from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
+from algo.models.optimisation import OptimisationChunk, OptimisationRun, OptimisationStatus
 from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
@@ -44,6 +45,9 @@ __all__ = [
     "KillSwitch",
     "Market",
     "MarketQuote",
+    "OptimisationChunk",
+    "OptimisationRun",
+    "OptimisationStatus",
     "Order",
     "OrderEvent",
     "OutboxEvent",

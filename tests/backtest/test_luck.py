@@ -13,6 +13,7 @@ from algo.backtest.engine import run
 from algo.backtest.luck import (
     Blocks,
     ReturnShape,
+    ShuffledBest,
     block_index,
     deal_returns,
     deflated_sharpe,
@@ -21,7 +22,7 @@ from algo.backtest.luck import (
     probabilistic_sharpe,
     resampled,
     return_shape,
-    shuffled_best,
+    shuffled_scores,
 )
 from tests.backtest.worlds import calm, market, said, settings, table
 from tests.strategies.tables import random_candles
@@ -163,11 +164,23 @@ def test_candles_without_a_price_cannot_be_shuffled():
 
 
 def test_the_p_value_counts_the_worlds_that_reach_the_real_one():
+    found = ShuffledBest(5.0, (1.0, 5.0, 6.0, 2.0), sets=3, block=5)
+    assert found.p_value == 3 / 5
+    assert found.as_dict() == {"best": 5.0, "worlds": [1.0, 5.0, 6.0, 2.0], "sets": 3, "block": 5, "p_value": 3 / 5}
+
+
+def test_a_world_is_the_same_whenever_it_is_made():
     candles = random_candles(60, 2)
-    answers = iter([5.0, 1.0, 5.0, 6.0, 2.0])
-    found = shuffled_best(candles, lambda _: next(answers), sets=3, worlds=4, block=5)
-    assert (found.best, found.p_value) == (5.0, 3 / 5)
-    assert found.as_dict()["worlds"] == [1.0, 5.0, 6.0, 2.0]
+    how = {"block": 5, "kind": Blocks.STATIONARY, "seed": 1}
+    together = shuffled_scores(candles, lambda c: float(c.close[30]), range(4), **how)
+    alone = [shuffled_scores(candles, lambda c: float(c.close[30]), [i], **how)[0] for i in range(4)]
+    assert together == alone
+    assert len(set(together)) == 4
+
+
+def memory(candles) -> float:
+    moves = np.diff(np.log(candles.close))
+    return float(np.corrcoef(moves[:-1], moves[1:])[0, 1])
 
 
 def test_the_p_value_of_a_series_without_any_order_is_anything():
@@ -175,11 +188,7 @@ def test_the_p_value_of_a_series_without_any_order_is_anything():
     found = []
     for seed in range(40):
         candles = random_candles(120, seed)
-        found.append(
-            shuffled_best(
-                candles, lambda c: float(np.corrcoef(np.diff(c.close)[:-1], np.diff(c.close)[1:])[0, 1]), sets=1,
-                worlds=19, block=1, seed=seed,
-            ).p_value
-        )  # fmt: skip
+        worlds = shuffled_scores(candles, memory, range(19), block=1, kind=Blocks.STATIONARY, seed=seed)
+        found.append(ShuffledBest(memory(candles), tuple(worlds), 1, 1).p_value)
     assert 0 <= sum(p <= 0.05 for p in found) <= 7
     assert 0.35 < np.mean(found) < 0.65
