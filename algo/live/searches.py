@@ -15,5 +15,6 @@ def search_hand_out(run_id: int, *, jobs: int = 1) -> None:
     try:
         for _ in range(jobs):
             current_app.send_task("algo.tasks.optimise", args=[run_id], queue="backtests", retry=False)
-    except (OperationalError, OSError) as exc:
+    except (OperationalError, OSError, AttributeError) as exc:
+        # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
         raise NoBroker("The broker of the workers cannot be reached") from exc

@@ -256,7 +256,7 @@ def optimisation_trials(run: OptimisationRun) -> list[Trial]:
         space = Space.from_json(run.space)
         return [
             Trial(number, space.at(number), row)
-            for chunk in run.chunks.exclude(rows=None)
+            for chunk in run.chunks.exclude(rows__isnull=True)
             for number, row in enumerate(chunk.rows or (), chunk.number * CHUNK)
             if row is not None
         ]
@@ -329,11 +329,12 @@ def _search_tpe(search: Search, clock: Clock, halted: Halted, watch: Watch) -> b
 
     with open_study(run.study, directions=_directions(run), seed=run.seed) as study:
         known: dict[Any, Figures | None] = {key_of(each.choice): each.figures for each in told(study)}
+        moved = False  # at least one set each time, however late it is
         while True:
             ended = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
             done = sum(each.state is TrialState.COMPLETE for each in ended)
             over = done >= run.trials_wanted or len(ended) >= run.trials_wanted * ASKS_A_TRIAL
-            stop = over or halted() or watch.look()
+            stop = over or (moved and halted()) or watch.look()
             if stop or watch.is_due:
                 best = search.best(told(study))
                 found = {"trials_done": done, "trials_refused": len(ended) - done, "best": trial_json(best)}
@@ -349,6 +350,7 @@ def _search_tpe(search: Search, clock: Clock, halted: Halted, watch: Watch) -> b
                 objectives=search.objectives,
                 min_deals=search.min_deals,
             )
+            moved = True
 
 
 def _search_grid(search: Search, clock: Clock, halted: Halted, watch: Watch) -> bool:
@@ -360,7 +362,7 @@ def _search_grid(search: Search, clock: Clock, halted: Halted, watch: Watch) -> 
         numbers = range(number * CHUNK, min((number + 1) * CHUNK, search.space.size))
         rows = search.judge.figures(search.train, [search.space.at(n) for n in numbers])
         _keep_chunk(search, number, rows, watch)
-    return run.chunks.exclude(rows=None).count() >= total
+    return run.chunks.exclude(rows__isnull=True).count() >= total
 
 
 def _claim(run: OptimisationRun, total: int, now: datetime) -> int | None:
@@ -375,9 +377,9 @@ def _claim(run: OptimisationRun, total: int, now: datetime) -> int | None:
         except IntegrityError:
             continue  # another process was faster
         return number
-    left = run.chunks.filter(rows=None, claimed_at__lt=now - ABANDONED)
+    left = run.chunks.filter(rows__isnull=True, claimed_at__lt=now - ABANDONED)
     for chunk in left:
-        if run.chunks.filter(pk=chunk.pk, claimed_at=chunk.claimed_at, rows=None).update(claimed_at=now):
+        if run.chunks.filter(pk=chunk.pk, claimed_at=chunk.claimed_at, rows__isnull=True).update(claimed_at=now):
             return chunk.number
     return None
 
@@ -389,7 +391,7 @@ def _keep_chunk(search: Search, number: int, rows: Sequence[Figures | None], wat
     with transaction.atomic():
         held = OptimisationRun.objects.select_for_update().get(pk=run.pk)
         run.chunks.filter(number=number).update(rows=list(rows))
-        counted = [row for chunk in run.chunks.exclude(rows=None).values_list("rows", flat=True) for row in chunk or ()]
+        counted = [row for chunk in run.chunks.exclude(rows__isnull=True).values_list("rows", flat=True) for row in chunk or ()]
         if held.best:
             trials.append(_trial(held.best))
         refused = sum(row is None for row in counted)
@@ -417,7 +419,7 @@ def optimisation_resume(run: OptimisationRun, *, trials: int | None = None, cloc
     """Go on where it stopped, or search on with more trials. Call it only while nobody works at it."""
     if run.method == TPE:
         study_forget_unfinished(run.study, directions=_directions(run))
-    run.chunks.filter(rows=None).delete()
+    run.chunks.filter(rows__isnull=True).delete()
     if trials and run.method == TPE:
         wanted = min(trials, Space.from_json(run.space).size)
         if wanted > run.trials_wanted:
