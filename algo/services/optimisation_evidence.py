@@ -46,7 +46,6 @@ from algo.strategies import Candles
 from providers.clock import Clock
 
 POINTS = 300  # of an equity curve that is kept
-WORLDS_A_STEP = 5
 FRONT = 20  # sets of a Pareto front that are kept
 _JUDGING = 7130  # advisory locks: one for each run
 MONTE_CARLO_DEALS = 20  # of the test window, below which the train window's deals are shuffled
@@ -79,6 +78,8 @@ def optimisation_judge(search: Search, *, clock: Clock, halted: Halted, progress
     for stage in (_judge_best, _judge_walk, _judge_shuffled):
         if not stage(search, watch, halted):
             return False
+        if watch.look():
+            return False
     trials = distinct(optimisation_trials(run))
     verdict = judged(_for_judgement(run.evidence), sets=len(trials), min_deals=search.min_deals)
     summary = {**optimisation_report(run), "sets": len(trials), "judgement": verdict.as_dict()}
@@ -95,7 +96,7 @@ def _judge_best(search: Search, watch: Watch, halted: Halted) -> bool:
     run = search.run
     if "best" in run.evidence:
         return True
-    if halted() or watch.look():
+    if watch.look():
         return False
     trials = distinct(optimisation_trials(run))
     best = search.best(trials)
@@ -144,13 +145,15 @@ def _judge_walk(search: Search, watch: Watch, halted: Halted) -> bool:
     folds = folds_wanted(len(search.candles), search.warmup, count, bool(run.plan["anchored"]))
     rows: list[dict[str, Any]] = list(run.evidence.get("folds", []))
     for fold in folds[len(rows) :]:
-        if halted() or watch.look():
+        if watch.look():
             return False
         watch.note("walk-forward", len(rows), count)
         result = walk_fold(search.candles, fold, search.warmup, search.judge, search.search)
         rows.append(_fold_json(search.candles, result))
         _keep(run, watch, folds=rows)
         watch.note("walk-forward", len(rows), count)
+        if halted() and len(rows) < count:
+            return False  # after a piece, never before: however little time a message has, it gets on
     if "walk_forward" not in run.evidence:
         walked = WalkForward(tuple(_fold_result(fold, row) for fold, row in zip(folds, rows, strict=True)))
         _keep(run, watch, walk_forward=walked.as_dict())
@@ -167,15 +170,19 @@ def _judge_shuffled(search: Search, watch: Watch, halted: Halted) -> bool:
     best_on = partial(_best_score, search, drawn)
     candles = search.train.candles
     try:
-        real = best_on(candles)
+        if "real_world" not in run.evidence:
+            _keep(run, watch, real_world=best_on(candles))
+        real = float(run.evidence["real_world"])
         done: list[float] = list(run.evidence.get("worlds", []))
         while len(done) < worlds:
-            if halted() or watch.look():
+            if watch.look():
                 return False
-            numbers = range(len(done), min(len(done) + WORLDS_A_STEP, worlds))
-            done += shuffled_scores(candles, best_on, numbers, block=block, kind=Blocks.STATIONARY, seed=run.seed)
+            next_one = [len(done)]
+            done += shuffled_scores(candles, best_on, next_one, block=block, kind=Blocks.STATIONARY, seed=run.seed)
             _keep(run, watch, worlds=done)
             watch.note("shuffled markets", len(done), worlds)
+            if halted() and len(done) < worlds:
+                return False
     except ValueError as exc:
         _keep(run, watch, bootstrap=None, bootstrap_note=str(exc))
         return True

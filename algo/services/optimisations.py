@@ -355,13 +355,15 @@ def _search_tpe(search: Search, clock: Clock, halted: Halted, watch: Watch) -> b
 
 def _search_grid(search: Search, clock: Clock, halted: Halted, watch: Watch) -> bool:
     run, total = search.run, math.ceil(search.space.size / CHUNK)
-    while not (halted() or watch.look()):
+    while not watch.look():
         number = _claim(run, total, clock.now())
         if number is None:
             break
         numbers = range(number * CHUNK, min((number + 1) * CHUNK, search.space.size))
         rows = search.judge.figures(search.train, [search.space.at(n) for n in numbers])
         _keep_chunk(search, number, rows, watch)
+        if halted():
+            break
     return run.chunks.exclude(rows__isnull=True).count() >= total
 
 
@@ -391,7 +393,9 @@ def _keep_chunk(search: Search, number: int, rows: Sequence[Figures | None], wat
     with transaction.atomic():
         held = OptimisationRun.objects.select_for_update().get(pk=run.pk)
         run.chunks.filter(number=number).update(rows=list(rows))
-        counted = [row for chunk in run.chunks.exclude(rows__isnull=True).values_list("rows", flat=True) for row in chunk or ()]
+        counted = [
+            row for chunk in run.chunks.exclude(rows__isnull=True).values_list("rows", flat=True) for row in chunk or ()
+        ]
         if held.best:
             trials.append(_trial(held.best))
         refused = sum(row is None for row in counted)

@@ -73,13 +73,14 @@ def test_a_planted_edge_is_found_and_judged_real_and_the_report_opens_without_ne
     html = page.read_text()
     assert "heatmap" in html
     assert "default-src 'none'" in html
-    assert not re.search(r'(?:src|href)="https?:', html)
+    markup = re.sub(r"<script>.*?</script>", "", html, flags=re.DOTALL)  # plotly's own bundle names its makers
+    assert not re.search(r"https?:", markup)
     assert {path.name for path in tmp_path.iterdir()} == {"report.html"}
 
 
 def test_the_best_of_a_random_walk_is_called_luck(run, series):
-    text = run("optimise_strategy", "--csv", series["luck"], *GRID)
-    assert "is not distinguishable from luck" in " ".join(text.split())
+    text = " ".join(run("optimise_strategy", "--csv", series["luck"], *GRID).split())
+    assert "The best of 18 sets is not distinguishable from luck" in text
     assert "Do not trade it." in text
     for words in ("Best set", "Searched on against unseen", "Other fates", "Deflated Sharpe", "Shuffled markets"):
         assert words in text
@@ -246,7 +247,18 @@ def test_an_interrupt_during_the_tests_of_the_best_set_keeps_what_they_found(run
     walk_fold = optimisation_evidence.walk_fold
     monkeypatch.setattr(optimisation_evidence, "walk_fold", interrupted)
     with pytest.raises(CommandError, match="--resume walked") as stopped:
-        run("optimise_strategy", "--csv", series["edge"], *GRID, "--walk-forward", "3", "--shuffles", "0", "--name", "walked")
+        run(
+            "optimise_strategy",
+            "--csv",
+            series["edge"],
+            *GRID,
+            "--walk-forward",
+            "3",
+            "--shuffles",
+            "0",
+            "--name",
+            "walked",
+        )
     assert stopped.value.returncode == 130
     assert folds == [1, 2]
     assert report(run, "--resume", "walked")["status"] == "done"
@@ -296,17 +308,18 @@ def test_tasks_share_a_search_by_its_id_and_one_of_them_judges(run, stored, monk
 
     def hand_out(run_id, *, jobs):
         sent.extend([run_id] * jobs)
-        while sent:
-            algo.tasks.optimise(sent.pop())
+        for _ in range(60):
+            if sent:
+                algo.tasks.optimise(sent.pop())
 
     monkeypatch.setattr(optimise_strategy, "search_hand_out", hand_out)
     monkeypatch.setattr(algo.tasks.optimise, "delay", sent.append)
     monkeypatch.setattr(algo.tasks, "SEARCH_SLICE", 0.3)  # many messages
-    found = report(run, *STORED, *TPE, "--trials", "12", "--workers", "celery", "--jobs", "3", "--shuffles", "5")
+    found = report(run, *STORED, *TPE, "--trials", "12", "--workers", "celery", "--jobs", "3", "--shuffles", "2")
     assert found["status"] == "done"
     assert found["trials"]["done"] == 12
     assert found["data"]["source"] == "database"
-    assert len(found["bootstrap"]["worlds"]) == 5
+    assert len(found["bootstrap"]["worlds"]) == 2
 
 
 def test_grid_chunks_of_a_lost_worker_are_taken_by_another(run, stored, monkeypatch):
@@ -395,9 +408,9 @@ def test_unknown_and_taken_names_are_refused(run, series):
         run("optimise_strategy", *args)
 
 
-def test_a_storage_that_cannot_be_used_is_told_without_the_password(run, series, monkeypatch, caplog):
-    known = {**connection.settings_dict, "PASSWORD": "CANARY-zq7X", "NAME": "no_such_database", "OPTIONS": {}}
-    monkeypatch.setattr(connection, "settings_dict", known)
+def test_a_storage_that_cannot_be_used_is_told_without_the_password(db, monkeypatch, caplog):
+    for name, value in {"PASSWORD": "CANARY-zq7X", "NAME": "no_such_database"}.items():
+        monkeypatch.setitem(connection.settings_dict, name, value)
     with caplog.at_level(logging.DEBUG), pytest.raises(StudyUnavailable, match="GRANT CREATE") as told, study_storage():
         pass
     assert "CANARY" not in str(told.value) + caplog.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import signal
@@ -136,7 +137,7 @@ class Command(CliCommand):
         plan, data = planned({**options, "fill_model": fill_model}, self.stderr, warmup=warmup)
         now, strategy = exchanges.CLOCK.now(), type(plan.strategy).__name__
         wanted = Wanted(
-            name=options["name"] or f"{strategy}-{plan.rules.symbol}-{moment_name(now)}",
+            name=options["name"] or _free_name(f"{strategy}-{plan.rules.symbol}-{moment_name(now)}"),
             strategy=strategy,
             parameters=_base(plan.strategy),
             candles=data.candles,
@@ -189,7 +190,8 @@ class Command(CliCommand):
                 if isinstance(workers, int) and workers > 1:
                     self._by_processes(run, workers, halted, told)
                 optimisation_search(search, clock=exchanges.CLOCK, halted=halted, progress=told)
-                optimisation_judge(search, clock=exchanges.CLOCK, halted=halted, progress=told)
+                if not halted():
+                    optimisation_judge(search, clock=exchanges.CLOCK, halted=halted, progress=told)
         if halted():
             self._interrupted(run)
 
@@ -285,6 +287,13 @@ class Command(CliCommand):
 def _base(strategy: Any) -> dict[str, Any]:
     base: dict[str, Any] = strategy.parameters.model_dump(mode="json")
     return base
+
+
+def _free_name(name: str) -> str:
+    """`name`, with a number behind it where another search began in the same second."""
+    taken = set(OptimisationRun.objects.filter(name__startswith=name).values_list("name", flat=True))
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
 def _resume(run: OptimisationRun) -> str:
