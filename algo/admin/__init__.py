@@ -2,9 +2,33 @@
 
 from django.contrib import admin
 
-from algo.admin import accounts, control, home, inbox, journal, ledger, markets, people, schedules, strategies
+from algo.admin import (
+    accounts,
+    control,
+    home,
+    inbox,
+    journal,
+    ledger,
+    markets,
+    optimisations,
+    people,
+    schedules,
+    strategies,
+)
 
-__all__ = ["accounts", "control", "home", "inbox", "journal", "ledger", "markets", "people", "schedules", "strategies"]
+__all__ = [
+    "accounts",
+    "control",
+    "home",
+    "inbox",
+    "journal",
+    "ledger",
+    "markets",
+    "optimisations",
+    "people",
+    "schedules",
+    "strategies",
+]
 
 admin.site.index_template = home.TEMPLATE
 admin.site.index_title = "At a glance"

@@ -49,6 +49,7 @@ _SET_UP = (
 _JOURNAL = (
     ("Decisions", "menu_book", "algo.decision"),
     ("Backtests", "science", "algo.backtestrun"),
+    ("Optimisations", "tune", "algo.optimisationrun"),
     ("Outbox", "outbox", "algo.outboxevent"),
     ("Probe orders", "troubleshoot", "algo.probeorder"),
 )

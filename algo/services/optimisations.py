@@ -147,6 +147,8 @@ def optimisation_create(wanted: Wanted, *, now: datetime, requested_by: Any = No
             f"The grid has {wanted.space.size:,} sets; at most {MOST_SETS:,} are allowed. Name fewer parameters with "
             "--space, give larger steps, or search with --method tpe."
         )
+    if not len(wanted.candles):
+        raise OptimisationRefused("There are no stored candles in this period. Fetch them with manage.py fetch_ohlcv.")
     split = _split(len(wanted.candles), warmup, wanted.test_percent)
     if wanted.walk_forward:
         folds_wanted(len(wanted.candles), warmup, wanted.walk_forward, wanted.anchored)
