@@ -22,7 +22,7 @@ from algo.backtest import BacktestSettings
 from algo.backtest.search import Objective
 from algo.backtest.space import SpaceRefused, space_of
 from algo.live.searches import NoBroker, search_hand_out
-from algo.models import Market, OptimisationRun, OptimisationStatus
+from algo.models import Market, OptimisationRun, OptimisationStatus, SearchMethod
 from algo.models.fields import choices
 from algo.selectors import visible
 from algo.selectors.candles import candles_range
@@ -101,7 +101,7 @@ class OptimisationBeginSerializer(serializers.Serializer[Any]):
         default=list,
         help_text="As --space: breakout_period=10:40:5, volume_threshold=1,1.5,2.",
     )
-    method = serializers.ChoiceField(choices=[TPE, GRID], default=TPE)
+    method = serializers.ChoiceField(choices=SearchMethod.choices, default=TPE)
     objectives = serializers.ListField(
         child=serializers.ChoiceField(choices=[*map(str, Objective)]), default=["sharpe"], min_length=1
     )

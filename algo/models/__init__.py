@@ -17,7 +17,7 @@ from algo.models.control import (
 from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
-from algo.models.optimisation import OptimisationChunk, OptimisationRun, OptimisationStatus
+from algo.models.optimisation import OptimisationChunk, OptimisationRun, OptimisationStatus, SearchMethod
 from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
@@ -56,6 +56,7 @@ __all__ = [
     "ProbeOutcome",
     "Provider",
     "Role",
+    "SearchMethod",
     "Signal",
     "StrategyConfig",
     "StrategyStatus",

@@ -22,6 +22,11 @@ class OptimisationStatus(models.TextChoices):
     FAILED = "failed", "Failed"
 
 
+class SearchMethod(models.TextChoices):
+    TPE = "tpe", "TPE"
+    GRID = "grid", "Grid"
+
+
 class OptimisationRun(models.Model):
     """One search. Whatever process goes on with it finds all it needs in this row and in the stored candles."""
 
@@ -38,7 +43,7 @@ class OptimisationRun(models.Model):
     candles = models.PositiveIntegerField()
     data_fingerprint = models.CharField(max_length=64)
     space = models.JSONField(default=list)
-    method = models.CharField(max_length=8, choices=[("tpe", "TPE"), ("grid", "Grid")])
+    method = models.CharField(max_length=8, choices=SearchMethod.choices)
     objectives = models.JSONField(default=list)
     plan = models.JSONField(
         default=dict, help_text="Money, market rules, windows and tests, as they were at the start."

@@ -23,6 +23,7 @@ def test_the_list_shows_progress_and_the_page_the_judgement(browser):
 
 def test_the_report_of_a_search_opens_from_its_page(browser):
     figures = {"net_profit_percent": 1.0, "sharpe": 1.0, "calmar": 1.0, "deals": 40}
+    figures |= {"max_drawdown_percent": 2.0, "profit_factor": None, "win_rate_percent": 50.0}
     best = {"train": figures, "test": None, "choice": {"rsi_period": 20}, "train_equity": None}
     run = make.make_optimisation(method="grid", evidence={"best": best})
     address = reverse("admin:algo_optimisationrun_report", args=[run.pk])

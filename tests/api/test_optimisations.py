@@ -83,6 +83,7 @@ def test_without_a_broker_nothing_is_left_searching(api, searcher, monkeypatch):
         raise NoBroker("The broker of the workers cannot be reached")
 
     monkeypatch.setattr(optimisations, "search_hand_out", broken)
+    api.raise_request_exception = False
     market = make.make_market(provider="nobitex")
     store(market)
     assert api.post(f"{ADDRESS}/begin", asked(market), format="json").status_code == 503
