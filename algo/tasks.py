@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from datetime import date, timedelta
 
 from celery import shared_task
@@ -15,7 +16,7 @@ from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.execution.advance import look_after
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
-from algo.models import Account, Decision, Heartbeat, Market, ParityReport, Provider, StrategyConfig
+from algo.models import Account, Decision, Heartbeat, Market, OptimisationRun, ParityReport, Provider, StrategyConfig
 from algo.notifications.outbox import outbox_deliver
 from algo.notifications.webhook import event_send, send_webhook_notification
 from algo.queues import BACKTESTS, backtest_enqueue
@@ -23,9 +24,20 @@ from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
 from algo.services.accounts import keys_watch
 from algo.services.backtests import SILENT_SECONDS, backtest_fail, backtest_run, backtests_sweep
 from algo.services.markets import markets_refresh
+from algo.services.optimisation_evidence import judging_alone, optimisation_judge
+from algo.services.optimisations import (
+    OPEN,
+    OptimisationRefused,
+    optimisation_fail,
+    optimisation_open,
+    optimisation_search,
+    optimisations_silent,
+)
+from algo.services.optuna_studies import StudyUnavailable
 from algo.services.parity import NothingToCompare, parity_report
 from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import ProviderError
+from providers.recorded import RecordedDataError
 from providers.types import Resolution
 
 logger = logging.getLogger("algo.tasks")
@@ -39,6 +51,7 @@ __all__ = [
     "compare_days",
     "deliver_outbox",
     "evaluate_strategies",
+    "optimise",
     "prune_journal",
     "refresh_markets",
     "run_backtest",
@@ -46,6 +59,7 @@ __all__ = [
     "send_webhook_notification",
     "sweep_accounts",
     "sweep_backtests",
+    "sweep_optimisations",
     "watch_keys",
 ]
 
@@ -185,6 +199,44 @@ def compare_config(config_id: int, day: str) -> int | None:
                settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, day, report.summary["differences"],
                report.unexplained)  # fmt: skip
     return report.unexplained
+
+
+# --- searches for parameters -----------------------------------------------------------------------------------------
+
+SEARCH_SLICE = 45.0  # wall seconds, after which the rest goes into a message of its own
+
+
+@shared_task(queue="backtests", time_limit=290)  # less than half of the broker's visibility timeout
+def optimise(run_id: int) -> str:
+    """Go on with a search for a while, then hand the rest on. Several at once share it; one alone judges the best."""
+    run = OptimisationRun.objects.select_related("market").get(pk=run_id)
+    deadline = time.monotonic() + SEARCH_SLICE
+
+    def halted() -> bool:
+        return time.monotonic() > deadline
+
+    try:
+        search = optimisation_open(run)
+        if optimisation_search(search, clock=CLOCK, halted=halted):
+            with judging_alone(run) as alone:
+                if alone:
+                    optimisation_judge(search, clock=CLOCK, halted=halted)
+    except (OptimisationRefused, StudyUnavailable, RecordedDataError) as exc:
+        optimisation_fail(run, str(exc), now=CLOCK.now())
+        logger.warning("search failed run=%s why=%s", run_id, exc)
+    run.refresh_from_db(fields=["status"])
+    if halted() and run.status in OPEN:
+        optimise.delay(run_id)
+    return str(run.status)
+
+
+@shared_task(queue="backtests")
+def sweep_optimisations() -> int:
+    """Beat's look at searches whose workers are gone: hand them out again. Returns how many."""
+    silent = optimisations_silent(CLOCK)
+    for run in silent:
+        optimise.delay(run.pk)
+    return len(silent)
 
 
 @shared_task(queue="notifications")

@@ -176,6 +176,7 @@ CELERY_BEAT_SCHEDULE = {
     "deliver events": _every("deliver_outbox", 10 * _speed),
     "refresh markets": _every("refresh_markets", 600 * _speed),
     "sweep backtests": _every("sweep_backtests", 60 * _speed),
+    "sweep searches": _every("sweep_optimisations", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
     "compare with the backtest": _every("compare_days", 3600),  # nightly: a day that has its report is left alone
@@ -221,6 +222,8 @@ SPECTACULAR_SETTINGS = {
         "CloseReasonEnum": "algo.models.CloseReason",
         "AllowedSidesEnum": "algo.models.AllowedSides",
         "RunStatusEnum": "algo.models.RunStatus",
+        "OptimisationStatusEnum": "algo.models.OptimisationStatus",
+        "SearchMethodEnum": "algo.models.SearchMethod",
         "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
         "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
         "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",

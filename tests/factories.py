@@ -20,6 +20,7 @@ from algo.models import (
     Decision,
     Fill,
     Market,
+    OptimisationRun,
     Order,
     OrderEvent,
     OutboxEvent,
@@ -268,6 +269,36 @@ def make_probe_order(account: Account | None = None, **fields: Any) -> ProbeOrde
         "closed_at": NOW,
     }
     return ProbeOrder.objects.create(account=account, **(defaults | fields))
+
+
+def make_optimisation(**fields: Any) -> OptimisationRun:
+    """A search that is under way: 40 of 200 sets, nothing found yet."""
+    defaults: dict[str, Any] = {
+        "name": f"search {next(_numbers)}",
+        "strategy": "BreakoutStrategy",
+        "market": make_market(),
+        "source": "database",
+        "resolution": "1",
+        "data_from": NOW,
+        "data_to": NOW,
+        "candles": 5000,
+        "data_fingerprint": "f",
+        "space": [{"name": "rsi_period", "values": [10, 20, 30], "ordered": True, "stated": True}],
+        "method": "tpe",
+        "objectives": ["sharpe"],
+        "plan": {
+            "rules": {"symbol": "BTCUSDT", "provider": "wallex", "quote": "USDT"},
+            "warmup": 400,
+            "split": 3620,
+            "min_deals": 30,
+        },
+        "trials_wanted": 200,
+        "trials_done": 40,
+        "status": "searching",
+        "created_at": NOW,
+        "worked_at": NOW,
+    }
+    return OptimisationRun.objects.create(**(defaults | fields))
 
 
 def make_outbox_event(kind: str = "deal.closed", **fields: Any) -> OutboxEvent:

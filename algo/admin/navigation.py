@@ -50,6 +50,7 @@ _JOURNAL = (
     ("Decisions", "menu_book", "algo.decision"),
     ("Backtests", "science", "algo.backtestrun"),
     ("Live against backtest", "compare_arrows", "algo.parityreport"),
+    ("Optimisations", "tune", "algo.optimisationrun"),
     ("Outbox", "outbox", "algo.outboxevent"),
     ("Probe orders", "troubleshoot", "algo.probeorder"),
 )

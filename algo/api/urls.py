@@ -2,7 +2,7 @@ from django.urls import include, path, re_path
 from drf_spectacular.views import SpectacularAPIView, SpectacularRedocView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from algo.api import backtests, system, tickets, views
+from algo.api import backtests, optimisations, system, tickets, views
 
 router = SimpleRouter()
 router.trailing_slash = "/?"  # with or without: the same address
@@ -13,6 +13,7 @@ router.register("signals", views.SignalViewSet)
 router.register("strategies", views.StrategyViewSet)
 router.register("tickets", tickets.TicketViewSet)
 router.register("backtests", backtests.BacktestViewSet)
+router.register("optimisations", optimisations.OptimisationViewSet)
 
 v1 = [
     re_path(r"^auth/login/?$", views.LoginView.as_view(), name="login"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from argparse import ArgumentParser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
@@ -87,9 +87,19 @@ def planned_strategy(options: Mapping[str, Any]) -> tuple[StrategyConfig | None,
     return _strategy(options)
 
 
-def planned(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Data]:
-    """The plan and its candles, downloaded where they are missing. CommandError where there are none to test on."""
-    plan, data = _recorded(options) if options["csv"] else _stored(options, stderr)
+Warmup = Callable[[StrategyInterface], int]
+
+
+def _own_warmup(strategy: StrategyInterface) -> int:
+    return strategy.warmup_bars
+
+
+def planned(options: Mapping[str, Any], stderr: OutputWrapper, *, warmup: Warmup = _own_warmup) -> tuple[Plan, Data]:
+    """The plan and its candles, downloaded where they are missing. CommandError where there are none to test on.
+
+    `warmup` says how many candles before the period are needed.
+    """
+    plan, data = _recorded(options, warmup) if options["csv"] else _stored(options, stderr, warmup)
     if len(data.candles) < 2:
         raise CommandError(
             f"There are no candles to test on ({data.source}). Choose another period or symbol, or look what there "
@@ -103,19 +113,20 @@ def planned(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Da
 # --- where the candles come from -------------------------------------------------------------------------------------
 
 
-def _stored(options: Mapping[str, Any], stderr: OutputWrapper) -> tuple[Plan, Data]:
+def _stored(options: Mapping[str, Any], stderr: OutputWrapper, warmup: Warmup) -> tuple[Plan, Data]:
     now = exchanges.CLOCK.now()
     config, strategy = _strategy(options)
     period = to_period(options, now)
     market, rules = _markets(options, config)
     plan = _plan(options, config, strategy, market, rules, _resolution(options, config))
-    return plan, _load(plan, market, period, now, stderr, download=not options["no_download"])
+    before = warmup(strategy) * plan.settings.resolution.duration
+    wanted = Period(period.start - before, period.end)
+    return plan, _load(plan, market, wanted, now, stderr, download=not options["no_download"])
 
 
 def _load(plan: Plan, market: Market, period: Period, now: datetime, stderr: OutputWrapper, *, download: bool) -> Data:
-    """The candles of the period, and before it those the strategy needs to warm up."""
-    resolution = plan.settings.resolution
-    start = period.start - plan.strategy.warmup_bars * resolution.duration
+    """The candles of the period, those for the warm-up included."""
+    resolution, start = plan.settings.resolution, period.start
     if download:
         with download_progress(stderr, f"{market.symbol} {resolution}") as progress:
             provider = exchanges.public_provider(market.provider)
@@ -125,7 +136,7 @@ def _load(plan: Plan, market: Market, period: Period, now: datetime, stderr: Out
     return Data(candles_range(market, resolution, start, period.end), "database", missing, notes)
 
 
-def _recorded(options: Mapping[str, Any]) -> tuple[Plan, Data]:
+def _recorded(options: Mapping[str, Any], warmup: Warmup) -> tuple[Plan, Data]:
     recorded = read_candles_csv(options["csv"])
     config, strategy = _strategy(options)
     found = resolution_of(recorded.open_time)
@@ -134,7 +145,7 @@ def _recorded(options: Mapping[str, Any]) -> tuple[Plan, Data]:
     market, rules = _recorded_market(options, config)
     plan = _plan(options, config, strategy, market, rules, found)
     series = Candles(*(getattr(recorded, name) for name in Candles.__dataclass_fields__))
-    candles = _within(series, options, found, strategy.warmup_bars)
+    candles = _within(series, options, found, warmup(strategy))
     notes = list(recorded.notes)
     if market is None:
         notes.append("the market is not known here: no minimums, and the fee is an assumption (see --fee)")

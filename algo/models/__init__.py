@@ -17,6 +17,7 @@ from algo.models.control import (
 from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
 from algo.models.market import Market, Provider
 from algo.models.notification import OutboxEvent
+from algo.models.optimisation import OptimisationChunk, OptimisationRun, OptimisationStatus, SearchMethod
 from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
 from algo.models.parity import ParityReport
 from algo.models.probe import ProbeOrder, ProbeOutcome
@@ -47,6 +48,9 @@ __all__ = [
     "KillSwitch",
     "Market",
     "MarketQuote",
+    "OptimisationChunk",
+    "OptimisationRun",
+    "OptimisationStatus",
     "Order",
     "OrderEvent",
     "OutboxEvent",
@@ -57,6 +61,7 @@ __all__ = [
     "Provider",
     "Role",
     "RunStatus",
+    "SearchMethod",
     "Signal",
     "StrategyCheck",
     "StrategyConfig",

@@ -169,7 +169,7 @@ def max_exposure(intent: EntryIntent, context: RiskContext) -> Denial | None:
 def cooldown(intent: EntryIntent, context: RiskContext) -> Denial | None:
     """Counted from candle to candle, as a backtest does: how fast a decision was made is no matter of the rule."""
     pause, last = timedelta(minutes=context.parameters.trade_cooldown_minutes), context.last_entry_bar_at
-    if not pause or last is None or intent.bar_open_at - last >= pause:
+    if not pause or last is None or (intent.bar_open_at or context.now) - last >= pause:
         return None
     return Denial(
         DenialCode.COOLDOWN,

@@ -6,7 +6,17 @@ from typing import Any, TypeVar
 
 from django.db.models import F, Model, Q, QuerySet
 
-from algo.models import Account, BacktestRun, Deal, Fill, Order, Signal, StrategyConfig, Ticket
+from algo.models import (
+    Account,
+    BacktestRun,
+    Deal,
+    Fill,
+    OptimisationRun,
+    Order,
+    Signal,
+    StrategyConfig,
+    Ticket,
+)
 
 Row = TypeVar("Row", bound=Model)
 
@@ -39,6 +49,11 @@ def signals_visible(user: Any) -> QuerySet[Any]:
 
 def strategies_visible(user: Any) -> QuerySet[StrategyConfig]:
     return _of(user, StrategyConfig.objects.select_related("account", "market", "data_market"), "account__owner")
+
+
+def optimisations_visible(user: Any) -> QuerySet[OptimisationRun]:
+    """Staff all, others those they began."""
+    return _of(user, OptimisationRun.objects.select_related("market"), "requested_by")
 
 
 def tickets_visible(user: Any) -> QuerySet[Ticket]:

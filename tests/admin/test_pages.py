@@ -22,6 +22,7 @@ READ_ONLY = [
     "fill",
     "heartbeat",
     "market",
+    "optimisationrun",
     "order",
     "outboxevent",
     "parityreport",
@@ -44,6 +45,7 @@ def house(config):
     make.make_ticket(config.account)
     make.make_outbox_event()
     make.make_probe_order(config.account)
+    make.make_optimisation(requested_by=config.account.owner)
     SystemControl.load()
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)

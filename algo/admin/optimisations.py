@@ -1,0 +1,97 @@
+"""Searches for parameters: how far each is, what it found and what that is worth."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import admin, messages
+from django.http import Http404, HttpRequest, HttpResponse
+from django.urls import path, reverse
+from django.utils.html import format_html
+from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from unfold.decorators import action, display
+
+from algo.admin.base import NOTHING, LedgerAdmin, badge
+from algo.models import OptimisationRun, OptimisationStatus
+from algo.services.optimisation_evidence import optimisation_report
+from algo.services.optimisations import optimisation_stop, optimisation_trials
+
+STATES = {
+    OptimisationStatus.QUEUED: "info",
+    OptimisationStatus.SEARCHING: "primary",
+    OptimisationStatus.JUDGING: "primary",
+    OptimisationStatus.DONE: "success",
+    OptimisationStatus.STOPPED: "warning",
+    OptimisationStatus.FAILED: "danger",
+}
+VERDICTS = {"holds": "success", "doubtful": "warning", "luck": "danger", "nothing": "warning"}
+
+
+@admin.register(OptimisationRun)
+class OptimisationRunAdmin(LedgerAdmin):
+    """Begun by `manage.py optimise_strategy` or over the API; looked at, and stopped, here."""
+
+    list_display = ("id", "name", "strategy", "market", "resolution", "state", "progress", "worth", "created_at")
+    list_select_related = ("market", "requested_by")
+    list_filter = (("status", ChoicesDropdownFilter), "strategy", "method", ("market", RelatedDropdownFilter))
+    search_fields = ("name", "strategy", "market__symbol")
+    date_hierarchy = "created_at"
+    actions = ("stop",)
+    sections = {
+        "": ("name", "state", "progress", "worth", "sentence", "report", "note"),
+        "What was asked": (
+            *("strategy", "market", "resolution", "method", "seed", "trials_wanted", "requested_by", "source"),
+            *("data_from", "data_to", "objectives", "space", "parameters", "plan"),
+        ),
+        "What was found": ("trials_done", "trials_refused", "created_at", "worked_at", "finished_at", "best"),
+    }
+
+    def get_urls(self) -> list[Any]:
+        view = self.admin_site.admin_view(self.report_view)
+        name = "algo_optimisationrun_report"
+        return [path("<path:object_id>/report/", view, name=name), *super().get_urls()]
+
+    def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """The report with charts, as `--html` writes it."""
+        from algo.backtest.optimise_report import optimisation_html  # noqa: PLC0415 - read by few, megabytes of charts
+
+        run = self.get_object(request, object_id)
+        if run is None or not self.has_view_permission(request, run):
+            raise Http404
+        return HttpResponse(optimisation_html(optimisation_report(run), run.evidence, optimisation_trials(run)))
+
+    @action(description="Stop: what was found is kept", permissions=["stop"])
+    def stop(self, request: HttpRequest, rows: Any) -> None:
+        for run in rows:
+            if optimisation_stop(run):
+                self.log_change(request, run, "Stopped.")
+                messages.success(request, f"{run.name} is stopped: manage.py optimise_strategy --resume {run.name}")
+            else:
+                messages.info(request, f"{run.name} was over already: nothing was changed.")
+
+    def has_stop_permission(self, request: HttpRequest) -> bool:
+        return bool(request.user.has_perm("algo.change_optimisationrun"))
+
+    @display(description="state", ordering="status")
+    def state(self, run: OptimisationRun) -> str:
+        return badge(run.get_status_display(), STATES[OptimisationStatus(run.status)])
+
+    @display(description="progress")
+    def progress(self, run: OptimisationRun) -> str:
+        return f"{run.progress_percent:.0f} % of {run.trials_wanted}"
+
+    @display(description="worth")
+    def worth(self, run: OptimisationRun) -> str:
+        verdict = run.verdict.get("verdict")
+        return badge(str(verdict).capitalize(), VERDICTS[verdict]) if verdict else NOTHING
+
+    @display(description="judgement")
+    def sentence(self, run: OptimisationRun) -> str:
+        return str(run.verdict.get("sentence", NOTHING))
+
+    @display(description="report")
+    def report(self, run: OptimisationRun) -> str:
+        if not run.evidence.get("best"):
+            return NOTHING
+        address = reverse("admin:algo_optimisationrun_report", args=[run.pk])
+        return format_html('<a class="text-link" href="{}" target="_blank">Report with charts</a>', address)
