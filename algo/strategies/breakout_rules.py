@@ -129,17 +129,18 @@ def named(bits: int) -> dict[str, dict[str, bool]]:
     }
 
 
-def _decided(bits: int) -> tuple[int, SignalReason]:
-    """Side and reason: a breakout before momentum; where both sides speak, nobody does."""
-    breakout_buy, breakout_sell, momentum_buy, momentum_sell = (bits >> _A_RULE * r & _ALL == _ALL for r in range(4))
-    buy, sell = breakout_buy or momentum_buy, breakout_sell or momentum_sell
-    if buy == sell:
-        return 0, SignalReason.NONE
-    is_breakout = breakout_buy != breakout_sell
-    return 1 if buy else -1, SignalReason.BREAKOUT if is_breakout else SignalReason.MOMENTUM
+def _decided() -> tuple[NDArray[np.int8], NDArray[np.int8]]:
+    """Side and reason for every combination of conditions: a breakout before momentum; where both sides speak, nobody
+    does."""
+    bits = np.arange(2 ** (_A_RULE * len(RULES)))
+    breakout_buy, breakout_sell, momentum_buy, momentum_sell = (
+        bits >> _A_RULE * place & _ALL == _ALL for place in range(len(RULES))
+    )
+    buy, sell = breakout_buy | momentum_buy, breakout_sell | momentum_sell
+    side = np.where(buy & sell, 0, buy.astype(np.int8) - sell)
+    spoken = np.where(breakout_buy != breakout_sell, SignalReason.BREAKOUT, SignalReason.MOMENTUM)
+    return side.astype(np.int8), np.where(side != 0, spoken, SignalReason.NONE).astype(np.int8)
 
 
-# What every combination of conditions makes: looking it up is quicker than asking again for each candle.
-_TABLE = [_decided(bits) for bits in range(2 ** (_A_RULE * len(RULES)))]
-SIDES = np.array([side for side, _ in _TABLE], dtype=np.int8)
-REASONS = np.array([reason for _, reason in _TABLE], dtype=np.int8)
+# Looking a combination up is quicker than asking again for each candle.
+SIDES, REASONS = _decided()
