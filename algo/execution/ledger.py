@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol
 
@@ -143,9 +143,12 @@ class Ledger(Protocol):
         whose exchange id is in `besides` are left out."""
         ...
 
-    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+    def explained_change(
+        self, deal: DealView, order: OrderView, listed: Sequence[OrderReport], *, reading: timedelta
+    ) -> Change | None:
         """What the account's other orders, and in `listed` those of others, did to the asset that `order` spends, since
-        its baseline was read."""
+        its baseline was read. None where an order of ours was filled while that was done, for which `reading` is
+        allowed: then the baseline may hold the fill or not."""
         ...
 
     # --- orders, written --------------------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from functools import wraps
 from typing import Any, TypeVar, cast
@@ -21,6 +21,7 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     add_up,
     came_after,
+    came_meanwhile,
     closed_too_much,
     control_under,
     deal_detail,
@@ -268,12 +269,16 @@ class MemoryLedger:
         )
         return sum(fills, ZERO)
 
-    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+    def explained_change(
+        self, deal: DealView, order: OrderView, listed: Sequence[OrderReport], *, reading: timedelta
+    ) -> Change | None:
         since = order.balance_read_at
         if since is None:
             return Change()
         asset, own = asset_spent(deal, order), with_pair(order)
-        fills = (fill for fill in self.store.fills if fill.account is self._account and came_after(fill, since))
+        fills = [fill for fill in self.store.fills if fill.account is self._account and came_after(fill, since)]
+        if any(came_meanwhile(fill, since, reading) for fill in fills):
+            return None
         recent = (
             row
             for row in self._orders()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -19,6 +19,7 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     begin_unprotected,
     came_after,
+    came_meanwhile,
     closed_too_much,
     control_of,
     control_under,
@@ -252,17 +253,22 @@ class OrmLedger:
             rows = rows.filter(executed_at__lt=until)
         return rows.aggregate(total=Sum("quantity"))["total"] or ZERO
 
-    def explained_change(self, deal: DealView, order: OrderView, listed: Sequence[OrderReport]) -> Change:
+    def explained_change(
+        self, deal: DealView, order: OrderView, listed: Sequence[OrderReport], *, reading: timedelta
+    ) -> Change | None:
         if order.balance_read_at is None:
             return Change()
         asset = asset_spent(deal, order)
         since, others = order.balance_read_at, Order.objects.filter(account=self._account)
         maybe = Q(executed_at__gte=since) | Q(order__submitted_at__gte=since)
-        fills = Fill.objects.filter(maybe, account=self._account).select_related("order__market")
+        booked = Fill.objects.filter(maybe, account=self._account).select_related("order__market")
+        fills = [fill for fill in booked if came_after(fill, since)]
+        if any(came_meanwhile(fill, since, reading) for fill in fills):
+            return None
         rows = others.exclude(pk__in=with_pair(order)).exclude(accepted_at=None).select_related("market")
         recent = rows.filter(Q(closed_at=None) | Q(closed_at__gte=since))
         ours = Change(
-            total=sum((effect_on(asset, fill) for fill in fills if came_after(fill, since)), ZERO),
+            total=sum((effect_on(asset, fill) for fill in fills), ZERO),
             locked=sum((lock_change(asset, row, since, self._capabilities) for row in recent), ZERO),
         )
         names = [report.exchange_order_id for report in listed]

@@ -220,6 +220,12 @@ def came_after(fill: Any, since: datetime) -> bool:
     return fill.executed_at >= since and (order.closed_at is None or order.closed_at >= since)
 
 
+def came_meanwhile(fill: Any, since: datetime, reading: timedelta) -> bool:
+    """Whether a fill came while balances were read, from `since` on: nobody can say whether they hold it."""
+    sent = fill.order.submitted_at
+    return came_after(fill, since) and (sent is None or sent < since) and fill.executed_at < since + reading
+
+
 def effect_on(asset: str, fill: Any) -> Decimal:
     """What a booked fill did to the account's total of `asset`."""
     market, sign = fill.order.market, Side(fill.order.side).sign

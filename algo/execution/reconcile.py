@@ -18,6 +18,7 @@ from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Fenced, Ledger, Located
 from algo.execution.submit import order_ask, order_take
 from algo.execution.times import age, lead
+from algo.execution.views import Budgets
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
 from algo.selectors.halts import accounts_to_prove
 from algo.selectors.sessions import is_lost
@@ -123,7 +124,9 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
     try:
         with budget_priority(Priority.NORMAL):
             balances = provider.balances()
-        ledger.note_balances(balances, read_at=read_at)
+        # One that took longer is no evidence: nobody can say which fills it holds.
+        if age(read_at, clock.now()) <= Budgets.of(clock).baseline_reading:
+            ledger.note_balances(balances, read_at=read_at)
     except (Unavailable, BadPayload) as exc:
         logger.warning("balances not read why=%s", exc)
 

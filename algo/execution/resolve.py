@@ -140,7 +140,7 @@ def _doubt_or_silence(
 ) -> tuple[TicketKind, str] | None:
     """`_doubt`, where it can be read. Where it cannot, that error, until a position has waited long enough for it."""
     try:
-        return _doubt(deal, order, listed, ledger, provider, clock)
+        return _doubt(deal, order, listed, ledger, provider, clock, budgets)
     except (Unavailable, BadPayload) as exc:
         if order.role == Role.ENTRY or not _was_doubted_enough(order, clock.now(), budgets):
             raise
@@ -154,6 +154,7 @@ def _doubt(
     ledger: Ledger,
     provider: ExchangeProvider,
     clock: Clock,
+    budgets: Budgets,
 ) -> tuple[TicketKind, str] | None:
     """What speaks against the absence of an order that neither look-up nor list shows; None where nothing does."""
     if _unexplained_trades(deal, order, listed, ledger, provider, clock):
@@ -167,7 +168,8 @@ def _doubt(
         if order.role == Role.ENTRY:
             raise
         return None  # a few calls a minute (contract: nobitex 2.2): too few for a position to wait for them
-    moved = movement(deal, order, balance, ledger.explained_change(deal, order, listed))
+    explained = ledger.explained_change(deal, order, listed, reading=budgets.baseline_reading)
+    moved = movement(deal, order, balance, explained) if explained is not None else ""
     return (TicketKind.BALANCE_MOVED, moved) if moved else None
 
 

@@ -253,6 +253,7 @@ class Budgets:
     doubt_entry: timedelta
     doubt_other: timedelta
     baseline_max_age: timedelta
+    baseline_reading: timedelta  # how long reading it may take, from the stamp it gets to the exchange's answer
     trail_interval: timedelta
     retry_base: timedelta
     retry_cap: timedelta
@@ -278,6 +279,7 @@ class Budgets:
             doubt_entry=clock.wall(150),
             doubt_other=clock.wall(45),
             baseline_max_age=clock.wall(65),
+            baseline_reading=clock.wall(2),
             trail_interval=clock.wall(10),
             retry_base=clock.wall(1),
             retry_cap=clock.wall(30),

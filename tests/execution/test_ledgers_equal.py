@@ -371,7 +371,7 @@ class Ledgers(RuleBasedStateMachine):
             for side, name in ((Side.BUY, "theirs"), (order.orm.side, theirs), (Side.SELL, "x1"))
         ]
         self.two.read(account, "resembles_lost_leg", listed[1])
-        self.two.read(self.owner(deal), "explained_change", deal, order, listed)
+        self.two.read(self.owner(deal), "explained_change", deal, order, listed, reading=timedelta(seconds=2))
 
 
 def run(examples: int, steps: int, *, derandomize: bool, phases: tuple[Phase, ...] = (Phase.generate,)) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from algo.execution.balances import Change
 from algo.execution.resolve import order_recover
-from algo.models import Account, Deal, DealStatus, Role, Ticket, TicketKind
+from algo.models import Account, Deal, DealStatus, Order, Role, Ticket, TicketKind
 from providers.errors import BadPayload, OrderNotFound, RateLimited, Unavailable
 from providers.types import Balance, Fill, OrderReport, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution import views
@@ -80,7 +80,7 @@ class Books:
     def filled_since(self, *args: Any, **kwargs: Any) -> Decimal:
         return self.booked
 
-    def explained_change(self, *args: Any) -> Change:
+    def explained_change(self, *args: Any, **kwargs: Any) -> Change | None:
         return self.others
 
     def __getattr__(self, name: str) -> Any:
@@ -346,6 +346,25 @@ def test_fills_of_our_own_orders_since_the_baseline_raise_no_doubt(world: World,
     assert (stop.status, stop.balance_asset, stop.balance_before) == (S.SUBMITTED, "BTC", D(1))
     trader.wait(16)
     assert Role.STOP in trader.roles(S.OPEN)
+    assert not Ticket.objects.filter(account=trader.account).exists()
+
+
+def test_a_fill_that_came_while_the_baseline_was_read_raises_no_doubt(world: World):
+    # The stamp of a reading is from before the call, which may wait for its turn: the balances hold the fill, and the
+    # fill counted once more made a lost stop wait for 45 s.
+    trader = opened(world.trader())
+    (entry,) = trader.orders(Role.ENTRY)
+    filled = entry.fills.get().executed_at
+    Order.objects.filter(pk=entry.pk).update(submitted_at=filled - views.seconds(9))
+    held = trader.client.balances()["BTC"]
+    balances = {"BTC": [str(held.total), str(held.locked)]}
+    Account.objects.filter(pk=trader.account.pk).update(balances=balances, balances_read_at=filled - views.seconds(1))
+    Deal.objects.filter(account=trader.account).update(stop_price=D("99.3"))  # the order has to follow
+    trader.provider = Faulty(trader.client, create_order=[lost_request])
+    trader.advance()
+    assert trader.orders(Role.STOP)[-1].status == S.SUBMITTED
+    trader.wait(16)
+    assert trader.orders(Role.STOP)[-1].status == S.OPEN
     assert not Ticket.objects.filter(account=trader.account).exists()
 
 
