@@ -50,6 +50,7 @@ def test_what_passes_everything_holds_and_says_the_numbers():
             "luck",
             "in 30 of 99 shuffled markets the best of 50 sets did as well",
         ),
+        ({"bootstrap": None}, "doubtful", "no shuffled markets were searched, and a market that merely rises"),
         (
             # 10 worlds cannot tell: their least p is 1 / 11
             {"bootstrap": {"p_value": 1 / 11, "best": 2.0, "worlds": [1.0] * 10, "sets": 50}},
