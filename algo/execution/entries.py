@@ -235,7 +235,7 @@ def _may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetim
 
 def _journal_unchecked(config: StrategyConfig, now: datetime, exc: Exception) -> None:
     resolution = Resolution(config.resolution)
-    text = f"its bias checks could not be run: {type(exc).__name__}: {ascii(str(exc))}"
+    text = f"its bias checks could not be run: {type(exc).__name__}: {str(exc)!a}"
     _journal(config, _running_bar(now, resolution) - resolution.duration, now, Outcome.ERROR, {"error": text})
 
 
