@@ -273,7 +273,7 @@ def _by_entry_price(pair: Pair, live_at: int | None, reason: str) -> Because | N
         stop = float(pair.live.stop_price)
         short = pair.reached(live_at, stop, upward=pair.sign < 0)
         apart = abs(stop / engine.stop_price - 1)
-        if short <= pair.tolerance and 0 < differs and apart <= differs + pair.tolerance:
+        if short <= pair.tolerance and differs > 0 and apart <= differs + pair.tolerance:
             return Cause.SLIPPAGE, "the stop hangs on the entry price; the candle reached live's, and not the engine's"
     return None
 
