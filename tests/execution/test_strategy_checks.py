@@ -193,7 +193,7 @@ def test_a_check_that_breaks_stops_nobody_and_the_others_decide(db, monkeypatch,
     StrategyConfig.objects.update(last_bar_at=None)
 
     def breaks(*args: Any) -> Any:
-        raise RuntimeError("no check today \ud800")
+        raise RuntimeError("no check today \x00")
 
     monkeypatch.setattr(strategy_checks, wrong, breaks)
     assert evaluate(broken, honest) == [Outcome.SHORT_HISTORY]
