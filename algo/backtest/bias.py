@@ -173,9 +173,13 @@ class _Examination:
     # --- strategies that have only `execute` --------------------------------------------------------------------------
 
     def _check_windows(self, strategy: StrategyInterface) -> None:
-        """A backtest asks `execute` at every candle, from the first on; here as many are asked as time allows."""
-        for short in sorted({1, 2, self.first // 2} - {0}):
-            self.asked.execute(strategy, self.candles.between(0, min(short, self.count)))
+        """A backtest asks `execute` at every candle; here as many are asked as time allows.
+
+        Windows shorter than the warm-up are for strategies that decide without candles: no other one ever sees them.
+        """
+        if not self.asked.parameters.needs_candles:
+            for short in sorted({1, 2, self.first // 2} - {0}):
+                self.asked.execute(strategy, self.candles.between(0, min(short, self.count)))
         for cut in self._in_time(_spread(self.first, self.count, EXECUTES_ASKED), 0.45):
             self._ask_window(strategy, cut)
         spoke = sorted(cut for cut, said in self.live.items() if said.side)

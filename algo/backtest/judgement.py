@@ -9,6 +9,7 @@ from typing import Any
 
 CONFIDENCE = 0.95
 FEW_DEALS = 30
+FEWEST_WORLDS = 19  # shuffled markets; with fewer even none that reaches the real one leaves luck above 5 %
 KEPT = 0.5  # of its train Sharpe ratio; a set that shows less on unseen candles did not hold
 
 
@@ -60,8 +61,7 @@ def _luck(evidence: Mapping[str, Any]) -> list[str]:
             f"with so many trials the probability of any skill is {_percent(deflated['probability'])} (deflated Sharpe "
             f"ratio; {_percent(CONFIDENCE)} is asked for)"
         )
-    if bootstrap and bootstrap["p_value"] > 1 - CONFIDENCE:
-        reached = sum(each >= bootstrap["best"] for each in bootstrap["worlds"])
+    if bootstrap and bootstrap["p_value"] > 1 - CONFIDENCE and (reached := _reached(bootstrap)):
         found.append(
             f"in {reached} of {len(bootstrap['worlds'])} shuffled markets the best of {bootstrap['sets']} sets did as "
             "well as on the real one"
@@ -74,9 +74,8 @@ def _luck(evidence: Mapping[str, Any]) -> list[str]:
 def _proofs(evidence: Mapping[str, Any]) -> list[str]:
     found = [f"the probability of skill is {_percent(evidence['deflated']['probability'])} after all trials"]
     if bootstrap := evidence.get("bootstrap"):
-        reached = sum(each >= bootstrap["best"] for each in bootstrap["worlds"])
         found.append(
-            f"{reached} of {len(bootstrap['worlds'])} shuffled markets reach the real one "
+            f"{_reached(bootstrap)} of {len(bootstrap['worlds'])} shuffled markets reach the real one "
             f"(p = {bootstrap['p_value']:.3f})"
         )
     return found
@@ -86,6 +85,11 @@ def _unconfirmed(evidence: Mapping[str, Any]) -> list[str]:
     """Why unseen candles do not bear it out."""
     found = []
     train, test, walk = evidence["train"], evidence.get("test"), evidence.get("walk_forward")
+    bootstrap = evidence.get("bootstrap")
+    if not bootstrap:  # a Sharpe ratio knows nothing of drift: in a rising market whoever buys has skill
+        found.append("no shuffled markets were searched, and a market that merely rises explains as much")
+    elif (few := len(bootstrap["worlds"])) < FEWEST_WORLDS:
+        found.append(f"{few} shuffled markets are too few to tell luck apart; take {FEWEST_WORLDS} at least")
     if test is None:
         found.append("no candles were kept unseen to confirm it")
     elif not test["deals"]:
@@ -99,6 +103,11 @@ def _unconfirmed(evidence: Mapping[str, Any]) -> list[str]:
     if walk and walk["net_profit_percent"] <= 0:
         found.append(f"searching and trading in {len(walk['folds'])} steps would have lost money")
     return found
+
+
+def _reached(bootstrap: Mapping[str, Any]) -> int:
+    """Shuffled markets on which the best set did as well as on the real one."""
+    return sum(each >= bootstrap["best"] for each in bootstrap["worlds"])
 
 
 def _held(evidence: Mapping[str, Any]) -> str:

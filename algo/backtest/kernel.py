@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from algo.indicators import Mask, Series
 
 LONG_AGO = -(2**62)
+_SLACK = 1e-9  # as a share: what floats may add to or take from a value that stands exactly on a limit
 
 
 class ExitReason(IntEnum):
@@ -348,10 +349,11 @@ def quantity_for(side: int, fraction: float, price: float, account: Account, rul
 
 @njit(cache=True, nogil=True)
 def too_small(side: int, quantity: float, price: float, rules: Any) -> bool:
-    """Below the exchange's minimum, now or at the exit."""
+    """Below the exchange's minimum, now or at the exit. A target at or below zero is worth nothing."""
     if quantity <= 0.0 or quantity < rules.min_quantity or quantity * price < rules.min_notional:
         return True
-    lowest = min(stop_behind(price, side, rules.stop, rules), abs(target_of(price, side, rules)))
+    stop, target = stop_behind(price, side, rules.stop, rules), target_of(price, side, rules)
+    lowest = stop if np.isinf(target) else min(stop, target)
     held = exit_quantity(side, quantity, rules)
     worth = held * lowest * (1.0 - rules.exit_fee)
     return held < rules.min_quantity or worth < rules.minimum_margin * rules.min_notional
@@ -381,12 +383,27 @@ def refusal_by_size(side: int, fraction: float, entry: Any, account: Account, ru
     if too_small(side, quantity_for(side, fraction, price, account, rules), price, rules):
         whole = quantity_for(side, 1.0, price, account, rules)
         return _INSUFFICIENT_BALANCE if too_small(side, whole, price, rules) else _BELOW_MINIMUM
-    if not is_deep or abs(price / last - 1.0) > rules.market_band:
+    if not is_deep or abs(price / last - 1.0) > rules.market_band + _SLACK:
         return _THIN_BOOK
     stop = stop_behind(price, side, rules.stop, rules)
-    if stop <= 0.0 or (price - stop) * side < max(rules.tick_size, 1e-12):
+    # Both stand on the grid: what is nearer than half a tick is not a tick away.
+    if stop <= 0.0 or (price - stop) * side < max(rules.tick_size / 2.0, 1e-12):
         return _STOP_NOT_PLACEABLE
-    return _STOP_NOT_PLACEABLE if abs(stop / price - 1.0) > rules.price_band else 0
+    if abs(stop / price - 1.0) > rules.price_band + _SLACK or cannot_buy_back(side, fraction, price, account, rules):
+        return _STOP_NOT_PLACEABLE
+    return 0
+
+
+@njit(cache=True, nogil=True)
+def cannot_buy_back(side: int, fraction: float, price: float, account: Account, rules: Any) -> bool:
+    """Whether a SELL could not pay its own stop: it costs more than was sold for, and the quote lacks the rest."""
+    if side > 0 or rules.freqtrade:
+        return False
+    quantity, stop = quantity_for(side, fraction, price, account, rules), stop_behind(price, side, rules.stop, rules)
+    if target_of(price, side, rules) <= 0.0 and not np.isnan(rules.target):
+        return True
+    cost = quantity * stop
+    return cost - quantity * price * (1.0 - rules.entry_fee) - account.quote > cost * _SLACK
 
 
 @njit(cache=True, nogil=True)
@@ -580,7 +597,7 @@ def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
             reason, price = conservative_exit(deal, stop, bar, rules)
         if reason != 0:
             return Exit(t, reason, price, stop)
-        if rules.trailing and not rules.freqtrade:
+        if rules.trailing and not rules.freqtrade and t < last:
             best = extreme if (extreme - best) * side > 0.0 else best
             stop = trailed(stop, deal.entry, best, side, rules)
         following = t + 1

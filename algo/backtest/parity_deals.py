@@ -12,6 +12,7 @@ from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal
 from providers.types import Side
 
 LATE = timedelta(seconds=10)  # after the candle opened: a sound platform has its entry filled long before
+MOST_FEES = 3.0  # times the market's: no account pays that, so what was written down is wrong
 FEE_SHARE = 0.1  # by which the fees may differ: those of a partial fill are rounded
 _UNTIMELY = {
     "manual": (Cause.BY_HAND, "a person closed it"),
@@ -205,19 +206,44 @@ def _by_both_levels(pair: Pair, live_at: int | None, reason: str) -> Because | N
     engine = pair.engine
     if live_at is None or live_at != engine.close_index:
         return None
-    if reason == "take_profit" and engine.close_reason in _STOPS:
+    is_reached = pair.reached(live_at, _target(pair), upward=pair.sign > 0) <= pair.tolerance
+    if reason == "take_profit" and engine.close_reason in _STOPS and is_reached:
         return Cause.WITHIN_CANDLE, "stop and target lie within one candle: the engine takes the stop for the first"
-    if "trailing_stop" in (reason, engine.close_reason):
-        return Cause.WITHIN_CANDLE, "live trails with every price it sees, the engine after each completed candle"
     return None
 
 
 def _by_trailing(pair: Pair, live_at: int | None, reason: str) -> Because | None:
-    parameters = pair.live.parameters
-    trails = parameters is not None and parameters.trailing_stop_percent > 0
-    if trails and "trailing_stop" in (reason, pair.engine.close_reason):
-        return Cause.WITHIN_CANDLE, "live trails with every price it sees, the engine after each completed candle"
-    return None
+    parameters, engine = pair.live.parameters, pair.engine
+    if parameters is None or parameters.trailing_stop_percent <= 0:
+        return None
+    if "trailing_stop" not in (reason, engine.close_reason) or not _trail_alike(pair, live_at, reason):
+        return None
+    return Cause.WITHIN_CANDLE, "live trails with every price it sees, the engine after each completed candle"
+
+
+def _trail_alike(pair: Pair, live_at: int | None, reason: str) -> bool:
+    """Whether both stops stood where trailing may put them: live's at most a step behind the engine's, and no further
+    ahead than the best price up to then allows."""
+    engine, live_stop, parameters = pair.engine, float(pair.live.stop_price), pair.live.parameters
+    behind = (float(parameters.trailing_step_percent) / 100 if parameters else 0.0) + pair.tolerance
+    if live_at is not None and (engine.close_index is None or live_at < engine.close_index):
+        is_reached = pair.reached(live_at, live_stop, upward=pair.sign < 0) <= pair.tolerance
+        return reason == "trailing_stop" and is_reached and _is_earned(pair, live_at, live_stop)
+    if engine.close_index is None:
+        return False
+    if live_at == engine.close_index:
+        return (1 - live_stop / engine.stop_price) * pair.sign <= behind and _is_earned(pair, live_at, live_stop)
+    through = -pair.reached(engine.close_index, engine.stop_price, upward=pair.sign < 0)
+    return engine.close_reason == "trailing_stop" and through <= behind
+
+
+def _is_earned(pair: Pair, index: int, stop: float) -> bool:
+    """Whether the prices from the entry up to that candle can have moved the stop there."""
+    candles, parameters = pair.replay.candles, pair.live.parameters
+    span = slice(pair.engine.open_index, index + 1)
+    best = float(candles.high[span].max() if pair.sign > 0 else candles.low[span].min())
+    distance = float(parameters.trailing_stop_percent) / 100 if parameters else 0.0
+    return (stop / (best * (1 - pair.sign * distance)) - 1) * pair.sign <= pair.tolerance
 
 
 def _by_target(pair: Pair, live_at: int | None, reason: str) -> Because | None:
@@ -244,8 +270,10 @@ def _by_entry_price(pair: Pair, live_at: int | None, reason: str) -> Because | N
         if 0 <= short <= differs + pair.tolerance:
             return Cause.SLIPPAGE, "the stop hangs on the entry price; the candle reached the engine's, and not live's"
     if reason in _STOPS and live_at is not None:
-        short = pair.reached(live_at, float(pair.live.stop_price), upward=pair.sign < 0)
-        if short <= pair.tolerance and differs > 0:
+        stop = float(pair.live.stop_price)
+        short = pair.reached(live_at, stop, upward=pair.sign < 0)
+        apart = abs(stop / engine.stop_price - 1)
+        if short <= pair.tolerance and differs > 0 and apart <= differs + pair.tolerance:
             return Cause.SLIPPAGE, "the stop hangs on the entry price; the candle reached live's, and not the engine's"
     return None
 
@@ -305,5 +333,6 @@ def _fees(pair: Pair) -> Iterator[Difference]:
     if abs(ours - theirs) <= max(theirs, ours) * FEE_SHARE:
         return
     text = f"live paid {ours * 100:.3f} % of what was traded, the engine reckons with {theirs * 100:.3f} %"
-    yield _differ(pair, Kind.FEES, (Cause.FEE_RATE, text), f"{ours * 100:.3f} %", f"{theirs * 100:.3f} %",
+    cause = Cause.UNEXPLAINED if theirs > 0 and not 0 <= ours <= MOST_FEES * theirs else Cause.FEE_RATE
+    yield _differ(pair, Kind.FEES, (cause, text), f"{ours * 100:.3f} %", f"{theirs * 100:.3f} %",
                   pair.closed_at)  # fmt: skip

@@ -196,7 +196,9 @@ class Replay:
             asked = min(Decimal(str(deal.confidence)) * deal.parameters.max_position_size_percent, self._largest(deal))
             spent = deal.planned_quantity * (deal.planned_price if deal.side is Side.BUY else 1)
             had = spent / asked * PERCENT
-        quote, base = (had, Decimal(0)) if deal.side is Side.BUY else (Decimal(0), had)
+        # A SELL is sized by its coin; that the quote pays for its stop was live's to see, and is not on record.
+        for_stop = deal.planned_quantity * deal.planned_price
+        quote, base = (had, Decimal(0)) if deal.side is Side.BUY else (for_stop, had)
         return replace(self.settings, starting_quote=quote, starting_base=base, allowed_sides=frozenset(Side))
 
     def _largest(self, deal: LiveDeal) -> Decimal:

@@ -10,6 +10,7 @@ from algo.backtest.parity_replay import SAME, Replay, Said
 from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal, LiveDecision
 from algo.risk.codes import DenialCode
 from algo.strategies.breakout import SignalReason
+from providers.types import Side
 
 # Denials that no backtest can know of: it has no switches, books, other deals, or balances of a given second.
 ONLY_LIVE = frozenset(
@@ -212,6 +213,8 @@ def _why_refused(replay: Replay, deal: LiveDeal, code: str) -> Because:
             (Cause.BALANCE, "the engine reckons with the balance of the day's first deal, and it has moved since"),
         ),
     }
+    if deal.side is Side.SELL:  # the quote that must be there to buy back at the stop
+        known[DenialCode.STOP_NOT_PLACEABLE] = known[DenialCode.BELOW_MINIMUM]
     if because := known.get(DenialCode(code)):
         return because
     if deal.parameters != replay.strategy.parameters or _is_edited(replay, deal.created_at):

@@ -35,7 +35,7 @@ from algo.selectors.candles import candles_window
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import CLOSE_GRACE, candles_update
-from algo.services.strategy_checks import version_refusal
+from algo.services.strategy_checks import checking_alone, is_version_known, version_refusal
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
 from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
@@ -46,7 +46,10 @@ from providers.types import Balance, Capabilities, OrderBook, Resolution, Side
 
 logger = logging.getLogger("algo.strategies")
 
+CHECKING_SECONDS = 5.0  # of one turn for versions that were never checked; at least one of them is
+
 AccountProvider = Callable[[Account], ExchangeProvider]
+Ready = tuple[StrategyConfig, StrategyInterface]
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,30 +103,74 @@ def evaluate_group(
         .order_by("pk")
         .select_related("account", "market", "data_market")
     )
-    strategies = {config.pk: _strategy(config, clock.now()) for config in configs}
-    bars = max((s.warmup_bars for s in strategies.values() if s), default=0)
-    if not bars:
-        return []
-    now = clock.now()  # not before: checking a version for the first time takes a while
-    grace = clock.wall(CLOSE_GRACE)
-    candles_update(data_market, resolution, data_provider, now=now, bars=bars, grace=grace)
-    candles = candles_window(data_market, resolution, bars=bars, until=now)
-    books = _Books(book_provider)
-    outcomes = []
-    for config in configs:
-        strategy = strategies[config.pk]
-        if strategy is None:
-            continue
+    ready = [(config, strategy) for config in configs if (strategy := _strategy(config, clock.now()))]
+    known = [_is_known(config, strategy) for config, strategy in ready]
+    desk = _Desk(data_market, resolution, data_provider, _Books(book_provider), account_provider, clock, on_planned)
+    outcomes = desk.decide(_admitted([each for each, is_known in zip(ready, known, strict=True) if is_known], clock))
+    # A check takes seconds: whoever passed before has decided by now.
+    fresh = [each for each, is_known in zip(ready, known, strict=True) if not is_known]
+    return outcomes + desk.decide(_admitted_in_time(fresh, clock))
+
+
+def _admitted(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
+    """Those whose version may trade."""
+    return [(config, strategy) for config, strategy in ready if _may_trade(config, strategy, clock.now())]
+
+
+def _admitted_in_time(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
+    """The same of versions that were never checked: as many as time allows and no other process is checking. The rest
+    stay due, and the next tick goes on with them."""
+    admitted, began = [], clock.monotonic()
+    for number, (config, strategy) in enumerate(ready):
+        if number and clock.monotonic() - began > CHECKING_SECONDS:
+            break
+        with checking_alone(config) as alone:
+            if alone and _may_trade(config, strategy, clock.now()):
+                admitted.append((config, strategy))
+    return admitted
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the strategies of a group decide with."""
+
+    data_market: Market
+    resolution: Resolution
+    data_provider: ExchangeProvider
+    books: _Books
+    account_provider: AccountProvider
+    clock: Clock
+    on_planned: Callable[[int], None]
+
+    def decide(self, ready: Sequence[Ready]) -> list[Outcome]:
+        """Each over its newest closed candle; the failure of one keeps no other from deciding."""
+        bars = max((strategy.warmup_bars for _, strategy in ready), default=0)
+        if not bars:
+            return []
+        now = self.clock.now()  # not before: checking a version for the first time takes a while
+        grace = self.clock.wall(CLOSE_GRACE)
+        candles_update(self.data_market, self.resolution, self.data_provider, now=now, bars=bars, grace=grace)
+        candles = candles_window(self.data_market, self.resolution, bars=bars, until=now)
+        outcomes = (self._decide_one(config, strategy, candles) for config, strategy in ready)
+        return [outcome for outcome in outcomes if outcome]
+
+    def _decide_one(self, config: StrategyConfig, strategy: StrategyInterface, candles: Candles) -> Outcome | None:
         try:
-            outcome = _run_one(config, strategy, candles, resolution, books, account_provider, clock, on_planned)
+            return _run_one(
+                config,
+                strategy,
+                candles,
+                self.resolution,
+                self.books,
+                self.account_provider,
+                self.clock,
+                self.on_planned,
+            )
         except Exception as exc:  # a strategy is users' code: its failure must not keep the others from deciding
             if is_lost(exc):
                 raise
             logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
-            outcome = _note_error(config, candles, now, exc)
-        if outcome:
-            outcomes.append(outcome)
-    return outcomes
+            return _note_error(config, candles, self.clock.now(), exc)
 
 
 class _Books:
@@ -144,8 +191,7 @@ class _Books:
 
 
 def _strategy(config: StrategyConfig, now: datetime) -> StrategyInterface | None:
-    """The strategy of a config, ready; None (and the config stopped) when its parameters cannot work any more, or when
-    this version of it failed its bias checks. Open deals do not depend on it."""
+    """The strategy of a config, ready; None (and the config stopped) when its parameters cannot work any more."""
     strategy = None
     try:
         strategy = create_strategy(config.strategy, config.parameters)
@@ -155,16 +201,50 @@ def _strategy(config: StrategyConfig, now: datetime) -> StrategyInterface | None
     except Exception as exc:  # users' code again
         logger.exception("%sstrategy=%s cannot start", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
         why = f"{type(exc).__name__}: {exc}"
-    if strategy and not why:
-        why = version_refusal(config, strategy, now=now)
     if not why:
         return strategy
+    _stop(config, why, now)
+    return None
+
+
+def _is_known(config: StrategyConfig, strategy: StrategyInterface) -> bool:
+    """Whether the check of this version is kept; False too where that cannot be told: `_may_trade` says why."""
+    try:
+        return is_version_known(config, strategy)
+    except Exception as exc:  # users' code
+        if is_lost(exc):
+            raise
+        return False
+
+
+def _may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetime) -> bool:
+    """Whether this version passed its bias checks. One that failed is stopped: open deals do not depend on it. Where
+    the check itself breaks, the config sits this turn out, and the others decide."""
+    try:
+        why = version_refusal(config, strategy, now=now)
+    except Exception as exc:  # users' code is looked at in there, and what it says is stored
+        if is_lost(exc):
+            raise
+        logger.exception("%sstrategy=%s could not be checked", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
+        _journal_unchecked(config, now, exc)
+        return False
+    if why:
+        _stop(config, why, now)
+    return not why
+
+
+def _journal_unchecked(config: StrategyConfig, now: datetime, exc: Exception) -> None:
+    resolution = Resolution(config.resolution)
+    text = f"its bias checks could not be run: {type(exc).__name__}: {str(exc)!a}"
+    _journal(config, _running_bar(now, resolution) - resolution.duration, now, Outcome.ERROR, {"error": text})
+
+
+def _stop(config: StrategyConfig, why: str, now: datetime) -> None:
     logger.error("%sstrategy=%s stopped: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, why)
     StrategyConfig.objects.filter(pk=config.pk).update(status=StrategyStatus.STOPPED)
     resolution = Resolution(config.resolution)
     newest = _running_bar(now, resolution) - resolution.duration
     _journal(config, newest, now, Outcome.ERROR, {"error": f"stopped: {why}"})
-    return None
 
 
 def _running_bar(now: datetime, resolution: Resolution) -> datetime:

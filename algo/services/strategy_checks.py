@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 
-from django.db import transaction
+from django.db import connection, transaction
 
 from algo.backtest.bias import candles_wanted, check_strategy
 from algo.backtest.bias_findings import Checked
@@ -23,6 +25,7 @@ from providers.types import Resolution
 logger = logging.getLogger("algo.strategies")
 
 MOST_REMEMBERED = 64
+_CHECKING = 7131  # advisory locks: one for each config
 
 # What was found is a function of the loaded code, the parameters and the candles: five configs alike are checked once.
 _found: dict[tuple[type, str, str], Checked] = {}
@@ -72,6 +75,26 @@ def strategy_check_current(config: StrategyConfig, *, now: datetime) -> Strategy
     """The newest check of the version that `config` holds; made here where that version was never checked."""
     strategy = create_strategy(config.strategy, config.parameters)
     return newest_check(config, strategy_fingerprint(strategy)) or strategy_check(config, now=now, again=False)
+
+
+def is_version_known(config: StrategyConfig, strategy: StrategyInterface) -> bool:
+    """Whether `version_refusal` will answer from what is kept, without a check that takes seconds."""
+    key = (config.pk, type(strategy), strategy.parameters.model_dump_json())
+    return key in _passed or newest_check(config, strategy_fingerprint(strategy)) is not None
+
+
+@contextmanager
+def checking_alone(config: StrategyConfig) -> Iterator[bool]:
+    """Whether this process may check that config: False while another one does. A dead process lets go at once."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_CHECKING, config.pk % 2**31])
+        alone = bool(cursor.fetchone()[0])
+    try:
+        yield alone
+    finally:
+        if alone:
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_CHECKING, config.pk % 2**31])
 
 
 def version_refusal(config: StrategyConfig, strategy: StrategyInterface, *, now: datetime) -> str:

@@ -176,10 +176,12 @@ def signals_by_execute(
 ) -> SignalArrays:
     """Ask `execute` at every candle, each time with the window that it would see live. Slow and always right.
 
+    As live, it is silent until there are `warmup_bars` candles, but for a strategy that decides without any.
     `books` are the order books known as candles closed, by their index. With `others` only those candles are asked; all
     others say what stands there.
     """
-    asked = range(len(candles)) if others is None else sorted(books or ())
+    first = strategy.warmup_bars - 1 if strategy.parameters.needs_candles else 0
+    asked = range(max(first, 0), len(candles)) if others is None else [i for i in sorted(books or ()) if i >= first]
     if others is None:
         others = SignalArrays(
             np.zeros(len(candles), dtype=np.int8), np.zeros(len(candles)), np.zeros(len(candles), dtype=np.int8)

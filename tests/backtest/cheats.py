@@ -207,7 +207,19 @@ class Sorts(Slow):
 
 
 class Raises(Slow):
-    """Needs ten candles, and does not look whether they are there."""
+    """Needs ten candles, and asks for five."""
+
+    bars = 5
+
+    def execute(self, market_data: Any) -> dict[str, Any] | None:
+        close = market_data["candles"].close
+        return {"side": "BUY"} if close[-1] > close[-10] else None
+
+
+class Trusting(Slow):
+    """Asks for twelve candles, as live gives it, and does not look whether they are there."""
+
+    bars = 12
 
     def execute(self, market_data: Any) -> dict[str, Any] | None:
         close = market_data["candles"].close

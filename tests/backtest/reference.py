@@ -5,6 +5,7 @@ It shares nothing with the kernel but the rules in words.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -15,6 +16,7 @@ from zoneinfo import ZoneInfo
 from algo.backtest import BacktestSettings
 from algo.risk import initial_stop, position_fraction, target_price, trailing_stop
 from algo.risk.sizing import MINIMUM_MARGIN
+from algo.risk.stops import better_price
 from algo.strategies import Candles, SignalArrays, StrategySchema
 from providers.types import MarketRules, Side, round_to
 
@@ -47,18 +49,25 @@ class Reference:
     deal: Deal | None = None
     deals: list[dict[str, Any]] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
+    course: list[Decimal] = field(default_factory=list)  # equity after each candle
 
     def run(self) -> Reference:
         self.quote, self.base = self.settings.starting_quote, self.settings.starting_base
         self.last_entry: int | None = None
         self.day, self.trades, self.loss = None, 0, Decimal(0)
-        self.mark = self.price("open", 0)
+        self.mark = self._first_mark()
         for t in range(len(self.candles)):
             self._candle(t)
         return self
 
-    def price(self, column: str, t: int) -> Decimal:
-        return decimal(getattr(self.candles, column)[t])
+    def price(self, column: str, t: int) -> Decimal | None:
+        """None where the candle has no such price."""
+        value = getattr(self.candles, column)[t]
+        return None if math.isnan(value) else decimal(value)
+
+    def _first_mark(self) -> Decimal:
+        t = next(t for t in range(len(self.candles)) if self.price("close", t) is not None)
+        return self.price("open", t) or self.price("close", t)
 
     @property
     def equity(self) -> Decimal:
@@ -68,17 +77,22 @@ class Reference:
         self._new_day(t)
         said = int(self.signals.side[t - 1]) if t else 0
         left = False
-        if self.deal and said == -self.deal.side.sign and self.parameters.exit_on_opposite_signal:
-            self._close(t, self._market(self.price("open", t), self.deal.side.opposite), "signal")
+        opens = self.price("open", t)
+        if self.deal and opens and said == -self.deal.side.sign and self.parameters.exit_on_opposite_signal:
+            self._close(t, self._market(opens, self.deal.side.opposite), "signal")
             left = True
         if said:
-            reason = "open_deal_exists" if left or self.deal else self._enter(t, Side.BUY if said > 0 else Side.SELL)
+            side = Side.BUY if said > 0 else Side.SELL
+            reason = "open_deal_exists" if left or self.deal else self._enter(t, side)
             reason = self._data_problem(t) or reason
+            if side not in self.settings.allowed_sides:
+                reason = "side_not_allowed"
             if reason:
                 self.refused[reason] += 1
-        self.mark = self.price("close", t)
+        self.mark = self.price("close", t) or self.mark
         if self.deal:
             self._inside(t)
+        self.course.append(self.equity)
 
     def _new_day(self, t: int) -> None:
         zone = ZoneInfo(self.settings.time_zone)
@@ -88,12 +102,13 @@ class Reference:
 
     def _data_problem(self, t: int) -> str | None:
         seconds = self.settings.resolution.seconds
+        no_price = t == len(self.candles) - 1 or self.price("open", t) is None
         gap = int(self.candles.open_time[t] - self.candles.open_time[t - 1]) - seconds
-        return "stale_data" if t == len(self.candles) - 1 or gap > self.parameters.max_data_age_bars * seconds else None
+        return "stale_data" if no_price or gap > self.parameters.max_data_age_bars * seconds else None
 
     def _enter(self, t: int, side: Side) -> str | None:
-        if self._data_problem(t):
-            return "stale_data"
+        if self._data_problem(t) or side not in self.settings.allowed_sides:
+            return "not even asked"
         reason = self._count_problem(t)
         if reason:
             return reason
@@ -108,8 +123,24 @@ class Reference:
             return "below_minimum" if self._tradable(side, whole, price) else "insufficient_balance"
         if abs(price / self.mark - 1) > self.rules.market_band:
             return "thin_book"
+        if not self._placeable(side, price) or self._missing_at_stop(side, quantity, price) > 0:
+            return "stop_not_placeable"
         self._open(t, side, quantity, price)
         return None
+
+    def _placeable(self, side: Side, price: Decimal) -> bool:
+        """A stop at least a tick behind the price, above zero, and within the exchange's band."""
+        stop, band = initial_stop(price, side, self.parameters.stop_loss_percent, self.rules), self.rules.price_band
+        is_behind = stop > 0 and (price - stop) * side.sign >= self.rules.tick_size
+        target = target_price(price, side, self.parameters.take_profit_percent, self.rules)
+        return is_behind and target > 0 and (band is None or abs(stop / price - 1) <= band)
+
+    def _missing_at_stop(self, side: Side, quantity: Decimal, price: Decimal) -> Decimal:
+        """A SELL buys back at its stop for more than it was sold for: what the quote lacks for that."""
+        if side is Side.BUY:
+            return Decimal(0)
+        stop = initial_stop(price, side, self.parameters.stop_loss_percent, self.rules)
+        return quantity * stop - quantity * price * (1 - self.rules.taker_fee_rate) - self.quote
 
     def _count_problem(self, t: int) -> str | None:
         p, now = self.parameters, int(self.candles.open_time[t])
@@ -159,19 +190,21 @@ class Reference:
         assert deal
         opens, high, low = (self.price(name, t) for name in ("open", "high", "low"))
         buying = deal.side is Side.BUY
-        if low <= deal.stop if buying else high >= deal.stop:
+        worst, best = (low, high) if buying else (high, low)
+        if worst is not None and (worst <= deal.stop if buying else worst >= deal.stop):
+            opens = deal.stop if opens is None else opens
             price = min(deal.stop, opens) if buying else max(deal.stop, opens)
             reason = "trailing_stop" if deal.trailed else "stop_loss"
             self._close(t, self._market(price, deal.side.opposite), reason)
-        elif high > deal.target if buying else low < deal.target:
+        elif best is not None and (best > deal.target if buying else best < deal.target):
             self._close(t, deal.target, "take_profit")
         elif t == len(self.candles) - 1:
             self._close(t, self._market(self.mark, deal.side.opposite), "end_of_data")
         else:
-            self._trail(deal, high, low)
+            self._trail(deal, deal.best if best is None else best)
 
-    def _trail(self, deal: Deal, high: Decimal, low: Decimal) -> None:
-        deal.best = max(deal.best, high) if deal.side is Side.BUY else min(deal.best, low)
+    def _trail(self, deal: Deal, price: Decimal) -> None:
+        deal.best = better_price(deal.side, deal.best, price)
         p = self.parameters
         moved = trailing_stop(
             deal.side, deal.best, deal.stop, p.trailing_stop_percent, p.trailing_step_percent, self.rules

@@ -302,3 +302,53 @@ def test_freqtrade_shorts_mirror_its_longs():
 
 def test_settings_default_to_the_pessimistic_model():
     assert BacktestSettings().fill_model is FillModel.CONSERVATIVE
+
+
+# --- what live refuses, a backtest refuses --------------------------------------------------------------------------
+
+
+def test_a_stop_exactly_one_tick_away_can_be_placed():
+    candles = table(*[(102.37, 102.37, 102.37, 102.37)] * 6)  # 102.38 - 102.37 is a little less than 0.01 in floats
+    options = settings(starting_quote=D(1000), starting_base=D(1))
+    result = run(candles, said(6, c1=-1), calm(stop_loss_percent="0.01"), market(), options)
+    assert (result.deal_count, result.deals["stop_price"].tolist()) == (1, [102.38])
+
+
+def test_a_stop_exactly_on_the_exchanges_price_band_can_be_placed():
+    candles = table(*[(100.0, 100.0, 100.0, 100.0)] * 6)  # 105 / 100 - 1 is a little more than 0.05 in floats
+    options = settings(starting_quote=D(1000), starting_base=D(1))
+    result = run(candles, said(6, c1=-1), calm(stop_loss_percent=5), market(price_band=D("0.05")), options)
+    assert result.deal_count == 1
+
+
+def test_an_open_exactly_at_the_end_of_the_market_band_is_filled():
+    candles = table((100, 100, 100, 100), (100, 100, 100, 100), *[(102.0, 102.0, 102.0, 102.0)] * 4)
+    result = run(candles, said(6, c1=1), calm(), market(market_band=D("0.02")), settings())
+    assert result.deal_count == 1  # 102 / 100 - 1 is 0.020000000000000018
+
+
+def test_a_sell_whose_target_lies_below_zero_is_refused_as_live_refuses_it():
+    candles = table(*[(100.0, 100.0, 100.0, 100.0)] * 6)
+    options = settings(starting_quote=D(1000), starting_base=D(1))
+    result = run(candles, said(6, c1=-1), calm(take_profit_percent=150), market(min_notional=D(5)), options)
+    assert (result.deal_count, dict(result.refused)) == (0, {"insufficient_balance": 1})
+    exactly_zero = run(candles, said(6, c1=-1), calm(take_profit_percent=100), market(), options)
+    assert dict(exactly_zero.refused) == {"stop_not_placeable": 1}
+
+
+def test_a_sell_that_could_not_pay_its_own_stop_is_refused_as_live_refuses_it():
+    candles = table(*[(100.0, 100.0, 100.0, 100.0)] * 6)
+    # 1 sold at 100 brings 100; the stop at 101 costs 101: one more must be there
+    for quote, made in ((D("0.99"), 0), (D(1), 1)):
+        options = settings(starting_quote=quote, starting_base=D(1))
+        result = run(candles, said(6, c1=-1), calm(), market(), options)
+        assert result.deal_count == made
+        assert dict(result.refused) == ({} if made else {"stop_not_placeable": 1})
+
+
+def test_the_stop_of_a_deal_that_ends_with_the_data_is_the_one_that_was_in_force():
+    candles = table((100, 100, 100, 100), (100, 100, 100, 100), (100, 101, 100, 101), (101, 110, 101, 110))
+    rules = calm(trailing_stop_percent=1, trailing_step_percent="0.1", take_profit_percent=50)
+    result = run(candles, said(4, c0=1), rules, market(market_band=D("0.5")), settings())
+    assert result.rows()[0]["close_reason"] == "end_of_data"
+    assert result.deals["stop_price"].tolist() == [99.99]  # 1 % below 101; 110 came with the last candle

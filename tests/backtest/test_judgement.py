@@ -50,6 +50,18 @@ def test_what_passes_everything_holds_and_says_the_numbers():
             "luck",
             "in 30 of 99 shuffled markets the best of 50 sets did as well",
         ),
+        ({"bootstrap": None}, "doubtful", "no shuffled markets were searched, and a market that merely rises"),
+        (
+            # 10 worlds cannot tell: their least p is 1 / 11
+            {"bootstrap": {"p_value": 1 / 11, "best": 2.0, "worlds": [1.0] * 10, "sets": 50}},
+            "doubtful",
+            "10 shuffled markets are too few to tell luck apart; take 19 at least",
+        ),
+        (
+            {"bootstrap": {"p_value": 2 / 11, "best": 2.0, "worlds": [3.0] + [1.0] * 9, "sets": 50}},
+            "luck",
+            "in 1 of 10 shuffled markets the best of 50 sets did as well",
+        ),
         ({"train": figures(net_profit=-1.0)}, "luck", "loses money on the very candles it was chosen on"),
         ({"test": figures(net_profit=-1.0)}, "doubtful", "it loses money on unseen candles"),
         ({"test": figures(sharpe=0.5)}, "doubtful", "its Sharpe ratio falls from 2.00 to 0.50"),

@@ -7,10 +7,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from algo.backtest import BacktestSettings, run
 from algo.strategies import BreakoutStrategy, SignalArrays, StrategySchema
 from providers.types import Resolution
+from tests.backtest.markets import case_of
 from tests.backtest.reference import Reference
 from tests.risk.worlds import rules_of
 from tests.strategies.tables import random_candles
@@ -38,9 +42,9 @@ def compare(candles, signals, parameters, rules, options):
         assert (one["side"] == "BUY") == (expected["side"] == 1)
         for key in DIGITS:
             assert one[key] == pytest.approx(float(expected[key]), rel=1e-9), key
-        assert one["profit"] == pytest.approx(float(expected["profit"]), abs=1e-6)
+        assert one["profit"] == pytest.approx(float(expected["profit"]), abs=1e-9 * one["notional"])
     assert result.refused == dict(reference.refused)
-    assert result.equity[-1] == pytest.approx(float(reference.equity), rel=1e-9)
+    np.testing.assert_allclose(result.equity, np.array(reference.course, dtype=np.float64), rtol=1e-9)
     return result
 
 
@@ -93,6 +97,13 @@ def test_they_agree_on_the_signals_of_breakout_over_hours():
     result = compare(slow, strategy.signals(slow), strategy.parameters, rules_of(), options)
     assert result.deal_count > 50
     assert {"cooldown", "open_deal_exists"} <= set(result.refused)
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.integers(2, 90))
+@effort(max_examples=120, deadline=None, derandomize=True)
+def test_they_agree_whatever_the_market_the_rules_and_the_account(seed, count):
+    case = case_of(seed, count)
+    compare(case.candles, case.signals, case.parameters, case.rules, case.settings)
 
 
 def _rest(candles):

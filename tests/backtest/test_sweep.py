@@ -8,11 +8,15 @@ from itertools import product
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import settings as effort
+from hypothesis import strategies as st
 
 from algo.backtest import BacktestSettings, metrics_of, run, sweep
 from algo.backtest.sweep import FIGURES
 from algo.strategies import BreakoutStrategy, StrategyInterface, StrategySchema
 from providers.types import Side
+from tests.backtest.markets import case_of, parameters_of, signals_over
 from tests.backtest.worlds import market, settings, table
 from tests.risk.worlds import rules_of
 from tests.strategies.tables import random_candles
@@ -51,6 +55,48 @@ def test_every_figure_of_every_set_is_that_of_a_run_alone(options):
         for name in FIGURES:
             expected = np.nan if figures[name] is None else figures[name]
             assert found.figures[name][i] == pytest.approx(expected, rel=1e-9, abs=1e-9, nan_ok=True), (name, i)
+
+
+class NoiseSchema(StrategySchema):
+    number: int = 0
+    bars: int = 1
+
+
+class Noise(StrategyInterface):
+    """Says at random what its number says."""
+
+    schema = NoiseSchema
+
+    @property
+    def warmup_bars(self):
+        return self.parameters.bars
+
+    def execute(self, market_data):
+        raise NotImplementedError
+
+    def signals(self, candles):
+        return signals_over(np.random.default_rng(self.parameters.number), candles)
+
+
+@given(seed=st.integers(0, 2**32 - 1), count=st.sampled_from([2, 60, 700]))
+@effort(max_examples=25, deadline=None, derandomize=True)
+def test_they_are_on_any_market_with_any_rules(seed, count):
+    """Missing prices, gaps, blocks of the drawdown, sets that share signals, warm-up longer than the candles."""
+    case, rng = case_of(seed, count), np.random.default_rng(seed)
+    sets = [
+        NoiseSchema(number=int(rng.integers(3)), bars=int(rng.choice([1, 5, 90])), **dict(parameters_of(rng)))
+        for _ in range(6)
+    ]
+    found = sweep(case.candles, Noise, sets, case.rules, case.settings)
+    options = replace(case.settings, warmup_bars=max(each.bars for each in sets))
+    for i, parameters in enumerate(sets):
+        figures = metrics_of(run(case.candles, Noise(parameters), None, case.rules, options))
+        amount = figures.starting_equity
+        for name in FIGURES:
+            value = getattr(figures, name)
+            slack = 1e-9 * (amount if name in ("net_profit", "fees_paid") else 1)
+            expected = pytest.approx(np.nan if value is None else value, rel=1e-9, abs=slack, nan_ok=True)
+            assert found.figures[name][i] == expected, (name, i)
 
 
 def test_sets_are_counted_over_the_same_candles_whatever_their_warm_up():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from algo.backtest import bias
+from algo.execution import entries
 from algo.execution.entries import evaluate_group
 from algo.models import (
     CloseReason,
@@ -140,6 +142,64 @@ def test_edited_parameters_are_checked_again_without_a_new_process(db):
     StrategyConfig.objects.filter(pk=config.pk).update(parameters={"stop_loss_percent": "0.7"}, last_bar_at=None)
     evaluate(config)
     assert StrategyCheck.objects.filter(config=config).values("fingerprint").distinct().count() == 2
+
+
+def test_a_version_that_was_never_checked_keeps_nobody_waiting_who_passed(db, monkeypatch):
+    order: list[str] = []
+    fresh = make_config(strategy="Silent", name="fresh", parameters={"stop_loss_percent": "0.7"})
+    known = make_config(strategy="Silent", name="known", market=make_market())
+    strategy_check_current(known, now=NOW)
+    check, note = strategy_checks.check_strategy, entries._note
+
+    def checks(*args: Any) -> Any:
+        order.append("checked")
+        return check(*args)
+
+    def notes(config: StrategyConfig, *args: Any) -> Any:
+        order.append(f"{config.name} decided")
+        return note(config, *args)
+
+    monkeypatch.setattr(strategy_checks, "check_strategy", checks)
+    monkeypatch.setattr(entries, "_note", notes)
+    assert evaluate(fresh, known) == [Outcome.SHORT_HISTORY] * 2
+    assert order == ["known decided", "checked", "fresh decided"]
+
+
+def test_one_turn_checks_for_seconds_only_and_the_next_goes_on(db, monkeypatch):
+    configs = [make_config(strategy="Silent", market=make_market(f"A{i}USDT")) for i in range(3)]
+    monkeypatch.setattr(entries, "CHECKING_SECONDS", 0.0)
+    for done in (1, 2, 3):
+        evaluate(*configs)
+        assert StrategyCheck.objects.count() == done
+        assert Decision.objects.count() == done  # whoever was not checked yet said nothing, and stays due
+    assert set(StrategyConfig.objects.values_list("status", flat=True)) == {StrategyStatus.RUNNING}
+
+
+def test_a_version_that_another_process_is_checking_is_left_to_it(db, monkeypatch):
+    @contextmanager
+    def taken(config: StrategyConfig) -> Iterator[bool]:
+        yield False
+
+    config = make_config(strategy="Silent")
+    monkeypatch.setattr(entries, "checking_alone", taken)
+    assert evaluate(config) == []
+    assert not StrategyCheck.objects.exists()
+
+
+@pytest.mark.parametrize("wrong", ["check_strategy", "strategy_fingerprint"])
+def test_a_check_that_breaks_stops_nobody_and_the_others_decide(db, monkeypatch, wrong):
+    broken, honest = make_config(strategy="CandleTime"), make_config(strategy="Silent", market=make_market())
+    assert evaluate(honest) == [Outcome.SHORT_HISTORY]
+    StrategyConfig.objects.update(last_bar_at=None)
+
+    def breaks(*args: Any) -> Any:
+        raise RuntimeError("no check today \x00")
+
+    monkeypatch.setattr(strategy_checks, wrong, breaks)
+    assert evaluate(broken, honest) == [Outcome.SHORT_HISTORY]
+    broken.refresh_from_db()
+    assert (broken.status, broken.last_bar_at) == (StrategyStatus.RUNNING, None)  # due again
+    assert "could not be run: RuntimeError" in Decision.objects.get(config=broken).journal["error"]
 
 
 def test_an_open_deal_of_a_version_that_fails_runs_to_its_stop(world: World, monkeypatch):

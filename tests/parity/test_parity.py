@@ -402,6 +402,60 @@ def test_a_deal_is_played_by_its_own_rules():
     assert found(live(), strategy=Scripted(BUYS, raised)) == [("entry", "rules_changed", 20)]
 
 
+def test_a_sell_is_played_although_only_the_coin_it_sold_is_on_record():
+    """Sold at 99.95 by the touch; target 97.95, bought back. Live made sure of the money for its stop before."""
+    sold = {"side": Side.SELL, "planned_price": Decimal("99.95"), "entry_price": Decimal("99.95"),
+            "planned_quantity": Decimal(5), "entry_quantity": Decimal(5), "available": Decimal(10),
+            "stop_price": Decimal("100.95"), "fees": Decimal("0.99")}  # fmt: skip
+    ends = {"exit_at": moment(15, 20), "exit_price": Decimal("97.95"), "close_reason": "take_profit"}
+    sells = {10: signal(10, side=Side.SELL), 12: said(12), 20: said(20)}
+    day = live(decisions=sells, deals=[deal(1, 10, **sold, **ends)])
+    settings = replace(SETTINGS, starting_base=Decimal(10), allowed_sides=frozenset(Side))
+    candles = table(m15=(100.0, 100.0, 97.0, 97.5), m25=(97.5, 97.5, 97.5, 97.5))
+    assert compare(day, candles, Scripted({10: Side.SELL}), RULES, settings).differences == ()
+
+
+TRAILS = PARAMETERS.model_copy(update={"trailing_stop_percent": Decimal(1), "trailing_step_percent": Decimal("0.2")})
+
+
+@pytest.mark.parametrize(
+    ("exit_at", "stop", "cause"),
+    [
+        (moment(14, 30), "100.38", "within_candle"),  # the candle's own high of 101.40 raised it: 100.386
+        (moment(14, 30), "101.30", "unexplained"),  # nothing it has seen puts a stop there
+        (moment(17, 30), "99.05", "unexplained"),  # it was never raised, hours may pass
+    ],
+)
+def test_a_trailing_stop_explains_as_much_as_the_prices_raise_it(exit_at, stop, cause):
+    """The candle of 10:14 goes to 101.40 and back to 100.2; the engine's stop rises after it and is hit at 10:15."""
+    candles = table(m14=(100.0, 101.4, 100.2, 101.0), m15=(101.0, 101.0, 99.5, 99.6), m17=(99.6, 99.6, 99.0, 99.0))
+    reason = "stop_loss" if stop == "99.05" else "trailing_stop"
+    ends = {"exit_at": exit_at, "exit_price": Decimal(stop), "close_reason": reason, "stop_price": Decimal(stop)}
+    one = deal(1, 10, parameters=TRAILS, **ends)
+    day = live(decisions={12: said(12), 20: said(20)}, deals=[one])
+    got = found(day, candles, Scripted({10: Side.BUY}, TRAILS))
+    assert got == [("exit", cause, exit_at.minute)]
+
+
+def test_a_stop_that_stood_elsewhere_than_its_entry_says_is_unexplained():
+    """1 % behind 100.06 is 99.06. Live's stood at 99.60, and the candle reached that one alone."""
+    ends = {**STOP, "exit_at": moment(22, 5), "exit_price": Decimal("99.55"), "stop_price": Decimal("99.60")}
+    own = deal(2, 20, **{**ends, "entry_price": Decimal("100.06")})
+    assert found(live(deals=[deal(1, 10, **TARGET), own]), table(m22=(100.0, 100.0, 99.5, 100.0))) == [
+        ("exit", "unexplained", 22)
+    ]
+
+
+def test_a_target_that_the_candle_never_reached_is_unexplained_although_it_reached_the_stop():
+    ends = {**STOP, "close_reason": "take_profit", "exit_price": Decimal("102.06")}
+    assert found(live(deals=[deal(1, 10, **TARGET), deal(2, 20, **ends)])) == [("exit", "unexplained", 25)]
+
+
+def test_fees_many_times_those_of_the_market_are_no_other_rate():
+    wrong = deal(1, 10, **{**TARGET, "fees": Decimal("100.5")})
+    assert found(live(deals=[wrong, deal(2, 20, **STOP)])) == [("fees", "unexplained", 15)]
+
+
 def test_two_candles_are_too_few():
     few = table().between(0, 2)
     with pytest.raises(ValueError, match="at least three"):

@@ -24,7 +24,7 @@ class ThreeUp(StrategyInterface):
     """BUY after rising closes: only `execute`, as the README shows."""
 
     schema = ThreeUpSchema
-    warmup_bars = 10
+    warmup_bars = 4
 
     def execute(self, market_data):
         closes = market_data["candles"].close[-self.parameters.candles - 1 :]
@@ -46,8 +46,10 @@ def test_the_plain_loop_and_the_arrays_of_breakout_agree():
 
     strategy, candles = BreakoutStrategy(rsi_period=5, atr_period=5), random_candles(900, seed=2)
     slow, fast = signals_by_execute(strategy, candles), strategy.signals(candles)
-    np.testing.assert_array_equal(slow.side, fast.side)
-    np.testing.assert_array_equal(slow.confidence, fast.confidence)
+    warm = slice(strategy.warmup_bars - 1, None)  # before, neither a live run nor a backtest decides
+    assert np.count_nonzero(fast.side[warm]) > 10
+    np.testing.assert_array_equal(slow.side[warm], fast.side[warm])
+    np.testing.assert_array_equal(slow.confidence[warm], fast.confidence[warm])
 
 
 def test_the_loop_hands_over_the_live_window_and_nothing_later():
@@ -58,12 +60,33 @@ def test_the_loop_hands_over_the_live_window_and_nothing_later():
             seen.append((len(market_data["candles"]), market_data["candles"].close[-1], market_data.get("order_book")))
 
     Watcher().signals(candles_of(range(1, 13)))
-    assert seen[0] == (1, 1.0, None)
-    assert seen[11] == (10, 12.0, None)
+    assert seen[0] == (4, 4.0, None)  # never with fewer than its warm-up, as live
+    assert seen[-1] == (4, 12.0, None)
+    assert len(seen) == 9
+
+
+def test_the_loop_asks_a_strategy_that_decides_without_candles_from_the_first_one_on():
+    seen = []
+
+    class ByBookSchema(StrategySchema):
+        @property
+        def needs_candles(self):
+            return False
+
+    class ByBook(ThreeUp):
+        schema = ByBookSchema
+
+        def execute(self, market_data):
+            seen.append(len(market_data["candles"]))
+
+    ByBook().signals(candles_of(range(1, 7)))
+    assert seen == [1, 2, 3, 4, 4, 4]
 
 
 def test_a_confidence_that_is_not_given_is_full():
     class Bare(ThreeUp):
+        warmup_bars = 1
+
         def execute(self, market_data):
             return {"side": "SELL"}
 
