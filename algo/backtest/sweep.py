@@ -9,10 +9,9 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from algo.backtest.engine import (
@@ -28,33 +27,21 @@ from algo.backtest.engine import (
     starting_equity,
 )
 from algo.backtest.kernel import (
+    BLOCK,
+    FIGURES,
     Account,
-    Cues,
+    Counted,
     Market,
     Orders,
     cues_of,
+    play_sets,
     rules_table,
-    simulate,
 )
 from algo.indicators import Series
 from algo.strategies.interface import Candles, StrategyInterface
 from algo.strategies.schemas import StrategySchema
 from providers.types import MarketRules
 
-FIGURES = (
-    "final_equity",
-    "net_profit",
-    "net_profit_percent",
-    "deals",
-    "win_rate_percent",
-    "profit_factor",
-    "max_drawdown_percent",
-    "sharpe",
-    "fees_paid",
-    "exposure_percent",
-)
-DAYS_A_YEAR = 365.0
-_BLOCK = 64  # candles whose extremes are known together
 _CHUNK = 128  # sets that a thread plays before it takes the next ones
 
 
@@ -67,16 +54,6 @@ class Sweep:
 
     figures: Mapping[str, Series]
     first: int  # index of the first candle that counts, for all sets the same
-
-
-class Counted(NamedTuple):
-    """The part of the candles that figures are counted over: `marks` by blocks, and the last candle of each day."""
-
-    first: int
-    start: float  # equity as the counting begins
-    lowest: NDArray[np.float64]
-    highest: NDArray[np.float64]
-    day_ends: NDArray[np.int64]
 
 
 def sweep(
@@ -123,111 +100,12 @@ def _groups(instances: Sequence[StrategyInterface]) -> Iterator[NDArray[np.int64
 
 def _counted(market: Market, account: Account, first: int, worth: float) -> Counted:
     marks, later_days = market.marks, market.day_starts[market.day_starts > first]
-    starts, day_ends = np.arange(0, marks.size, _BLOCK), np.append(later_days, marks.size) - 1
+    starts, day_ends = np.arange(0, marks.size, BLOCK), np.append(later_days, marks.size) - 1
     start = account.quote + account.base * float(marks[first - 1]) if first else worth
     return Counted(first, start, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends)
 
 
 def _played(market: Market, orders: Orders, account: Account, table: NDArray[Any], counted: Counted) -> Series:
     cues, rows = cues_of(market, orders), np.empty((table.size, len(FIGURES)))
-    _play_sets(cues, market, orders, account, table, counted, room_for(cues), rows)
+    play_sets(cues, market, orders, account, table, counted, room_for(cues), rows)
     return rows
-
-
-@njit(cache=True, nogil=True)
-def _play_sets(
-    cues: Cues,
-    market: Market,
-    orders: Orders,
-    account: Account,
-    table: Any,
-    counted: Counted,
-    out: tuple[Any, Any, Any],
-    rows: Series,
-) -> None:
-    """The kernel once for each row of rules."""
-    deals, balances, _ = out
-    for i in range(table.size):
-        count = simulate(cues, market, orders, account, table[i], out)
-        _figures(deals[:count], balances[:count], account, market.marks, counted, rows[i])
-
-
-@njit(cache=True, nogil=True)
-def _figures(deals: Series, balances: Series, account: Account, marks: Series, counted: Counted, row: Series) -> None:
-    """FIGURES of one run into `row`."""
-    won, wins, losses, fees, held = 0, 0.0, 0.0, 0.0, 0.0
-    for i in range(deals.shape[0]):
-        profit = deals[i, 9]
-        won += profit > 0.0
-        wins += max(profit, 0.0)
-        losses -= min(profit, 0.0)
-        fees += deals[i, 8]
-        held += deals[i, 2] - deals[i, 1] + 1.0
-    final, fall, sharpe = _course(deals, balances, account, marks, counted)
-    count = deals.shape[0]
-    row[0], row[1], row[2] = final, final - counted.start, (final / counted.start - 1.0) * 100.0
-    row[3], row[4] = count, 100.0 * won / count if count else np.nan
-    row[5], row[6], row[7] = wins / losses if losses > 0.0 else np.nan, fall * 100.0, sharpe
-    row[8], row[9] = fees, 100.0 * held / (marks.size - counted.first)
-
-
-@njit(cache=True, nogil=True)
-def _course(
-    deals: Series, balances: Series, account: Account, marks: Series, counted: Counted
-) -> tuple[float, float, float]:
-    """Final equity, deepest fall as a fraction, and Sharpe ratio, along stretches over which the balances stay."""
-    peak, fall, day, before = counted.start, 0.0, 0, counted.start
-    returns = np.empty(counted.day_ends.size)
-    quote, base = account.quote, account.base
-    done = counted.first
-    for stretch in range(2 * deals.shape[0] + 1):
-        deal, is_open = stretch // 2, stretch % 2 == 1  # flat, open, flat, open, ... flat
-        if is_open:
-            until, quote, base = int(deals[deal, 2]), balances[deal, 0], balances[deal, 1]
-        else:
-            until = int(deals[deal, 1]) if deal < deals.shape[0] else marks.size
-            if deal > 0:
-                quote, base = balances[deal - 1, 2], balances[deal - 1, 3]
-        if until > done:
-            if until - done <= 2 * _BLOCK:  # too short for blocks: a call would cost more than the loop
-                for t in range(done, until):
-                    worth = quote + base * marks[t]
-                    peak = max(peak, worth)
-                    fall = 1.0 - worth / peak if worth < peak * (1.0 - fall) else fall
-            else:
-                peak, fall = _fallen(peak, fall, Account(quote, base), done, until, marks, counted)
-            while day < returns.size and counted.day_ends[day] < until:
-                worth = quote + base * marks[counted.day_ends[day]]
-                returns[day], before, day = worth / before - 1.0, worth, day + 1
-            done = until
-    final = quote + base * marks[-1]
-    if returns.size < 2:
-        return final, fall, np.nan
-    mean = returns.mean()
-    deviation = np.sqrt(((returns - mean) ** 2).sum() / (returns.size - 1))
-    return final, fall, mean / deviation * np.sqrt(DAYS_A_YEAR) if deviation > 1e-12 else np.nan
-
-
-@njit(cache=True, nogil=True)
-def _fallen(
-    peak: float, fall: float, held: Account, start: int, until: int, marks: Series, counted: Counted
-) -> tuple[float, float]:
-    """Highest equity and deepest fall after a stretch in which the account holds the same. A block in which neither
-    can change is not looked into."""
-    t = start
-    while t < until:
-        block = t // _BLOCK
-        if t == block * _BLOCK and t + _BLOCK <= until:
-            high = held.quote + held.base * counted.highest[block]
-            low = held.quote + held.base * counted.lowest[block]
-            if high <= peak and low >= peak * (1.0 - fall):
-                t += _BLOCK
-                continue
-        for i in range(t, min((block + 1) * _BLOCK, until)):
-            worth = held.quote + held.base * marks[i]
-            if worth > peak:
-                peak = worth
-            elif worth < peak * (1.0 - fall):
-                fall = 1.0 - worth / peak
-        t = (block + 1) * _BLOCK
-    return peak, fall
