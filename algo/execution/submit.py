@@ -61,10 +61,14 @@ def order_submit(
 
 
 def _read_again(deal: DealView, *, ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> None:
-    """The balance is not what our books say: something was filled that we took for ended. Ask, never just try again."""
-    for order in deal.orders:
-        if order.exchange_order_id is not None:
-            order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)
+    """The balance is not what our books say: something was filled. Ask, never just try again: first what still works,
+    which most likely was, then what we took for ended, until a fill shows. Where calls are few, each takes a second."""
+    for order in sorted(deal.orders, key=lambda order: order.is_final):
+        if order.exchange_order_id is None:
+            continue
+        order_ask(deal, order, ledger=ledger, provider=provider, clock=clock)
+        if sum(each.filled for each in ledger.deal(deal.id).orders) != sum(each.filled for each in deal.orders):
+            return
 
 
 def _send(deal: DealView, order: OrderView, provider: ExchangeProvider) -> list[tuple[OrderView, OrderReport]]:
