@@ -75,10 +75,11 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: StrategyConfig, form: Any, change: bool) -> None:
+        """The checks of what is saved follow in `changeform_view`."""
         super().save_model(request, obj, form, change)
         if gone := form.stored.keys() - obj.parameters.keys():
             messages.warning(request, f"{obj.strategy} does not know these stored parameters, removed: {sorted(gone)}")
-        self.check_saved(request, obj)
+        self.to_check(request, obj)
         self._warn(request, obj)
 
     def written_fields(self, form: Any) -> set[str]:
