@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
 
-from algo.models import Deal, Heartbeat, ParityReport, SystemControl
+from algo.models import Deal, Heartbeat, SystemControl
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import shown
@@ -50,7 +50,7 @@ def house(config):
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)
     make.make_backtest(config=config)
-    ParityReport.objects.create(config=config, day=NOW.date(), computed_at=NOW, unexplained=1)
+    make.make_parity_report(config)
     return deal
 
 
