@@ -179,7 +179,7 @@ def test_deals_are_searched_filtered_and_sorted(browser, house, query, found):
 
 
 def test_deal_is_found_by_its_number_and_by_its_order(browser, house):
-    other = make.make_order(make.make_deal(make.make_config()))
+    other = make.make_order(make.make_deal(make.make_config(name="other")))
     for sought, deal in ((house.pk, house), (other.client_order_id, other.deal)):
         found = browser.get(f"/admin/algo/deal/?q={sought}").context["cl"].result_list
         assert list(found) == [deal]
