@@ -12,7 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action, display
@@ -301,7 +302,9 @@ def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _breakable(fingerprint: str) -> str:
-    return format_html('<span class="break-all">{}</span>', fingerprint) if fingerprint else NOTHING
+    """A line may break after every 16 characters."""
+    parts = ((fingerprint[i : i + 16],) for i in range(0, len(fingerprint), 16))
+    return format_html_join(mark_safe("<wbr>"), "{}", parts) if fingerprint else NOTHING
 
 
 def _tally_table(what: str, rows: Mapping[str, Mapping[str, float]], amount: Any) -> dict[str, Any]:
