@@ -25,6 +25,7 @@ from algo.models import (
     OrderEvent,
     OutboxEvent,
     Outcome,
+    ParityReport,
     ProbeOrder,
     Role,
     RunStatus,
@@ -127,6 +128,23 @@ def make_decision(config: StrategyConfig | None = None, **fields: Any) -> Decisi
     bar = fields.setdefault("bar_open_at", NOW - timedelta(minutes=next(_numbers)))
     defaults: dict[str, Any] = {"decided_at": bar + timedelta(minutes=1, seconds=1), "outcome": Outcome.NO_SIGNAL}
     return Decision.objects.create(config=config, **(defaults | fields))
+
+
+def make_parity_report(config: StrategyConfig | None = None, **fields: Any) -> ParityReport:
+    """A day on which one signal of live and the engine differ, and nobody knows why."""
+    config = config or make_config()
+    difference = {"kind": "signal", "cause": "unexplained", "at": NOW.isoformat(), "text": "they say different things"}
+    sides = {f"{what}_{of}": 1 for what in ("signals", "deals") for of in ("live", "engine", "compared", "equal")}
+    profits = {f"{what}_{of}": "0" for what in ("profit", "profit_same_deals") for of in ("live", "engine")}
+    counts = {"slippage_percent": None, "decided": 1, "candles": 1, "differences": 1, "unexplained": 1, "notes": []}
+    defaults: dict[str, Any] = {
+        "day": NOW.date(),
+        "computed_at": NOW,
+        "unexplained": 1,
+        "summary": {**sides, **profits, **counts, "quote": config.market.quote},
+        "differences": [{**difference, "live": "nothing", "engine": "BUY", "deal": None}],
+    }
+    return ParityReport.objects.create(config=config, **(defaults | fields))
 
 
 def make_deal(config: StrategyConfig | None = None, **fields: Any) -> Deal:

@@ -12,7 +12,8 @@ from django.core.exceptions import PermissionDenied
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import mark_safe
 from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action, display
@@ -69,15 +70,15 @@ class BacktestRunAdmin(LedgerAdmin):
     actions_list = ("start",)
     change_form_outer_before_template = "algo/admin/backtest_run.html"
     sections = {
-        "": ("status_badge", "requested_by", "strategy", "config", "market", "resolution"),
+        "": ("status_badge", "requested_by", "strategy", "config", "market", "candle_length"),
         "Times": ("created_at", "started_at", "heartbeat_at", "finished_at"),
         "What it ran on": (
             "data_from",
             "data_to",
             "candles",
             "code_version",
-            "data_fingerprint",
-            "strategy_fingerprint",
+            "fingerprint_of_candles",
+            "fingerprint_of_strategy",
         ),
         "What was asked": ("parameters", "asked"),
     }
@@ -209,6 +210,18 @@ class BacktestRunAdmin(LedgerAdmin):
         first, last = run.asked.get("from") or run.data_from, run.asked.get("to") or run.data_to
         return two_lines(str(first or NOTHING)[:10], str(last or NOTHING)[:10])
 
+    @display(description="candles", ordering="resolution")
+    def candle_length(self, run: BacktestRun) -> str:
+        return resolution_label(Resolution(run.resolution))
+
+    @display(description="fingerprint of the candles")
+    def fingerprint_of_candles(self, run: BacktestRun) -> str:
+        return _breakable(run.data_fingerprint)
+
+    @display(description="fingerprint of the strategy's source")
+    def fingerprint_of_strategy(self, run: BacktestRun) -> str:
+        return _breakable(run.strategy_fingerprint)
+
     @display(description="status", ordering="status")
     def status_badge(self, run: BacktestRun) -> str:
         status = RunStatus(run.status)
@@ -226,7 +239,7 @@ class BacktestRunAdmin(LedgerAdmin):
     def sharpe_text(self, run: BacktestRun) -> str:
         return NOTHING if run.sharpe is None else number(run.sharpe)
 
-    @display(description="max drawdown", ordering="max_drawdown_percent")
+    @display(description="drawdown", ordering="max_drawdown_percent")
     def drawdown(self, run: BacktestRun) -> str:
         return NOTHING if run.max_drawdown_percent is None else percent(run.max_drawdown_percent)
 
@@ -286,6 +299,12 @@ def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "run_warnings": [f"{each[:1].upper()}{each[1:]}." for each in report["warnings"]],
         "toman_line": toman_line(report),
     }
+
+
+def _breakable(fingerprint: str) -> str:
+    """A line may break after every 16 characters."""
+    parts = ((fingerprint[i : i + 16],) for i in range(0, len(fingerprint), 16))
+    return format_html_join(mark_safe("<wbr>"), "{}", parts) if fingerprint else NOTHING
 
 
 def _tally_table(what: str, rows: Mapping[str, Mapping[str, float]], amount: Any) -> dict[str, Any]:

@@ -22,6 +22,7 @@ def sidebar(request: HttpRequest) -> list[dict[str, Any]]:
         {"title": "Trading", "items": _allowed(request, _TRADING)},
         {"title": "Control", "separator": True, "items": _with_alarms(_allowed(request, _CONTROL))},
         {"title": "Set up", "separator": True, "items": _allowed(request, _SET_UP)},
+        {"title": "Backtesting", "separator": True, "items": _allowed(request, _BACKTESTING)},
         {"title": "Journal", "separator": True, "collapsible": True, "items": _allowed(request, _JOURNAL)},
         {"title": "People", "separator": True, "collapsible": True, "items": _allowed(request, _PEOPLE)},
         {"title": "Elsewhere", "separator": True, "items": _elsewhere()},
@@ -46,11 +47,13 @@ _SET_UP = (
     ("Accounts", "key", "algo.account"),
     ("Markets", "storefront", "algo.market"),
 )
+_BACKTESTING = (
+    ("Backtests", "science", "algo.backtestrun"),
+    ("Optimisations", "tune", "algo.optimisationrun"),
+    ("Live against backtest", "compare_arrows", "algo.parityreport"),
+)
 _JOURNAL = (
     ("Decisions", "menu_book", "algo.decision"),
-    ("Backtests", "science", "algo.backtestrun"),
-    ("Live against backtest", "compare_arrows", "algo.parityreport"),
-    ("Optimisations", "tune", "algo.optimisationrun"),
     ("Outbox", "outbox", "algo.outboxevent"),
     ("Probe orders", "troubleshoot", "algo.probeorder"),
 )

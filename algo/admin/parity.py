@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.contrib import admin
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 
 from algo.admin.base import NOTHING, LedgerAdmin, badge
+from algo.backtest.parity_words import (
+    DIFFERENCE_HEADS,
+    FIGURE_HEADS,
+    difference_rows,
+    figure_rows,
+    money,
+    verdict,
+)
 from algo.models import ParityReport, StrategyConfig
 from algo.selectors.parity import latest_reports
 
@@ -22,11 +33,16 @@ class ParityReportAdmin(LedgerAdmin):
     list_filter = (("config", RelatedDropdownFilter),)
     search_fields = ("config__name",)
     date_hierarchy = "day"
-    sections = {
-        "": ("config", "day", "computed_at", "unexplained_badge", "signals", "deals", "profit"),
-        "Differences": ("differences",),
-        "Figures": ("summary",),
-    }
+    sections = {"": ("config", "day", "computed_at", "unexplained_badge")}
+    change_form_outer_after_template = "algo/admin/parity_report.html"
+
+    def change_view(
+        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
+    ) -> Any:
+        report, more = self.get_object(request, object_id), dict(extra_context or {})
+        if report is not None and self.has_view_permission(request, report):
+            more |= _told(report)
+        return super().change_view(request, object_id, form_url, more)
 
     @display(description="signals equal")
     def signals(self, report: ParityReport) -> str:
@@ -43,6 +59,17 @@ class ParityReportAdmin(LedgerAdmin):
     @display(description="unexplained", ordering="unexplained")
     def unexplained_badge(self, report: ParityReport) -> str:
         return unexplained_badge(report)
+
+
+def _told(report: ParityReport) -> dict[str, Any]:
+    """The report in tables and sentences, as the command prints it."""
+    summary, kept = report.summary, report.differences
+    return {
+        "parity_verdict": verdict(summary, len(kept)),
+        "parity_notes": [f"{note[:1].upper()}{note[1:]}." for note in summary["notes"]],
+        "parity_figures": {"headers": FIGURE_HEADS, "rows": figure_rows(summary)},
+        "parity_differences": {"headers": DIFFERENCE_HEADS, "rows": difference_rows(kept)} if kept else None,
+    }
 
 
 def recent_reports(config: StrategyConfig) -> str:
@@ -70,9 +97,9 @@ def equal_of(report: ParityReport, what: str) -> str:
 
 def profits(report: ParityReport) -> str:
     """Of the deals that were closed that day."""
-    figures = report.summary
-    live, engine = figures.get("profit_live", NOTHING), figures.get("profit_engine", NOTHING)
-    return f"{live} live, {engine} engine {figures.get('quote', '')}".strip()
+    figures, quote = report.summary, report.summary["quote"]
+    live, engine = (money(figures[f"profit_{side}"], quote) for side in ("live", "engine"))
+    return f"{live} live, {engine} engine ({quote})"
 
 
 def unexplained_badge(report: ParityReport) -> str:

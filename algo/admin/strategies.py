@@ -22,6 +22,8 @@ from algo.services.strategy_configs import config_warnings
 from algo.strategies.strategy_factory import strategy_names
 from providers.types import Resolution
 
+CHECKS = "Bias checks"  # long lines: a section of one column
+
 
 @admin.register(StrategyConfig)
 class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
@@ -58,12 +60,12 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
             (None, ("name", "strategy", "account", "data_market", "market", "resolution")),
             ("Orders", ("allowed_sides", "ordering_enabled", *(("status_badge", "last_bar_at") if obj else ()))),
         ]
-        sections += [("Bias checks", ("check_badge", "check_found"))] if obj else []
+        sections += [(CHECKS, ("check_badge", "check_found"))] if obj else []
         sections += parameter_sections(strategy).items() if strategy else [("Parameters", ("parameters",))]
         sections += [("Live against backtest", ("live_against_backtest",))] if obj else []
         hidden = ["shown_parameters"] if strategy else []
         sections[0] = (None, [*sections[0][1], *hidden])
-        return [(title, {"fields": in_pairs(names)}) for title, names in sections]
+        return [(title, {"fields": list(names) if title == CHECKS else in_pairs(names)}) for title, names in sections]
 
     def get_form(self, request: HttpRequest, obj: StrategyConfig | None = None, **kwargs: Any) -> Any:
         strategy = self._edited_strategy(request, obj)
@@ -75,10 +77,11 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
         return form
 
     def save_model(self, request: HttpRequest, obj: StrategyConfig, form: Any, change: bool) -> None:
+        """The checks of what is saved follow in `changeform_view`."""
         super().save_model(request, obj, form, change)
         if gone := form.stored.keys() - obj.parameters.keys():
             messages.warning(request, f"{obj.strategy} does not know these stored parameters, removed: {sorted(gone)}")
-        self.check_saved(request, obj)
+        self.to_check(request, obj)
         self._warn(request, obj)
 
     def written_fields(self, form: Any) -> set[str]:

@@ -21,10 +21,22 @@ from algo.services.strategy_versions import config_fingerprint
 from providers.clock import clock_from_env
 
 BADGES = {"passed": "success", "failed": "danger"}
+SAVED = "strategy_config_saved"
 
 
 class ChecksPage(ModelAdmin):
-    """Adds the columns, the fields and the action; `check_saved` belongs into `save_model`."""
+    """Adds the columns, the fields and the action; `to_check` belongs into `save_model`."""
+
+    def changeform_view(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        """The checks come after the commit: they take seconds, and an idle transaction is ended, locks and all."""
+        response = super().changeform_view(request, *args, **kwargs)
+        if saved := getattr(request, SAVED, None):
+            self._check_saved(request, saved)
+        return response
+
+    def to_check(self, request: HttpRequest, config: StrategyConfig) -> None:
+        """Check this version once it is saved."""
+        setattr(request, SAVED, config)
 
     def get_queryset(self, request: HttpRequest) -> QuerySet[StrategyConfig]:
         return with_newest_check(super().get_queryset(request))
@@ -65,7 +77,7 @@ class ChecksPage(ModelAdmin):
                 continue
             self._tell_check(request, config, strategy_check(config, now=clock_from_env().now()), told_before="")
 
-    def check_saved(self, request: HttpRequest, config: StrategyConfig) -> None:
+    def _check_saved(self, request: HttpRequest, config: StrategyConfig) -> None:
         """Check the version that was saved, where it is a new one. The config stays saved, whatever is found."""
         check = strategy_check_current(config, now=clock_from_env().now())
         if not check.passed:

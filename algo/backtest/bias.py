@@ -73,6 +73,7 @@ class _Examination:
         self.asked, self.candles = asked, asked.candles
         self.count = len(self.candles)
         self.seconds, self.clock, self.begun = seconds, clock, clock()
+        self.timed = self.begun  # from when on the seconds count: compiling a strategy is not looking at it
         self.bars, self.first = 0, 0  # the warm-up, and the shortest series that is judged
         self.live: dict[int, Said] = {}  # by cut: what `execute` said with the window that ends there
         self.done: dict[Check, int] = dict.fromkeys(Check, 0)
@@ -103,6 +104,7 @@ class _Examination:
 
     def _check_arrays(self, strategy: StrategyInterface) -> None:
         whole = self.asked.signals(strategy, self.candles)
+        self.timed = self.clock()
         if whole is None:
             return
         spoke = np.flatnonzero(whole.side[self.first - 1 :]) + self.first - 1
@@ -180,6 +182,7 @@ class _Examination:
         if not self.asked.parameters.needs_candles:
             for short in sorted({1, 2, self.first // 2} - {0}):
                 self.asked.execute(strategy, self.candles.between(0, min(short, self.count)))
+        self.timed = self.clock()
         for cut in self._in_time(_spread(self.first, self.count, EXECUTES_ASKED), 0.45):
             self._ask_window(strategy, cut)
         spoke = sorted(cut for cut, said in self.live.items() if said.side)
@@ -268,7 +271,7 @@ class _Examination:
     def _in_time(self, cuts: Iterable[int], share: float) -> Iterable[int]:
         """`cuts` until this share of the time is over; the first one always, so that every check sees something."""
         for number, cut in enumerate(cuts):
-            if number and self.clock() - self.begun > share * self.seconds:
+            if number and self.clock() - self.timed > share * self.seconds:
                 self.late = True
                 return
             yield cut

@@ -145,6 +145,7 @@ border-radius:10px}
 .warnings li{margin:3px 0}
 .cards{display:grid;grid-template-columns:repeat(4,1fr);gap:10px;margin-top:16px}
 .card{background:var(--paper);border:1px solid var(--line);border-radius:10px;padding:9px 10px;min-width:0}
+.card:only-child{grid-column:1/-1}
 .card span{display:block;color:var(--soft);font-size:.8rem}
 .card strong{display:block;font-size:1.04rem;overflow-wrap:anywhere;font-variant-numeric:tabular-nums}
 .card.good strong{color:var(--good)}.card.bad strong{color:var(--bad)}
@@ -180,7 +181,7 @@ function themed(layout){
     font:{color:ink,size:narrow?11:12,family:'system-ui, sans-serif'},dragmode:narrow?false:'zoom',
     modebar:{bgcolor:'rgba(0,0,0,0)',color:colour('--soft'),activecolor:ink},
     hoverlabel:{bgcolor:colour('--paper'),bordercolor:line,font:{color:ink}}});
-  for(const key of Object.keys(out))if(/^[xy]axis/.test(key))
+  for(const key of new Set(['xaxis','yaxis',...Object.keys(out)]))if(/^[xy]axis/.test(key))
     out[key]={...out[key],gridcolor:line,zerolinecolor:line,linecolor:line,automargin:true};
   return out;
 }

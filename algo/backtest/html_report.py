@@ -72,9 +72,9 @@ _MODELS_NOTE = (
 def _subtitle(report: Mapping[str, Any]) -> str:
     source = report.get("data", {}).get("source", "")
     lines = [
-        f"{period(report['from'], report['to'])} UTC, {report['candles']} candles of resolution "
+        f"{period(report['from'], report['to'])} UTC, {report['candles']:,} candles of resolution "
         f"{report['resolution']} from {report['provider']}{f' ({source})' if source else ''}, "
-        f"after {report['warmup_candles']} of warm-up",
+        f"after {report['warmup_candles']:,} of warm-up",
         costs_line(report),
         toman_line(report),
     ]

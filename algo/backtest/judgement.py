@@ -10,6 +10,7 @@ from typing import Any
 CONFIDENCE = 0.95
 FEW_DEALS = 30
 FEWEST_WORLDS = 19  # shuffled markets; with fewer even none that reaches the real one leaves luck above 5 %
+FEW_DAYS = 20
 KEPT = 0.5  # of its train Sharpe ratio; a set that shows less on unseen candles did not hold
 
 
@@ -129,6 +130,9 @@ def _warnings(evidence: Mapping[str, Any]) -> tuple[str, ...]:
     for name, figures in (("training", train), ("the test", test)):
         if figures is not None and figures["deals"] < FEW_DEALS:
             found.append(f"few deals: {int(figures['deals'])} in {name}; below {FEW_DEALS} every figure is a guess")
+    deflated = evidence.get("deflated")
+    if deflated and (days := deflated["shape"]["count"]) < FEW_DAYS:
+        found.append(f"few days: {days} daily returns in training; below {FEW_DAYS} a Sharpe ratio is a guess")
     if border := evidence.get("border"):
         found.append(f"the best lies on the border of the space in {', '.join(border)}: better ones may lie beyond it")
     walk = evidence.get("walk_forward")

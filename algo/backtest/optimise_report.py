@@ -20,10 +20,20 @@ from algo.backtest.html_page import (
     cards,
     chart,
     page,
+    side_by_side,
     table,
     warnings,
 )
 from algo.backtest.judgement import Verdict
+from algo.backtest.optimise_words import (
+    OBJECTIVES,
+    PARAMETER_HEADS,
+    WINDOW_HEADS,
+    capitalised,
+    parameter_rows,
+    period_line,
+    window_rows,
+)
 from algo.backtest.search import UNKNOWN, Objective, Trial, score
 from algo.backtest.space import Space
 
@@ -117,34 +127,21 @@ def _known(trials: Sequence[Trial], objective: Objective) -> list[Trial]:
 
 
 def _subtitle(report: Mapping[str, Any]) -> str:
-    data, trials = report["data"], report["trials"]
+    trials = report["trials"]
     return (
-        f"{data['from'][:16]} to {data['to'][:16]} UTC, resolution {report['resolution']}: {data['train_candles']} "
-        f"candles searched on, {data['test_candles']} kept unseen\n"
-        f"{trials['done']} sets judged, {trials['refused']} refused, "
+        f"{period_line(report)}, resolution {report['resolution']}\n"
+        f"{trials['done']:,} sets judged, {trials['refused']:,} refused, "
         f"method {report['method']}, seed {report['seed']}, at least {report['min_deals']} deals"
     )
 
 
 def _figures(report: Mapping[str, Any]) -> Section | None:
-    best = report["best"]
-    if not best or best["train"] is None:
+    windows = window_rows(report)
+    if not windows:
         return None
-    names = (
-        ("Net profit %", "net_profit_percent"),
-        ("Sharpe", "sharpe"),
-        ("Calmar", "calmar"),
-        ("Max drawdown %", "max_drawdown_percent"),
-        ("Profit factor", "profit_factor"),
-        ("Win rate %", "win_rate_percent"),
-        ("Deals", "deals"),
-    )
-    rows = [[label, _number(best["train"][name]), _number((best["test"] or {}).get(name))] for label, name in names]
-    chosen = [[name, str(value)] for name, value in best["choice"].items()]
-    return Section(
-        "Best set", [table(["", "Train", "Test"], rows), table(["Parameter", "Value"], chosen)],
-        note="Train is what the search saw; test are the newest candles, which it did not.",
-    )  # fmt: skip
+    tables = side_by_side(table(WINDOW_HEADS, windows), table(PARAMETER_HEADS, parameter_rows(report), kind="fits"))
+    note = "Train is what the search saw; test are the newest candles, which it did not."
+    return Section("Best set", [tables], note=note)
 
 
 def _heat_map(space: Space, trials: Sequence[Trial], objective: Objective, heat: Chosen) -> Section | None:
@@ -154,13 +151,18 @@ def _heat_map(space: Space, trials: Sequence[Trial], objective: Objective, heat:
     x, y, cells = heat_cells(space, trials, objective, axes)
     data = [{"type": "heatmap", "x": x, "y": y, "z": cells, "colorscale": "Viridis", "hoverongaps": False}]
     layout = {"margin": _MARGIN, "xaxis": _axis(axes[0]), "yaxis": _axis(axes[1])}
-    words = f"Mean {objective} over {axes[0]} and {axes[1]}, on the candles that were searched."
+    words = f"Mean {_name(objective)} over {axes[0]} and {axes[1]}, on the candles that were searched."
     note = f"{words} A real edge is a broad hill; a single bright cell is chance."
     return Section("Heat map", [chart(data, layout, height=460, label=words)], note=note)
 
 
 def _axis(name: str) -> dict[str, Any]:
-    return {"title": {"text": name}, "type": "category"}
+    """Not every group has its label, and none lies over the axis's name."""
+    return {"title": {"text": name, "standoff": 12}, "type": "category", "nticks": 12}
+
+
+def _name(objective: Objective) -> str:
+    return OBJECTIVES[str(objective)]
 
 
 def _importance(space: Space, trials: Sequence[Trial], objective: Objective) -> Section | None:
@@ -169,8 +171,11 @@ def _importance(space: Space, trials: Sequence[Trial], objective: Objective) -> 
         return None
     names = list(found)[::-1]
     data = [{"type": "bar", "orientation": "h", "x": [found[n] for n in names], "y": names, "marker": {"color": BLUE}}]
-    layout = {"margin": {**_MARGIN, "l": 180}, "xaxis": {"title": {"text": f"share of the spread of {objective}"}}}
-    words = f"How much of the spread of {objective} each parameter explains by itself"
+    layout = {
+        "margin": {**_MARGIN, "l": 180},
+        "xaxis": {"title": {"text": f"share of the spread of {_name(objective)}"}},
+    }
+    words = f"How much of the spread of {_name(objective)} each parameter explains by itself"
     return Section("What matters", [chart(data, layout, height=80 + 24 * len(names), label=words)], note=f"{words}.")
 
 
@@ -191,8 +196,8 @@ def _history(trials: Sequence[Trial], objective: Objective) -> Section | None:
         },
         {"type": "scatter", "mode": "lines", "name": "best so far", "x": numbers, "y": best, "line": {"color": BLUE}},
     ]
-    layout = {"margin": _MARGIN, "xaxis": {"title": {"text": "set"}}, "yaxis": {"title": {"text": str(objective)}}}
-    words = f"{objective} of each set in the order they were tried, and the best so far"
+    layout = {"margin": _MARGIN, "xaxis": {"title": {"text": "set"}}, "yaxis": {"title": {"text": _name(objective)}}}
+    words = f"{capitalised(_name(objective))} of each set in the order they were tried, and the best so far"
     return Section("History of the search", [chart(data, layout, label=words)], note=f"{words}.")
 
 
@@ -246,7 +251,7 @@ def _shuffled(evidence: Mapping[str, Any], objective: Objective) -> Section | No
         {"type": "bar", "name": "shuffled", "x": _middles(edges), "y": counts.tolist(), "marker": {"color": GREY}},
         {**real, "x": [found["best"]] * 2, "y": [0, int(counts.max()) or 1]},
     ]
-    layout = {"margin": _MARGIN, "xaxis": {"title": {"text": f"best {objective} of {found['sets']} sets"}}}
+    layout = {"margin": _MARGIN, "xaxis": {"title": {"text": f"best {_name(objective)} of {found['sets']} sets"}}}
     note = (
         f"The same {found['sets']} sets on {len(found['worlds'])} markets made of shuffled blocks of about "
         f"{found['block']} candles: p = {found['p_value']:.3f}."
@@ -269,7 +274,7 @@ def _sets(space: Space, trials: Sequence[Trial], report: Mapping[str, Any]) -> S
         ]
         for each in wanted[:_SHOWN]
     ]
-    heads = ["Set", *(str(goal) for goal in goals), "Deals", *names]
+    heads = ["Set", *(capitalised(_name(goal)) for goal in goals), "Deals", *names]
     return Section(f"The best {len(rows)} sets", [table(heads, rows, kind="tall")], note="By what the search saw.")
 
 

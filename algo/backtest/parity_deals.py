@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 from algo.backtest.parity_replay import EngineDeal, Replay
-from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal
+from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal, digits
 from providers.types import Side
 
 LATE = timedelta(seconds=10)  # after the candle opened: a sound platform has its entry filled long before
@@ -93,7 +93,7 @@ def _entry(pair: Pair) -> Iterator[Difference]:
     if abs(live / engine - 1) <= pair.tolerance:
         return
     because = _why_entry_price(pair, live)
-    yield _differ(pair, Kind.ENTRY_PRICE, because, f"{live:g}", f"{engine:g}", pair.live.entry_at)
+    yield _differ(pair, Kind.ENTRY_PRICE, because, digits(live), digits(engine), pair.live.entry_at)
 
 
 def _why_entry_price(pair: Pair, live: float) -> Because:
@@ -122,7 +122,7 @@ def _quantity(pair: Pair) -> Iterator[Difference]:
     price_moves = abs(float(pair.live.entry_price or 0) / pair.engine.entry_price - 1)
     if abs(live - engine) <= engine * (price_moves + pair.tolerance) + step * (1 + 1e-6):
         return
-    yield _differ(pair, Kind.QUANTITY, _why_quantity(pair), f"{live:g}", f"{engine:g}", pair.live.entry_at)
+    yield _differ(pair, Kind.QUANTITY, _why_quantity(pair), digits(live), digits(engine), pair.live.entry_at)
 
 
 def _why_quantity(pair: Pair) -> Because:
@@ -161,7 +161,7 @@ def _exit(pair: Pair) -> Iterator[Difference]:
     live, engine = float(pair.live.exit_price or 0), pair.engine.exit_price or 0.0
     if abs(live / engine - 1) > pair.tolerance:
         because = _why_exit_price(pair, live_at or 0, live, engine)
-        yield _differ(pair, Kind.EXIT_PRICE, because, f"{live:g}", f"{engine:g}", pair.closed_at)
+        yield _differ(pair, Kind.EXIT_PRICE, because, digits(live), digits(engine), pair.closed_at)
 
 
 def _when(pair: Pair, index: int | None, reason: str) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from algo.backtest.parity_replay import SAME, Replay, Said
-from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal, LiveDecision
+from algo.backtest.parity_values import Cause, Difference, Kind, LiveDeal, LiveDecision, digits
 from algo.risk.codes import DenialCode
 from algo.strategies.breakout import SignalReason
 from providers.types import Side
@@ -144,11 +144,16 @@ def _why_seen_otherwise(replay: Replay, i: int, row: LiveDecision) -> Because:
     is_edited = saved is not None and row.decided_at < saved
     if "close" in seen:
         was, now = seen["close"]
-        return Cause.CANDLE_CHANGED, f"live saw this candle close at {was:g}; the stored one closes at {now:g}"
+        return (
+            Cause.CANDLE_CHANGED,
+            f"live saw this candle close at {digits(was)}; the stored one closes at {digits(now)}",
+        )
     if is_edited and saved is not None:
         return Cause.RULES_CHANGED, f"the strategy was saved at {saved:%Y-%m-%d %H:%M}, after this decision"
     if seen:
-        values = ", ".join(f"{name} {was:g} (stored: {now:g})" for name, (was, now) in list(seen.items())[:MOST_VALUES])
+        values = ", ".join(
+            f"{name} {digits(was)} (stored: {digits(now)})" for name, (was, now) in list(seen.items())[:MOST_VALUES]
+        )
         return Cause.CANDLE_CHANGED, f"live saw {values}: candles before this one were missing, late or have changed"
     return Cause.UNEXPLAINED, "by the same candles and rules the strategy says something else"
 

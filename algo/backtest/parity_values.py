@@ -17,6 +17,11 @@ from algo.strategies.schemas import StrategySchema
 from providers.types import ZERO, Resolution, Side
 
 
+def digits(value: float) -> str:
+    """A price, a quantity or an indicator in plain digits: 448,049,000 and 0.034188, never 4.48e+08."""
+    return f"{value:,.8f}".rstrip("0").rstrip(".")
+
+
 class Kind(StrEnum):
     """What differs."""
 

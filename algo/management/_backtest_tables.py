@@ -25,8 +25,8 @@ def _title(report: Mapping[str, Any]) -> Text:
     costs = report["costs"]
     return Text(
         f"{report['strategy']} on {report['symbol']} ({report['provider']}), resolution {report['resolution']}\n"
-        f"{period(report['from'], report['to'])} UTC, {report['candles']} candles after {report['warmup_candles']} of "
-        f"warm-up\n"
+        f"{period(report['from'], report['to'])} UTC, {report['candles']:,} candles after "
+        f"{report['warmup_candles']:,} of warm-up\n"
         f"fee {percent_of(costs['taker_fee_rate'])} taker, {percent_of(costs['maker_fee_rate'])} "
         f"maker, slippage {percent(float(costs['slippage_percent']))}"
         + (f"\n{line}" if (line := toman_line(report)) else "")

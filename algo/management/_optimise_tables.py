@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,10 +11,23 @@ from rich.table import Table
 from rich.text import Text
 
 from algo.backtest.judgement import Verdict
-from algo.backtest.words import UNKNOWN, amount_in
+from algo.backtest.optimise_words import (
+    FOLD_HEADS,
+    OBJECTIVES,
+    PARAMETER_HEADS,
+    WINDOW_HEADS,
+    best_line,
+    capitalised,
+    choice_line,
+    fold_rows,
+    objective_words,
+    parameter_rows,
+    period_line,
+    walk_line,
+    window_rows,
+)
 
 COLOURS = {Verdict.HOLDS: "green", Verdict.DOUBTFUL: "yellow", Verdict.LUCK: "red", Verdict.NOTHING: "yellow"}
-PERCENTS = ("net_profit_percent", "max_drawdown_percent", "win_rate_percent", "exposure_percent")
 
 
 def optimise_tables(report: Mapping[str, Any]) -> list[RenderableType]:
@@ -26,7 +39,7 @@ def optimise_tables(report: Mapping[str, Any]) -> list[RenderableType]:
         (
             _title(report),
             _parameters(report, best),
-            _train_and_test(report, best),
+            _train_and_test(report),
             _front(report, best),
             _folds(report),
             _monte_carlo(report),
@@ -36,23 +49,13 @@ def optimise_tables(report: Mapping[str, Any]) -> list[RenderableType]:
     return [*(part for part in parts if part is not None), *_judgement(report)]
 
 
-def best_line(best: Mapping[str, Any] | None, objectives: Sequence[str]) -> str:
-    """The best set so far in half a line."""
-    if best is None:
-        return "none has enough deals yet"
-    figures = best["figures"]
-    told = ", ".join(f"{name} {_figure(figures, name)}" for name in objectives)
-    return f"set {best['number']}: {told}, {int(figures['deals'])} deals"
-
-
 def _title(report: Mapping[str, Any]) -> Text:
-    data, trials = report["data"], report["trials"]
-    refused = f", {trials['refused']} refused by the strategy" if trials["refused"] else ""
+    trials = report["trials"]
+    refused = f", {trials['refused']:,} refused by the strategy" if trials["refused"] else ""
     return Text(
         f"{report['name']}: {report['strategy']} on {report['symbol']} ({report['provider']}), resolution "
-        f"{report['resolution']}\n{data['from'][:16]} to {data['to'][:16]} UTC: {data['warmup']} candles of warm-up, "
-        f"{data['train_candles']} searched on, {data['test_candles']} kept unseen\n"
-        f"{trials['done']} of {trials['wanted']} sets judged ({report['method']}, seed {report['seed']}){refused}"
+        f"{report['resolution']}\n{period_line(report)}\n"
+        f"{trials['done']:,} of {trials['wanted']:,} sets judged ({report['method']}, seed {report['seed']}){refused}"
     )
 
 
@@ -60,42 +63,24 @@ def _best_so_far(report: Mapping[str, Any]) -> list[RenderableType]:
     best = report["best_so_far"]
     if best is None:
         return []
-    chosen = ", ".join(f"{name}={value}" for name, value in best["choice"].items())
-    return [Text(f"Best so far, {best_line(best, report['objectives'])}\n{chosen}")]
+    return [Text(f"{capitalised(best_line(best, report['objectives']))}\n{choice_line(best['choice'])}")]
 
 
 def _parameters(report: Mapping[str, Any], best: Mapping[str, Any]) -> Table:
     table = Table(title=f"Best set (number {best['number']})")
-    for name in ("Parameter", "Value", "Searched"):
+    for name in PARAMETER_HEADS:
         table.add_column(name, justify="right" if name == "Value" else "left")
-    for each in report["space"]:
-        values = each["values"]
-        span = f"{values[0]} to {values[-1]}" if each["ordered"] and len(values) > 2 else ", ".join(map(str, values))
-        border = "  (border)" if each["name"] in best["border"] else ""
-        table.add_row(each["name"], str(best["choice"][each["name"]]), f"{span}{border}")
+    for row in parameter_rows(report):
+        table.add_row(*row)
     return table
 
 
-def _train_and_test(report: Mapping[str, Any], best: Mapping[str, Any]) -> Table:
-    train, test, amount = best["train"], best["test"], amount_in(report["quote"])
+def _train_and_test(report: Mapping[str, Any]) -> Table:
     table = Table(title="Searched on against unseen")
-    table.add_column("")
-    table.add_column("Train", justify="right")
-    table.add_column("Test", justify="right")
-    rows = [(f"Net profit ({report['quote']})", lambda f: amount(f["net_profit"]))]
-    rows += [
-        ("Net profit", lambda f: _number(f["net_profit_percent"], " %")),
-        ("Sharpe", lambda f: _number(f["sharpe"])),
-        ("Calmar", lambda f: _number(f["calmar"])),
-        ("Max drawdown", lambda f: _number(f["max_drawdown_percent"], " %")),
-        ("Profit factor", lambda f: _number(f["profit_factor"])),
-        ("Win rate", lambda f: _number(f["win_rate_percent"], " %")),
-        ("Deals", lambda f: str(int(f["deals"]))),
-        ("Time in the market", lambda f: _number(f["exposure_percent"], " %")),
-        (f"Fees paid ({report['quote']})", lambda f: amount(f["fees_paid"])),
-    ]
-    for label, text in rows:
-        table.add_row(label, text(train), UNKNOWN if test is None else text(test))
+    for name in WINDOW_HEADS:
+        table.add_column(name, justify="right" if name else "left")
+    for row in window_rows(report):
+        table.add_row(*row)
     return table
 
 
@@ -106,13 +91,13 @@ def _front(report: Mapping[str, Any], best: Mapping[str, Any]) -> Table | None:
     table = Table(title="Pareto front (train)")
     table.add_column("Set", justify="right")
     for name in report["objectives"]:
-        table.add_column(name, justify="right")
+        table.add_column(capitalised(OBJECTIVES[name]), justify="right")
     table.add_column("Deals", justify="right")
     table.add_column("Parameters")
     for each in best["front"]:
-        chosen = ", ".join(f"{name}={value}" for name, value in each["choice"].items())
-        figures = [_figure(each["figures"], name) for name in report["objectives"]]
-        table.add_row(str(each["number"]), *figures, str(int(each["figures"]["deals"])), chosen)
+        figures = [objective_words(each["figures"], name) for name in report["objectives"]]
+        deals = f"{int(each['figures']['deals']):,}"
+        table.add_row(str(each["number"]), *figures, deals, choice_line(each["choice"]))
     return table
 
 
@@ -120,24 +105,11 @@ def _folds(report: Mapping[str, Any]) -> Table | None:
     walk = report["walk_forward"]
     if walk is None:
         return None
-    kept = UNKNOWN if walk["efficiency"] is None else f"{100 * walk['efficiency']:.0f} %"
-    title = (
-        f"Walk-forward: {walk['net_profit_percent']:.2f} % unseen, {walk['winning_folds']} of {len(walk['folds'])} "
-        f"folds won, efficiency {kept}"
-    )
-    table = Table(title=title)
-    for name in ("Fold", "Train %", "Test %", "Train deals", "Test deals"):
-        table.add_column(name, justify="right")
-    table.add_column("Best set of the fold")
-    for fold in walk["folds"]:
-        train, test = fold["train_figures"], fold["test_figures"]
-        chosen = ", ".join(f"{name}={value}" for name, value in (fold["choice"] or {}).items())
-        table.add_row(
-            str(fold["number"]),
-            *(_number(figures and figures["net_profit_percent"]) for figures in (train, test)),
-            *(str(int(figures["deals"])) if figures else UNKNOWN for figures in (train, test)),
-            chosen or "none had enough deals: nothing traded",
-        )
+    table = Table(title=f"Walk-forward: {walk_line(walk)}")
+    for name in FOLD_HEADS:
+        table.add_column(name, justify="left" if name == FOLD_HEADS[-1] else "right")
+    for row in fold_rows(walk):
+        table.add_row(*row)
     return table
 
 
@@ -184,15 +156,6 @@ def _judgement(report: Mapping[str, Any]) -> list[RenderableType]:
         return []
     warnings = [Text(f"Note: {text}", style="yellow") for text in judgement["warnings"]]
     return [*warnings, Text(judgement["sentence"], style=f"bold {COLOURS[Verdict(judgement['verdict'])]}")]
-
-
-def _figure(figures: Mapping[str, Any], objective: str) -> str:
-    percent = f"{objective}_percent"
-    return _number(figures[percent], " %") if percent in PERCENTS else _number(figures[objective])
-
-
-def _number(value: float | None, unit: str = "") -> str:
-    return UNKNOWN if value is None else f"{value:,.2f}{unit}"
 
 
 def moment_name(now: datetime) -> str:

@@ -35,7 +35,10 @@ def parity_report(config: StrategyConfig, day: date, *, now: datetime) -> Parity
     start, end = day_bounds(day)
     if start >= now:
         raise NothingToCompare(f"{day:%Y-%m-%d} lies in the future. Nothing was compared; choose a day that has begun.")
-    parity, notes = parity_of(config, start, min(end, now))
+    begun = _begun(config, start, end)
+    parity, notes = parity_of(config, begun, min(end, now))
+    if begun > start:
+        notes = [f"the strategy was added that day: compared from its first decision, {begun:%H:%M} UTC", *notes]
     if day == trading_day(now):
         notes = [f"the day is not over: compared up to {now:%Y-%m-%d %H:%M} UTC", *notes]
     if (now - start).days >= JOURNAL_DAYS:
@@ -51,6 +54,15 @@ def parity_report(config: StrategyConfig, day: date, *, now: datetime) -> Parity
             "differences": kept,
         },
     )[0]
+
+
+def _begun(config: StrategyConfig, start: datetime, end: datetime) -> datetime:
+    """Where the comparison of a day begins: at its start; on the day a strategy was added, at its first decision, for
+    what was before it cannot have been missed."""
+    if not start <= config.created_at < end:
+        return start
+    first = config.decisions.order_by("bar_open_at").values_list("bar_open_at", flat=True).first()
+    return start if first is None else max(start, first + Resolution(config.resolution).duration)
 
 
 def parity_of(config: StrategyConfig, start: datetime, end: datetime) -> tuple[Parity, list[str]]:

@@ -21,6 +21,16 @@ def test_the_list_shows_progress_and_the_page_the_judgement(browser):
     assert judgement["sentence"] in shown(browser.get(reverse("admin:algo_optimisationrun_change", args=[run.pk])))
 
 
+def test_the_page_shows_the_best_set_and_what_became_of_it_on_unseen_candles(browser):
+    train = {"net_profit": 120.5, "net_profit_percent": 1.205, "sharpe": 1.5, "calmar": None, "deals": 1400.0}
+    best = {"number": 7, "train": train, "test": {**train, "net_profit": -3.0}, "choice": {"rsi_period": 30}}
+    run = make.make_optimisation(evidence={"best": {**best, "border": ["rsi_period"]}})
+    page = shown(browser.get(reverse("admin:algo_optimisationrun_change", args=[run.pk])))
+    for words in ("rsi_period 30 10 to 30 (border)", "Net profit (USDT) 120.50 -3.00", "Deals 1,400 1,400", "1 minute"):
+        assert words in page
+    assert "No set has enough deals yet." in page  # the search itself has told none
+
+
 def test_the_report_of_a_search_opens_from_its_page(browser):
     figures = {"net_profit_percent": 1.0, "sharpe": 1.0, "calmar": 1.0, "deals": 40}
     figures |= {"max_drawdown_percent": 2.0, "profit_factor": None, "win_rate_percent": 50.0}

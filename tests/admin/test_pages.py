@@ -7,7 +7,7 @@ from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
 
-from algo.models import Deal, Heartbeat, ParityReport, SystemControl
+from algo.models import Deal, Heartbeat, SystemControl
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import shown
@@ -50,7 +50,7 @@ def house(config):
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)
     make.make_backtest(config=config)
-    ParityReport.objects.create(config=config, day=NOW.date(), computed_at=NOW, unexplained=1)
+    make.make_parity_report(config)
     return deal
 
 
@@ -179,7 +179,7 @@ def test_deals_are_searched_filtered_and_sorted(browser, house, query, found):
 
 
 def test_deal_is_found_by_its_number_and_by_its_order(browser, house):
-    other = make.make_order(make.make_deal(make.make_config()))
+    other = make.make_order(make.make_deal(make.make_config(name="other")))
     for sought, deal in ((house.pk, house), (other.client_order_id, other.deal)):
         found = browser.get(f"/admin/algo/deal/?q={sought}").context["cl"].result_list
         assert list(found) == [deal]

@@ -9,8 +9,10 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from pydantic import Field
 
+from algo.admin import strategy_checks
 from algo.admin.strategy_form import form_field
 from algo.models import StrategyConfig
+from algo.services.strategy_checks import strategy_check_current
 from algo.strategies import StrategyInterface, StrategySchema, strategy_factory
 from tests import factories as make
 from tests.admin.pages import errors, form_data, said, shown
@@ -291,6 +293,18 @@ def test_a_saved_version_is_checked_and_page_and_list_show_that_it_passed(browse
         assert f"Passed {title}" in page
     assert "simulated market: only 0 candles" in page
     assert "Passed" in shown(browser.get("/admin/algo/strategyconfig/"))
+
+
+def test_a_saved_version_is_checked_after_the_commit(browser, fields, monkeypatch):
+    inside = []
+
+    def checked(config, now):
+        inside.append(bool(connection.savepoint_ids))
+        return strategy_check_current(config, now=now)
+
+    monkeypatch.setattr(strategy_checks, "strategy_check_current", checked)
+    add(browser, fields)
+    assert inside == [False]
 
 
 def test_saving_a_version_that_fails_keeps_it_and_says_what_was_found(browser, cheat, fields):

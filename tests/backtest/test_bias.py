@@ -308,6 +308,24 @@ def test_a_slow_strategy_is_looked_at_until_time_is_over_and_the_result_says_so(
     assert sum(asked.values()) < sum(result.asked for result in patient.results) / 5
 
 
+@pytest.mark.parametrize("kind", [cheats.Silent, BreakoutStrategy])
+def test_what_the_first_call_costs_does_not_count_as_time_to_look(kind, monkeypatch):
+    passed = [0.0]
+
+    def compiles(function):
+        def call(self, given):
+            passed[0] = 60.0  # seconds, once: later calls find them gone
+            return function(self, given)
+
+        return call
+
+    name = "signals" if kind is BreakoutStrategy else "execute"
+    monkeypatch.setattr(kind, name, compiles(getattr(kind, name)))
+    checked = check_strategy(kind(), MARKET.window(800), seconds=10, clock=lambda: passed[0])
+    assert not any("stopped" in note for note in checked.notes)
+    assert checked.seconds == 60.0
+
+
 def test_the_same_check_gives_the_same_answer():
     one, other = (check_strategy(cheats.ZScore(), MARKET, seconds=60) for _ in range(2))
     assert one.results == other.results

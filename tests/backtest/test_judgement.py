@@ -18,7 +18,7 @@ def evidence(**change):
     found = {
         "train": figures(),
         "test": figures(sharpe=1.5),
-        "deflated": {"probability": 0.99},
+        "deflated": {"probability": 0.99, "shape": {"count": 60}},
         "bootstrap": {"p_value": 0.01, "best": 2.0, "worlds": [1.0] * 99, "sets": 50},
         "walk_forward": {"net_profit_percent": 3.0, "folds": [1, 2], "efficiency": 0.8},
         "border": [],
@@ -43,7 +43,7 @@ def test_what_passes_everything_holds_and_says_the_numbers():
 @pytest.mark.parametrize(
     ("change", "verdict", "words"),
     [
-        ({"deflated": {"probability": 0.62}}, "luck", "the probability of any skill is 62.0 %"),
+        ({"deflated": {"probability": 0.62, "shape": {"count": 60}}}, "luck", "the probability of any skill is 62.0 %"),
         ({"deflated": None}, "luck", "too few, or too much alike, for a Sharpe ratio"),
         (
             {"bootstrap": {"p_value": 0.31, "best": 2.0, "worlds": [3.0] * 30 + [1.0] * 69, "sets": 50}},
@@ -79,6 +79,12 @@ def test_each_reason_alone_is_enough_to_say_so(change, verdict, words):
     assert found.verdict == verdict
     assert words in found.sentence
     assert "Do not trade it" in found.sentence
+
+
+def test_few_days_are_said_whatever_the_verdict():
+    few = "few days: 19 daily returns in training; below 20 a Sharpe ratio is a guess"
+    assert say(deflated={"probability": 0.99, "shape": {"count": 19}}).warnings == (few,)
+    assert say(deflated={"probability": 0.99, "shape": {"count": 20}}).warnings == ()
 
 
 def test_nothing_is_judged_where_no_set_has_enough_deals():

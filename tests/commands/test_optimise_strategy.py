@@ -198,7 +198,7 @@ def test_a_killed_search_goes_on_and_ctrl_c_tells_how_to(run, series):
         _, said = second.communicate(timeout=20)
     words = said.decode()
     assert second.returncode == 130, words
-    assert "Best so far: set " in words
+    assert "Best so far is set " in words
     assert "Every set that was judged is kept" in words
     assert "python manage.py optimise_strategy --resume broken" in words
     assert "Traceback" not in words

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from django.contrib.auth import get_user_model
 from django.core.management import CommandError, call_command
+from django.db import OperationalError, connection
 
 from algo.management.commands import demo_status, seed_demo
 from algo.models import Account, StrategyConfig
@@ -53,6 +54,21 @@ def test_a_failure_half_way_leaves_no_admin_whose_password_nobody_knows(paper, m
     with pytest.raises(RuntimeError):
         seed()
     assert not get_user_model().objects.filter(username="admin").exists()
+
+
+def test_strategies_are_checked_after_the_commit_and_a_check_that_breaks_off_keeps_no_password_back(paper, monkeypatch):
+    inside = []
+
+    def breaks_off(config: Any, now: Any) -> None:
+        inside.append(bool(connection.savepoint_ids))
+        raise OperationalError("server closed the connection")
+
+    monkeypatch.setattr(seed_demo, "strategy_check_current", breaks_off)
+    answer = seed()
+    assert inside == [False] * 5
+    assert answer["admin_password"]
+    assert len(answer["warnings"]) == 5
+    assert answer["warnings"][0].endswith("could not be checked yet: server closed the connection")
 
 
 def test_an_exchange_that_does_not_answer_is_a_warning(paper, monkeypatch):

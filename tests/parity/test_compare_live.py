@@ -77,7 +77,7 @@ def config(clock) -> StrategyConfig:
     config = make_config(
         name="hourly", parameters=PARAMETERS, resolution="60", data_market=make_market(provider="nobitex")
     )
-    StrategyConfig.objects.filter(pk=config.pk).update(updated_at=BEGIN - HOUR)
+    StrategyConfig.objects.filter(pk=config.pk).update(created_at=BEGIN - HOUR, updated_at=BEGIN - HOUR)
     store(config, BEGIN - 60 * HOUR, BEGIN + 26 * HOUR)
     decide(config)
     return StrategyConfig.objects.get(pk=config.pk)
@@ -220,12 +220,24 @@ def test_a_day_that_runs_is_compared_up_to_now(config):
     assert "the day is not over" in report.summary["notes"][0]
 
 
+def test_the_day_a_strategy_was_added_is_compared_from_its_first_decision(config):
+    config.created_at = BEGIN + 3 * HOUR  # the engine may speak before: nobody can have missed it
+    config.decisions.filter(bar_open_at__lt=BEGIN + 3 * HOUR).delete()
+    report = parity_report(config, DAY, now=NOW)
+    assert report.summary["from"] == (BEGIN + 4 * HOUR).isoformat()  # the first candle it decided on had closed
+    assert (report.summary["candles"], report.summary["decided"]) == (20, 20)
+    assert report.summary["notes"][0] == "the strategy was added that day: compared from its first decision, 00:30 UTC"
+    config.created_at = BEGIN - HOUR
+    report = parity_report(config, DAY, now=NOW)
+    assert (report.summary["candles"], report.summary["decided"]) == (24, 20)
+
+
 # --- the command ----------------------------------------------------------------------------------------------------
 
 
 def test_the_command_compares_yesterday_and_says_every_reason(run, config):
     text = " ".join(run("--no-download").split())
-    for words in ("hourly, 2026-11-27", "denied live", "kill_switch", "1 differences, each with a known reason."):
+    for words in ("hourly, 2026-11-27", "denied live", "kill_switch", "1 difference, with a known reason."):
         assert words in text
     assert ParityReport.objects.get().day == DAY
 
@@ -329,7 +341,7 @@ def test_the_page_of_a_strategy_shows_its_last_days(browser, config):
 def test_a_report_has_a_page_and_is_never_written_by_hand(browser, config):
     report = parity_report(config, DAY, now=NOW)
     text = shown(browser.get(f"/admin/algo/parityreport/{report.pk}/change/"))
-    for words in ("All explained", "denied_live", "switched off by hand"):
+    for words in ("All explained", "denied live", "switched off by hand", "1 difference, with a known reason."):
         assert words in text
     assert "2026" in shown(browser.get("/admin/algo/parityreport/"))
     assert browser.post(f"/admin/algo/parityreport/{report.pk}/delete/", {"post": "yes"}).status_code == 403

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
-from collections.abc import Mapping
 from datetime import date, datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.core.management.base import CommandError
 from django.db.models import Q
 from rich.console import RenderableType
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from algo import exchanges
+from algo.backtest.parity_words import DIFFERENCE_HEADS, FIGURE_HEADS, difference_rows, figure_rows, verdict
 from algo.management._cli import DOWNLOADS_KEPT, CliCommand, download_progress
 from algo.models import ParityReport, StrategyConfig
 from algo.selectors.parity import configs_that_decided, day_bounds, live_day, trading_day
@@ -22,8 +23,6 @@ from algo.services.candles import candles_fetch_range
 from algo.services.parity import NothingToCompare, parity_report
 from algo.strategies import create_strategy
 from providers.types import Resolution
-
-UNKNOWN = "-"
 
 
 class Command(CliCommand):
@@ -43,7 +42,7 @@ class Command(CliCommand):
         now = exchanges.CLOCK.now()
         day = _day(options["day"], now)
         reports, skipped = [], []
-        for config in _configs(options["config"], day):
+        for config in _configs(options["config"], day, now):
             if not options["no_download"]:
                 self._download(config, day, now)
             try:
@@ -96,12 +95,13 @@ def _day(text: str | None, now: datetime) -> date:
     return day
 
 
-def _configs(name: str | None, day: date) -> list[StrategyConfig]:
+def _configs(name: str | None, day: date, now: datetime) -> list[StrategyConfig]:
     if name is None:
         found = list(configs_that_decided(*day_bounds(day)))
         if not found:
             raise CommandError(
-                f"No strategy decided anything on {day:%Y-%m-%d}. Nothing was compared; choose another day with --day."
+                f"No strategy decided anything on {day:%Y-%m-%d}. Nothing was compared; choose another day with --day "
+                f"(today is {trading_day(now):%Y-%m-%d} in {settings.TRADING_DAY_TIME_ZONE})."
             )
         return found
     by_id = Q(pk=int(name)) if name.isdecimal() else Q()
@@ -117,48 +117,24 @@ def _configs(name: str | None, day: date) -> list[StrategyConfig]:
 
 
 def _tables(report: ParityReport) -> list[RenderableType]:
-    notes = [Text(f"Note: {note}.") for note in report.summary["notes"]]
-    return [_figures(report), *([_differences(report)] if report.differences else []), *notes, Text(_verdict(report))]
+    summary, kept = report.summary, report.differences
+    notes = [Text(f"Note: {note}.") for note in summary["notes"]]
+    return [_figures(report), *([_differences(report)] if kept else []), *notes, Text(verdict(summary, len(kept)))]
 
 
 def _figures(report: ParityReport) -> Table:
-    figures, quote = report.summary, report.summary["quote"]
     table = Table(title=f"{report.config.name}, {report.day:%Y-%m-%d}: live against backtest")
-    for column in ("", "live", "engine", "compared", "equal"):
+    for column in FIGURE_HEADS:
         table.add_column(column, justify="right" if column else "left")
-    for what in ("signals", "deals"):
-        table.add_row(
-            what.capitalize(), *(str(figures[f"{what}_{of}"]) for of in ("live", "engine", "compared", "equal"))
-        )
-    table.add_row(f"Profit ({quote})", figures["profit_live"], figures["profit_engine"], "", "")
-    same = ("profit_same_deals_live", "profit_same_deals_engine")
-    table.add_row("  of the same deals", *(figures[name] for name in same), "", "")
-    slippage = figures["slippage_percent"]
-    table.add_row("Slippage of entries", UNKNOWN if slippage is None else f"{slippage:+.3f} %", "", "", "")
-    table.add_row("Candles decided", f"{figures['decided']} of {figures['candles']}", "", "", "")
+    for row in figure_rows(report.summary):
+        table.add_row(*row)
     return table
 
 
 def _differences(report: ParityReport) -> Table:
     table = Table(title="Differences, times in UTC")
-    for column in ("time", "what", "deal", "live", "engine", "reason"):
+    for column in DIFFERENCE_HEADS:
         table.add_column(column)
-    for each in report.differences:
-        table.add_row(*_row(each), style="bold red" if each["cause"] == "unexplained" else None)
+    for row in difference_rows(report.differences):
+        table.add_row(*row, style="bold red" if row[-1].startswith("unexplained") else None)
     return table
-
-
-def _row(each: Mapping[str, Any]) -> tuple[str, ...]:
-    reason = f"{each['cause'].replace('_', ' ')}: {each['text']}"
-    deal = str(each["deal"] or "")
-    return each["at"][11:19], each["kind"].replace("_", " "), deal, each["live"], each["engine"], reason
-
-
-def _verdict(report: ParityReport) -> str:
-    count, shown = report.summary["differences"], len(report.differences)
-    if not count:
-        return "Live did what the engine does."
-    more = f" The first {shown} are listed." if shown < count else ""
-    if report.unexplained:
-        return f"{count} differences, {report.unexplained} of them without a known reason.{more}"
-    return f"{count} differences, each with a known reason.{more}"

@@ -21,12 +21,13 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from algo import exchanges
 from algo.backtest import FillModel
+from algo.backtest.optimise_words import best_line, capitalised
 from algo.backtest.search import Objective
 from algo.backtest.space import Space, SpaceRefused, space_of
 from algo.management import _optimise_child
 from algo.management._backtest_plan import add_plan_options, planned
 from algo.management._cli import CliCommand, parent_folder_exists, sentence
-from algo.management._optimise_tables import best_line, moment_name, optimise_tables
+from algo.management._optimise_tables import moment_name, optimise_tables
 from algo.models import OptimisationRun, OptimisationStatus
 from algo.queues import NoBroker, search_hand_out
 from algo.services.optimisation_evidence import optimisation_judge, optimisation_report
@@ -245,7 +246,7 @@ class Command(CliCommand):
         optimisation_stop(run)
         report = optimisation_report(run)
         if report["best"] is None or run.status != OptimisationStatus.DONE:
-            self.stderr.write(f"Best so far: {best_line(run.best, run.objectives)}.")
+            self.stderr.write(f"{capitalised(best_line(run.best, run.objectives))}.")
         raise CommandError(
             f"Stopped. {KEPT[:-1]} ({run.trials_done} of {run.trials_wanted}). Go on with: {_resume(run)}",
             returncode=130,
@@ -370,7 +371,6 @@ def _bar(is_terminal: bool) -> Iterator[Told]:
         task = bar.add_task("searching", total=None)
 
         def tell(run: OptimisationRun, what: str, done: float, total: float) -> None:
-            text = f"{what} · best {best_line(run.best, run.objectives)}"
-            bar.update(task, description=text, completed=done, total=total)
+            bar.update(task, description=f"{what} · {best_line(run.best, run.objectives)}", completed=done, total=total)
 
         yield tell

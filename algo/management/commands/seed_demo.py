@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
-from django.db import transaction
+from django.db import DatabaseError, transaction
 from knox.models import AuthToken
 
 from algo.exchanges import CLOCK, account_provider, public_provider
@@ -60,9 +60,11 @@ class Command(BaseCommand):
 
     def handle(self, *args: Any, **options: Any) -> None:
         join_other_processes()
+        self._unchecked: list[StrategyConfig] = []
         warnings = [warning for name in Provider.values if (warning := self._refresh(name))]
         with transaction.atomic():  # the password is told once: an admin without it must not stay behind
             answer = self._seed()
+        warnings += [warning for config in self._unchecked if (warning := self._check(config))]
         self.stdout.write(json.dumps(answer | {"warnings": warnings}))
 
     def _seed(self) -> dict[str, Any]:
@@ -86,6 +88,15 @@ class Command(BaseCommand):
             markets_refresh(public_provider(name), now=CLOCK.now())
         except ProviderError as exc:
             return f"The markets of {name} could not be read: {exc}"
+        return ""
+
+    def _check(self, config: StrategyConfig) -> str:
+        """Seconds of work, so after the commit: a transaction that idles so long is ended. Nothing here may keep the
+        password from being told; a version that is not checked now is checked before its first decision."""
+        try:
+            strategy_check_current(config, now=CLOCK.now())
+        except DatabaseError as exc:
+            return f"{config.name} could not be checked yet: {exc}"
         return ""
 
     def _demo_markets(self) -> list[tuple[Market, Market]]:
@@ -114,7 +125,7 @@ class Command(BaseCommand):
             },
         )
         if created:
-            strategy_check_current(config, now=CLOCK.now())
+            self._unchecked.append(config)
         return name
 
     def _account(self, user: Any, provider: str) -> Account:
