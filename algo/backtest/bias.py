@@ -182,6 +182,7 @@ class _Examination:
         if not self.asked.parameters.needs_candles:
             for short in sorted({1, 2, self.first // 2} - {0}):
                 self.asked.execute(strategy, self.candles.between(0, min(short, self.count)))
+        self._ask_window(strategy, self.first)  # the first call compiles
         self.timed = self.clock()
         for cut in self._in_time(_spread(self.first, self.count, EXECUTES_ASKED), 0.45):
             self._ask_window(strategy, cut)
