@@ -35,7 +35,11 @@ class Migration(migrations.Migration):
                     ),
                 ),
             ],
-            options={"ordering": ("-day", "config")},
+            options={
+                "ordering": ("-day", "config"),
+                "verbose_name": "live day against backtest",
+                "verbose_name_plural": "live days against backtest",
+            },
         ),
         migrations.AddConstraint(
             model_name="parityreport",

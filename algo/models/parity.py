@@ -19,6 +19,8 @@ class ParityReport(models.Model):
 
     class Meta:
         ordering = ("-day", "config")
+        verbose_name = "live day against backtest"
+        verbose_name_plural = "live days against backtest"
         constraints = [models.UniqueConstraint(fields=("config", "day"), name="parity_once_per_day")]
 
     def __str__(self) -> str:
