@@ -48,8 +48,7 @@ def test_real_processes_do_what_the_engine_says(tmp_path):
     anchor = time.time() + START_UP
     clock = {"CLOCK_ANCHOR_REAL": str(anchor), "CLOCK_ANCHOR": str(begin.timestamp()), "CLOCK_SPEED": str(SPEED)}
     replay = ("--feed", "replay", "--replay-file", str(path), "--no-rate-limits")
-    # The synthetic book leans; it is to stop nobody. And no signal comes where the cooldown ends: live counts it in
-    # seconds from decision to decision, so there it is chance (see test_known_differences.py).
+    # The synthetic book leans; it is to stop nobody.
     parameters = {**PARAMETERS, "order_book_imbalance": "100", "trade_cooldown_minutes": 8}
     with running(tmp_path, *replay, env=clock) as server:
         markets_refresh(NobitexClient(f"{server.url}/nobitex", api_key=TOKEN), now=begin)
