@@ -6,13 +6,13 @@ Each piece is kept as it is found: a process may be killed at any moment, and an
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
 import numpy as np
-from django.db import connection, transaction
+from django.db import transaction
 
 from algo.backtest import BacktestResult
 from algo.backtest.engine import trading_days
@@ -32,6 +32,7 @@ from algo.backtest.space import Choice
 from algo.backtest.walk_forward import Fold, FoldResult, WalkForward, walk_fold
 from algo.indicators import Series
 from algo.models import OptimisationRun
+from algo.services.alone import alone
 from algo.services.optimisations import (
     Halted,
     Progress,
@@ -51,18 +52,9 @@ _JUDGING = 7130  # advisory locks: one for each run
 MONTE_CARLO_DEALS = 20  # of the test window, below which the train window's deals are shuffled
 
 
-@contextmanager
-def judging_alone(run: OptimisationRun) -> Iterator[bool]:
+def judging_alone(run: OptimisationRun) -> AbstractContextManager[bool]:
     """Whether this process may judge: False while another one does. Ends with the process, however that ends."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_JUDGING, run.pk % 2**31])
-        alone = bool(cursor.fetchone()[0])
-    try:
-        yield alone
-    finally:
-        if alone:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_JUDGING, run.pk % 2**31])
+    return alone(_JUDGING, run.pk)
 
 
 def optimisation_judge(search: Search, *, clock: Clock, halted: Halted, progress: Progress | None = None) -> bool:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime
 
-from django.db import connection, transaction
+from django.db import transaction
 
 from algo.backtest.bias import candles_wanted, check_strategy
 from algo.backtest.bias_findings import Checked
@@ -15,6 +14,7 @@ from algo.backtest.synthetic import synthetic_market
 from algo.models import StrategyCheck, StrategyConfig, StrategyStatus
 from algo.selectors.candles import candles_window
 from algo.selectors.strategy_checks import newest_check
+from algo.services.alone import alone
 from algo.services.backtests import candles_fingerprint
 from algo.services.outbox import event_record
 from algo.services.strategy_versions import strategy_fingerprint
@@ -83,18 +83,9 @@ def is_version_known(config: StrategyConfig, strategy: StrategyInterface) -> boo
     return key in _passed or newest_check(config, strategy_fingerprint(strategy)) is not None
 
 
-@contextmanager
-def checking_alone(config: StrategyConfig) -> Iterator[bool]:
+def checking_alone(config: StrategyConfig) -> AbstractContextManager[bool]:
     """Whether this process may check that config: False while another one does. A dead process lets go at once."""
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_lock(%s, %s)", [_CHECKING, config.pk % 2**31])
-        alone = bool(cursor.fetchone()[0])
-    try:
-        yield alone
-    finally:
-        if alone:
-            with connection.cursor() as cursor:
-                cursor.execute("SELECT pg_advisory_unlock(%s, %s)", [_CHECKING, config.pk % 2**31])
+    return alone(_CHECKING, config.pk)
 
 
 def version_refusal(config: StrategyConfig, strategy: StrategyInterface, *, now: datetime) -> str:
