@@ -160,11 +160,21 @@ def test_what_time_was_set_to_survives_a_restart(tmp_path):
 
 def test_a_stop_triggers_in_the_time_that_is_skipped(server):
     last = Decimal(server.nobitex("GET", "/v3/orderbook/BTCUSDT").json()["lastTradePrice"])
-    stop = str((last * Decimal("0.999")).quantize(Decimal("0.01")))
+    stop, below = (str((last * part).quantize(Decimal("0.01"))) for part in (Decimal("0.98"), Decimal("0.96")))
     asked = {"symbol": "BTCUSDT", "type": "STOP_MARKET", "side": "SELL", "quantity": "0.01", "stop_Price": stop}
-    assert server.wallex("POST", "/v1/account/orders", json=asked | {"client_id": "SKIPPED"}).status_code == 201
-    server.control("POST", "/clock", json={"advance_seconds": 3600})
-    assert server.wallex("GET", "/v1/account/orders/SKIPPED").json()["result"]["status"] == "FILLED"
+    server.control("POST", "/clock", json={"pause": True})
+    try:
+        assert server.wallex("POST", "/v1/account/orders", json=asked | {"client_id": "SKIPPED"}).status_code == 201
+        server.move_price("BTC/USDT", below)
+        assert status_of(server, "SKIPPED") == "NEW"
+        server.control("POST", "/clock", json={"advance_seconds": 60})
+    finally:
+        server.control("POST", "/clock", json={"pause": False})
+    assert status_of(server, "SKIPPED") == "FILLED"
+
+
+def status_of(server: Server, client_id: str) -> str:
+    return server.wallex("GET", f"/v1/account/orders/{client_id}").json()["result"]["status"]
 
 
 class TestRequestLog:
