@@ -21,7 +21,6 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     add_up,
     came_after,
-    came_meanwhile,
     closed_too_much,
     control_under,
     deal_detail,
@@ -30,6 +29,7 @@ from algo.execution.ledger_rows import (
     effect_on,
     end_unprotected,
     fills_to_book,
+    is_ambiguous,
     is_cover,
     lock_change,
     log_deal,
@@ -276,9 +276,10 @@ class MemoryLedger:
         if since is None:
             return Change()
         asset, own = asset_spent(deal, order), with_pair(order)
-        fills = [fill for fill in self.store.fills if fill.account is self._account and came_after(fill, since)]
-        if any(came_meanwhile(fill, since, reading) for fill in fills):
+        booked = [fill for fill in self.store.fills if fill.account is self._account]
+        if any(is_ambiguous(fill, since, reading) for fill in booked):
             return None
+        fills = [fill for fill in booked if came_after(fill, since)]
         recent = (
             row
             for row in self._orders()
@@ -489,7 +490,7 @@ class MemoryLedger:
             row.checked_at = now
         self._take_status(row, report, adopting, now)
         self.store.save_order(row)
-        if self._book(row, fills):
+        if self._book(row, fills, now):
             self._add_up(row.deal)
         booked_fee = sum((fill.fee for fill in row.fills if fill.fee_asset == row.fee_asset), ZERO)
         row.fee = max(row.fee, booked_fee)
@@ -506,7 +507,7 @@ class MemoryLedger:
         self.store.note_order(row, old, new, now, "adopted from the exchange" if adopting else "", row.raw)
         log_order(row)
 
-    def _book(self, row: OrderRow, fills: Sequence[Fill]) -> bool:
+    def _book(self, row: OrderRow, fills: Sequence[Fill], now: datetime) -> bool:
         """Whether any of them is new."""
         known = {fill.trade_id for fill in fills if self.store.is_booked(self._account.pk, fill.trade_id)}
         new = [
@@ -518,6 +519,7 @@ class MemoryLedger:
                 fee=fill.fee,
                 fee_asset=fill.fee_asset,
                 executed_at=fill.executed_at,
+                booked_at=now,
             )
             for fill in fills_to_book(row, known, row.booked, fills)
         ]

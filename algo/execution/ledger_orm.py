@@ -19,7 +19,6 @@ from algo.execution.ledger import DealStands, Fenced, Located
 from algo.execution.ledger_rows import (
     begin_unprotected,
     came_after,
-    came_meanwhile,
     closed_too_much,
     control_of,
     control_under,
@@ -29,6 +28,7 @@ from algo.execution.ledger_rows import (
     end_unprotected,
     fills_of,
     fills_to_book,
+    is_ambiguous,
     lock_change,
     log_deal,
     log_order,
@@ -260,11 +260,11 @@ class OrmLedger:
             return Change()
         asset = asset_spent(deal, order)
         since, others = order.balance_read_at, Order.objects.filter(account=self._account)
-        maybe = Q(executed_at__gte=since) | Q(order__submitted_at__gte=since)
-        booked = Fill.objects.filter(maybe, account=self._account).select_related("order__market")
-        fills = [fill for fill in booked if came_after(fill, since)]
-        if any(came_meanwhile(fill, since, reading) for fill in fills):
+        maybe = Q(executed_at__gte=since) | Q(booked_at__gte=since) | Q(order__submitted_at__gte=since)
+        booked = list(Fill.objects.filter(maybe, account=self._account).select_related("order__market"))
+        if any(is_ambiguous(fill, since, reading) for fill in booked):
             return None
+        fills = [fill for fill in booked if came_after(fill, since)]
         rows = others.exclude(pk__in=with_pair(order)).exclude(accepted_at=None).select_related("market")
         recent = rows.filter(Q(closed_at=None) | Q(closed_at__gte=since))
         ours = Change(
@@ -499,11 +499,11 @@ class OrmLedger:
             row.raw = dict(report.raw)
             log_order(row)
         row.save()
-        self._book(row, fills)
+        self._book(row, fills, now)
         refresh_totals(row.deal)
         take_fees(row)
 
-    def _book(self, row: Order, fills: Sequence[types.Fill]) -> None:
+    def _book(self, row: Order, fills: Sequence[types.Fill], now: datetime) -> None:
         if not fills:
             return
         names = [fill.trade_id for fill in fills]
@@ -520,6 +520,7 @@ class OrmLedger:
                     fee=fill.fee,
                     fee_asset=fill.fee_asset,
                     executed_at=fill.executed_at,
+                    booked_at=now,
                 )
                 for fill in fills_to_book(row, known, booked, fills)
             ],

@@ -213,17 +213,20 @@ def closed_too_much(deal: DealView) -> Decimal:
 
 def came_after(fill: Any, since: datetime) -> bool:
     """Whether a fill came after a moment of our clock. The exchange's stamp may be of a clock that was wrong: our own
-    times of its order have the last word."""
-    order = fill.order
-    if order.submitted_at is not None and order.submitted_at >= since:
+    times have the last word."""
+    sent, booked = fill.order.submitted_at, fill.booked_at
+    if sent is not None and sent >= since:
         return True
-    return fill.executed_at >= since and (order.closed_at is None or order.closed_at >= since)
+    return fill.executed_at >= since and (booked is None or booked >= since)
 
 
-def came_meanwhile(fill: Any, since: datetime, reading: timedelta) -> bool:
-    """Whether a fill came while balances were read, from `since` on: nobody can say whether they hold it."""
-    sent = fill.order.submitted_at
-    return came_after(fill, since) and (sent is None or sent < since) and fill.executed_at < since + reading
+def is_ambiguous(fill: Any, since: datetime, reading: timedelta) -> bool:
+    """Whether nobody can say that balances hold a fill which were read from `since` on, for `reading` at most: it came
+    meanwhile, or was booked since with an earlier stamp, which may be of a clock that was wrong."""
+    sent, booked = fill.order.submitted_at, fill.booked_at
+    if sent is not None and sent >= since:
+        return False
+    return booked is not None and booked >= since and fill.executed_at < since + reading
 
 
 def effect_on(asset: str, fill: Any) -> Decimal:

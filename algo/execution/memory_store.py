@@ -212,6 +212,7 @@ class FillRow:
     fee: Decimal
     fee_asset: str
     executed_at: datetime
+    booked_at: datetime
 
 
 @dataclass(slots=True, eq=False)
@@ -621,6 +622,7 @@ class MemoryStore:
         fee: Decimal,
         fee_asset: str,
         executed_at: datetime,
+        booked_at: datetime,
     ) -> bool:
         """Book a trade of an order that has been touched; False where it has been booked before."""
         if quantity <= 0 or price <= 0:
@@ -629,7 +631,8 @@ class MemoryStore:
         if key in self._by_trade:
             return False
         amounts = (stored(price), stored(quantity), stored(fee))
-        row = FillRow(len(self.fills) + 1, order.account, order, trade_id, *amounts, fee_asset, executed_at)
+        times = (executed_at, booked_at)
+        row = FillRow(len(self.fills) + 1, order.account, order, trade_id, *amounts, fee_asset, *times)
         self._put(self._by_trade, key, row)
         self._append(self.fills, row)
         self._append(order.fills, row)

@@ -245,7 +245,8 @@ def _match_past(
             ledger.ticket_order(report, now=clock.now())
         return
     order = found.order
-    given_up = order.status is OrderStatus.REJECTED and report.status is not OrderStatus.REJECTED
+    never_came = order.is_final and (order.status is OrderStatus.REJECTED or order.exchange_order_id is None)
+    given_up = never_came and report.status is not OrderStatus.REJECTED
     if given_up or (order.is_final and report.filled_quantity > order.filled):
         _adopt(ledger, provider, clock, found, report.exchange_order_id)
 

@@ -3,7 +3,8 @@
 Look-up by client id, then the all-status list since it was sent, then trades, then the balance. Only when all agree,
 twice and after the exchange has had its time, that it never arrived, is an entry or an exit given up and a resting
 order sent again under the same name. Before that time a look can find an order but not count: what rests is found by
-its name, and spends none of the few lists on it. Any read that fails proves nothing. Trades or balances that disagree
+its name, and spends none of the few lists on it; what does not takes a list only where one is to be had at once. Any
+read that fails proves nothing. Trades or balances that disagree
 with an order's absence hold the verdict up (`doubt_entry`, `doubt_other`); then a person is asked and the deal goes on,
 because a position must not wait unprotected for an explanation that may never come.
 """
@@ -50,8 +51,9 @@ def _one_pass(
     second_leg = order.pair_id is not None and order.role == Role.STOP
     look = _look_up_second if second_leg else _look_up
     asked_at = clock.now()  # a look counts by when it began: its answers may have taken long
-    counts = _had_its_time(order, provider, asked_at, budgets)
-    by_name_alone = not counts and order.role in (Role.STOP, Role.TARGET)
+    shown_from = _shown_from(deal, order, second_leg)
+    counts = _had_its_time(order, shown_from, provider, asked_at, budgets)
+    by_name_alone = not counts and (order.role in (Role.STOP, Role.TARGET) or not provider.can_list())
     report, listed = look(deal, order, provider, clock, by_name_alone)
     if report is not None:
         _adopt(deal, order, report, ledger, provider, clock)
@@ -67,9 +69,9 @@ def _one_pass(
             ledger.note_unknown(order, reason=reason, now=now)
             return
         ledger.note_doubt(order, kind, reason, now=now)
-    if not _was_looked_for(order, now):
+    if not _was_looked_for(order, shown_from, now):
         ledger.note_negative(order, now=now)
-    elif age(order.negative_at or now, asked_at) >= _apart(order, now, budgets):
+    elif age(order.negative_at or now, asked_at) >= _apart(order, shown_from, now, budgets):
         _never_arrived(order, second_leg, ledger, now)
     else:
         ledger.note_unknown(order, reason="waiting for a second look", now=now)
@@ -95,16 +97,17 @@ def _look_up_second(
     deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock, by_name_alone: bool
 ) -> Found:
     """The stop leg of an OCO has no client id there: it is found through the first leg, or by its looks."""
-    first = pair_of(deal, order)
+    first, told_id = pair_of(deal, order), None
     if first.exchange_order_id is not None:
         with suppress(OrderNotFound):  # a leg that has ended may be known to the lists only
-            known = provider.fetch_order(ref_of(deal, first))
-            if known.pair_id is not None:
-                return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=known.pair_id)), ()
+            told_id = provider.fetch_order(ref_of(deal, first)).pair_id
+            if told_id is not None:
+                return provider.fetch_order(OrderRef(symbol=deal.rules.symbol, exchange_order_id=told_id)), ()
     if by_name_alone:
         return None, ()
     listed = history_of(deal, order, provider, clock)
-    return _by_its_looks(listed, deal, order, provider, clock), listed
+    told = next((report for report in listed if told_id is not None and report.exchange_order_id == told_id), None)
+    return told or _by_its_looks(listed, deal, order, provider, clock), listed
 
 
 def _by_its_looks(
@@ -207,21 +210,30 @@ def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bo
     return age(order.submitted_at or order.created_at, now) >= patience
 
 
-def _had_its_time(order: OrderView, provider: ExchangeProvider, now: datetime, budgets: Budgets) -> bool:
-    settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
-    return age_by_both(provider, order.submitted_at or order.created_at, now) >= budgets.send_deadline + settle
-
-
-def _was_looked_for(order: OrderView, now: datetime) -> bool:
-    """Whether it was not found before, since it was sent (again)."""
+def _shown_from(deal: DealView, order: OrderView, second_leg: bool) -> datetime:
+    """From when on the exchange can have shown an order: its send. The second leg of an OCO came when its first did,
+    which may have been long after the send: then not before that one was found."""
     sent = order.submitted_at or order.created_at
-    return order.negative_at is not None and (order.negative_at >= sent or is_ahead(sent, now))
+    found = pair_of(deal, order).accepted_at if second_leg else None
+    return max(sent, found) if found is not None else sent
 
 
-def _apart(order: OrderView, now: datetime, budgets: Budgets) -> timedelta:
+def _had_its_time(
+    order: OrderView, shown_from: datetime, provider: ExchangeProvider, now: datetime, budgets: Budgets
+) -> bool:
+    settle = budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
+    return age_by_both(provider, shown_from, now) >= budgets.send_deadline + settle
+
+
+def _was_looked_for(order: OrderView, shown_from: datetime, now: datetime) -> bool:
+    """Whether it was not found before, since it was sent (again)."""
+    return order.negative_at is not None and (order.negative_at >= shown_from or is_ahead(shown_from, now))
+
+
+def _apart(order: OrderView, shown_from: datetime, now: datetime, budgets: Budgets) -> timedelta:
     """Between two looks that both count. Where a clock that was wrong says when it was sent, the exchange has its time
     between the looks."""
-    if not is_ahead(order.submitted_at or order.created_at, now):
+    if not is_ahead(shown_from, now):
         return budgets.negatives_apart
     return budgets.settle_entry if order.role == Role.ENTRY else budgets.settle_other
 

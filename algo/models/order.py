@@ -148,7 +148,8 @@ class Fill(models.Model):
     quantity = AmountField()
     fee = AmountField(default=0)
     fee_asset = models.CharField(max_length=24, blank=True)
-    executed_at = models.DateTimeField()
+    executed_at = models.DateTimeField(help_text="By the exchange's clock.")
+    booked_at = models.DateTimeField(null=True, help_text="By ours; empty where it was booked before this was kept.")
 
     class Meta:
         ordering = ("-executed_at", "-id")

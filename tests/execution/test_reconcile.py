@@ -213,6 +213,35 @@ def test_the_late_twin_of_a_stop_is_taken_down_after_its_deal_is_over(world: Wor
     assert trader.deal().close_reason == CloseReason.STOP_LOSS
 
 
+def test_a_stop_that_came_after_its_end_and_ended_unfilled_stands_in_the_books(world: World):
+    # Given up, and not sent again because its price had been crossed: it came late and was canceled for the balance.
+    trader = opened(world.trader())
+    Deal.objects.filter(account=trader.account).update(stop_price=Decimal("99.3"))
+    late: list[Any] = []
+
+    def on_its_way(call):
+        late.append(call)
+        return lost_request(call)
+
+    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.wait(6)
+    trader.price("99.2", run=False)
+    trader.wait(16)
+    stop = trader.orders(Role.STOP)[-1]
+    assert (stop.status, stop.exchange_order_id) == (S.CANCELED, None)
+    assert trader.deal().status == DealStatus.CLOSED
+    trader.price("100", run=False)
+    known = late[0]()
+    trader.client.cancel_order(OrderRef(trader.market.symbol, exchange_order_id=known.exchange_order_id))
+    trader.advance(reconcile_now=True)
+    stop.refresh_from_db()
+    assert (stop.status, stop.exchange_order_id) == (S.CANCELED, known.exchange_order_id)
+    assert trader.deal().status == DealStatus.CLOSED
+    before = everything(trader)
+    trader.advance(reconcile_now=True)
+    assert everything(trader) == before
+
+
 def test_the_leg_of_a_pair_that_nobody_heard_of_yet_is_no_foreign_order(world: World):
     trader = world.trader("nobitex")
     trader.plan()

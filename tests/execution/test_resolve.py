@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -11,6 +11,7 @@ import pytest
 
 from algo.execution.balances import Change
 from algo.execution.resolve import order_recover
+from algo.execution.views import DealView, OrderView
 from algo.models import Account, Deal, DealStatus, Order, Role, Ticket, TicketKind
 from providers.errors import BadPayload, OrderNotFound, RateLimited, Unavailable
 from providers.types import Balance, Fill, OrderReport, OrderRequest, OrderStatus, OrderType, Side
@@ -48,6 +49,10 @@ class Rungs:
     balance: Any = (1000, 0)  # of the asset that is spent: total, locked
     asked: list[str] = field(default_factory=list)
     clock_difference: Any = None
+    lists_left: bool = True
+
+    def can_list(self, lists: int = 1) -> bool:
+        return self.lists_left
 
     def _answer(self, name: str, value: Any) -> Any:
         self.asked.append(name)
@@ -75,6 +80,7 @@ class Books:
     def __init__(self, booked: str = "0", others: tuple[str, str] = ("0", "0")) -> None:
         self.told: list[str] = []
         self.reason = ""
+        self.taken: list[str] = []
         self.booked, self.others = D(booked), Change(*map(D, others))
 
     def filled_since(self, *args: Any, **kwargs: Any) -> Decimal:
@@ -89,6 +95,8 @@ class Books:
             self.reason = str(more.get("reason", self.reason))
             if name == "note_doubt":
                 self.reason = f"{args[1]}: {args[2]}"
+            if name == "apply_report":
+                self.taken.append(args[1].exchange_order_id)
 
         return tell
 
@@ -253,6 +261,15 @@ def test_before_its_absence_can_count_what_rests_is_looked_for_by_name_alone(rol
     assert rungs.asked == asked
 
 
+@pytest.mark.parametrize("role", [Role.EXIT, Role.ENTRY])
+@pytest.mark.parametrize(("sent", "asked"), [(8, ["name"]), (60, ["name", "list", "trades", "balance"])])
+def test_a_look_that_cannot_count_waits_for_no_list(role, sent, asked):
+    """It would spend the next list on nothing: an exit that had never left was proven absent ten seconds later."""
+    rungs = Rungs(lists_left=False)
+    climb(rungs, Books(), role=role, sent=sent)
+    assert rungs.asked == asked
+
+
 @pytest.mark.parametrize("role", [Role.ENTRY, Role.STOP])
 def test_a_clock_that_was_set_forward_makes_no_absence_count(role):
     sent, hour = 3, 3600
@@ -277,6 +294,41 @@ def test_a_second_leg_whose_pair_is_not_found_by_its_id_is_looked_for_in_the_lis
     books = Books()
     order_recover(deal, leg, ledger=books, provider=Forgetful(), clock=Clock(), budgets=BUDGETS)  # type: ignore[arg-type]
     assert books.told == ["end_leg"]
+
+
+def pair(found: float) -> tuple[DealView, OrderView]:
+    """An OCO that was sent a minute ago, looked for in vain, and whose first leg was found `found` seconds ago."""
+    first = {"exchange_order_id": "76", "pair_id": 12, "id": 11, "accepted_at": ago(found)}
+    sent = {"submitted_at": ago(60), "created_at": ago(60), "negative_at": ago(found + 1)}
+    leg = views.order(Role.STOP, S.SUBMITTED, pair_id=11, id=12, **sent)
+    return views.deal(views.entry(), views.order(Role.TARGET, S.OPEN, **first, **sent), leg), leg
+
+
+class OneLeg(Rungs):
+    """It shows the first leg of a pair, whose other leg it says is 77 and does not show."""
+
+    def fetch_order(self, ref: Any) -> OrderReport:
+        if ref.exchange_order_id != "76":
+            raise OrderNotFound("unknown")
+        return report("T", "76", pair_id="77")
+
+
+@pytest.mark.parametrize(("found", "decided"), [(1, ["note_unknown"]), (8, ["note_unknown"]), (9, ["note_negative"])])
+def test_a_second_leg_has_its_time_from_when_its_first_one_was_found(found, decided):
+    # The pair had arrived late, and reads were behind: its stop was given up in the same second.
+    deal, leg = pair(found)
+    books = Books()
+    order_recover(deal, leg, ledger=books, provider=OneLeg(), clock=Clock(), budgets=BUDGETS)  # type: ignore[arg-type]
+    assert books.told == decided
+
+
+def test_a_second_leg_is_found_in_the_lists_by_the_id_that_its_first_one_tells():
+    deal, leg = pair(9)
+    other = report(None, "78", side=Side.SELL, type=OrderType.STOP_LIMIT, status=S.OPEN, filled_quantity=D(0), fills=())
+    books = Books()
+    rungs = OneLeg(listed=[other, replace(other, exchange_order_id="77")])
+    order_recover(deal, leg, ledger=books, provider=rungs, clock=Clock(), budgets=BUDGETS)  # type: ignore[arg-type]
+    assert (books.told, books.taken) == (["apply_report"], ["77"])
 
 
 # --- on real sockets --------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from decimal import Decimal
@@ -26,6 +26,7 @@ BOUND, PER_INCIDENT = 20.0, 12.0  # seconds of reachable time a position may be 
 SEND_DEADLINE, SWITCH_DEADLINE, FLAT_WITHIN = 2.0, 2.0, 30.0
 ENTRY_AGE = 22.5  # seconds after its decision, with those that a send takes
 LOOKS_APART, SETTLE_ENTRY, SETTLE_OTHER = 1.5, 45.0, 7.0  # before an order may be given up as absent
+READ_WITHIN = 7.0  # seconds: what rests is read every five
 LOOKED_FOR_WITHIN = 20.0  # seconds: an account in doubt is compared every ten
 DOUBT = 190.0  # seconds after which an entry in doubt must be decided
 CALM_BOUND = 8.0  # seconds from an entry to its stop where nothing fails; 99 of 100 within 3
@@ -93,6 +94,7 @@ class Invariants:
         self.flatten_told: set[str] = set()
         self.last_stop: dict[int, Decimal] = {}
         self.told_of: dict[str, list[Any]] = defaultdict(list)  # orders under our names that a person was asked about
+        self.unread: dict[str, list[Any]] = defaultdict(list)  # trades that the world ended too early to read
         self._injected = 0
         world.exchange.exchange.listeners.append(self._exchange_changed)
         world.observers.append(self)
@@ -495,14 +497,28 @@ class Invariants:
                     self.fail(f"I3 order {order.id} ({self._name(order)}) of {account.name} is lost")
                 self.told_of[account.name].append(order)
                 continue
-            if row.status not in _STATES[order.state]:
+            booked = sorted(_amounts(fill) for fill in self.books.fills() if fill.order.pk == row.pk)
+            unread = self._unread(order, booked)
+            self.unread[account.name] += unread
+            expected = _STATES[State.OPEN] | _STATES[order.state] if unread else _STATES[order.state]
+            if row.status not in expected:
                 self.fail(f"I3 {row.client_order_id} is {row.status} here and {order.state} at the exchange")
-            if row.filled_quantity != order.filled:
+            filled = order.filled - sum((trade.quantity for trade in unread), ZERO)
+            if not filled <= row.filled_quantity <= order.filled:
                 self.fail(f"I3 {row.client_order_id} has {row.filled_quantity} here, {order.filled} at the exchange")
-            booked = sorted((f.quantity, f.price, f.fee) for f in self.books.fills() if f.order.pk == row.pk)
-            traded = sorted((t.quantity, t.price, t.fee) for t in order.trades)
+            traded = sorted(_amounts(trade) for trade in order.trades if trade not in unread)
             if booked != traded:
                 self.fail(f"I4 fills of {row.client_order_id}: {booked} booked, {traded} at the exchange")
+
+    def _unread(self, order: Any, booked: Sequence[tuple[Decimal, ...]]) -> list[Any]:
+        """Trades of an order that are not booked, because they came just before the end of the world."""
+        left, unread = Counter(booked), []
+        for trade in order.trades:  # oldest first: the youngest are left over
+            if left[_amounts(trade)]:
+                left[_amounts(trade)] -= 1
+            elif self.now - (trade.executed_at - self.world.time.start).total_seconds() < READ_WITHIN:
+                unread.append(trade)
+        return unread
 
     def _of_exchange(self, order: Any, by_exchange: Mapping[str, Any]) -> Any | None:
         """Our row of an exchange's order: by the id it goes by there."""
@@ -548,11 +564,13 @@ class Invariants:
         return any(row.deal_id == deal.pk and self._is_doubted(row) for row in self.books.orders())
 
     def _postings_of_others(self, name: str) -> list[Any]:
-        """What trades did to the account of orders that are somebody else's, or that a person was asked about: the late
-        twin of a stop, say, that was executed when its deal had ended (docs/reliability.md, "Limits")."""
+        """What trades did to the account that are not to be in our books: of orders that are somebody else's, or that a
+        person was asked about, the late twin of a stop, say, that was executed when its deal had ended
+        (docs/reliability.md, "Limits"); and those of the last seconds."""
         foreign = [order for order in self.records.of(name) if not is_ours(self._name(order))]
         orders = foreign + self.told_of[name]
-        postings = (each for order in orders for trade in order.trades for each in trade.postings())
+        trades = [trade for order in orders for trade in order.trades] + self.unread[name]
+        postings = (each for trade in trades for each in trade.postings())
         return [each for each in postings if each.account == trader(name)]
 
     def _check_ends(self) -> None:
@@ -646,6 +664,11 @@ def _looked_up(request: Request) -> str | None:
     else:
         name = request.path.rpartition("/")[2] if request.method == "GET" else None
     return name if name and is_ours(name) else None
+
+
+def _amounts(trade: Any) -> tuple[Decimal, ...]:
+    """What the exchange's trade and our fill of it have in common."""
+    return trade.quantity, trade.price, trade.fee
 
 
 def _named(request: Request) -> str | None:
