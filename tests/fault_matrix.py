@@ -564,8 +564,11 @@ MATRIX = (
     execution/exchange_faults::a_commit_whose_answer_is_lost_is_neither_undone_nor_done_twice
     execution/entries_at_once::a_worker_that_is_killed_by_the_database_in_the_middle_lets_the_next_one_in
     """),
-    Row(99, "a disk is full", HOST,
-        gap="Needs a file system of its own to fill. Without a commit nothing is sent: row 94.", theme="operations"),
+    Row(99, "a disk is full", HOST, "I2 I8",
+        gap="Shown under the logs. Under the database it needs a file system of its own to fill; without a commit "
+        "nothing is sent: row 94.", shown="""
+    execution/guardian::a_full_disk_under_its_log_does_not_keep_it_from_protecting
+    """),
     Row(100, "a read from a replica by mistake", DATABASE, "I25", shown="""
     platform/checks::there_is_one_database_and_nothing_reads_elsewhere
     """),

@@ -80,9 +80,11 @@ def planned(server: Server) -> Deal:
 
 
 @contextmanager
-def started(folder: Path, *words: str, env: dict[str, str]) -> Iterator[subprocess.Popen[bytes]]:
-    """`python words…` with its output in `folder`/log; killed at the end."""
-    with (folder / "log").open("ab") as log:
+def started(
+    folder: Path, *words: str, env: dict[str, str], log_file: Path | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """`python words…` with its output in `log_file`, else in `folder`/log; killed at the end."""
+    with (log_file or folder / "log").open("ab") as log:
         process = subprocess.Popen([sys.executable, *words], cwd=ROOT, env=env, stdout=log, stderr=log)
     try:
         yield process

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -100,6 +101,25 @@ def test_an_exchange_that_hangs_costs_the_other_nothing_and_does_not_keep_the_gu
             seconds = seconds_to_stop(guardian)
             assert seconds < 10, said(tmp_path)
     assert "Traceback" not in said(tmp_path)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_a_full_disk_under_its_log_does_not_keep_it_from_protecting(server, tmp_path):
+    deal = planned(server)
+
+    def status(status: str) -> bool:
+        deal.refresh_from_db()
+        return deal.status == status
+
+    env = environment(server, REDIS_URL=DEAD_REDIS)
+    with started(tmp_path, *GUARDIAN, env=env, log_file=Path("/dev/full")) as guardian:  # every write fails: ENOSPC
+        wait_for(lambda: status("OPEN") and deal.protected_at, 20, "open and protected")
+        price = WallexClient(f"{server.url}/wallex", api_key=KEY).last_price("BTCUSDT")
+        server.move_price("BTC/USDT", str((price * Decimal("0.93")).quantize(Decimal("0.01"))))
+        wait_for(lambda: status("CLOSED"), 25, "closed by its stop")
+        assert guardian.poll() is None
+        guardian.terminate()
+        guardian.wait(10)  # its last words cannot be written either, so its exit code says nothing
 
 
 @contextmanager
