@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -21,14 +22,13 @@ from algo.backtest.kernel import (
     NO_BOOKS,
     Account,
     Books,
-    Cues,
     ExitReason,
     Market,
     Orders,
     Prices,
     Refusal,
     Rules,
-    cues_of,
+    entries_of,
     equity_of,
     prepared,
     rules_table,
@@ -69,6 +69,30 @@ class BacktestSettings:
     warmup_bars: int | None = None  # None: the strategy's; 0 for bare signal arrays
 
 
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What the kernel wrote: rows of DEAL_COLUMNS and BALANCE_COLUMNS for each deal, counts by Refusal.
+
+    What follows from them is computed when somebody asks for it, and once.
+    """
+
+    deals: NDArray[np.float64]
+    balances: NDArray[np.float64]
+    refused: NDArray[np.int64]
+    account: Account  # what it began with
+    marks: Series
+
+    @cached_property
+    def columns(self) -> Mapping[str, Series]:
+        """The deals, an array for each of DEAL_COLUMNS."""
+        return dict(zip(DEAL_COLUMNS, self.deals.T.copy(), strict=True))
+
+    @cached_property
+    def equity(self) -> Series:
+        """What the account was worth in quote after each candle."""
+        return equity_of(self.deals, self.balances, self.account, self.marks)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
     """What happened. `deals` has one array per column of DEAL_COLUMNS; `equity` is in quote, after each candle."""
@@ -78,16 +102,23 @@ class BacktestResult:
     rules: MarketRules
     settings: BacktestSettings
     signals: SignalArrays
-    deals: Mapping[str, Series]
-    equity: Series
+    played: Played
     refused: Mapping[str, int]  # signals that made no deal, by risk code
     first: int  # index of the first candle after warm-up: metrics begin here
     strategy_name: str = ""
     warnings: tuple[str, ...] = field(default=())
 
     @property
+    def deals(self) -> Mapping[str, Series]:
+        return self.played.columns
+
+    @property
+    def equity(self) -> Series:
+        return self.played.equity
+
+    @property
     def deal_count(self) -> int:
-        return int(self.deals["side"].size)
+        return len(self.played.deals)
 
     def rows(self) -> list[dict[str, Any]]:
         """The deals for people and files: times, words and plain numbers, oldest first."""
@@ -132,20 +163,18 @@ def run(
     check_candles(candles, settings)
     warmup = _warmup(source, settings)
     signals = silenced(signals_of(source, candles, books, settings.resolution), warmup)
-    account = account_of(settings)
     walks = books is not None and settings.fill_model is FillModel.CONSERVATIVE
     market = market_of(
         candles, settings.time_zone, books.for_kernel(candles.open_time) if books and walks else NO_BOOKS
     )
-    played = play(market, orders_of(signals), account, kernel_rules(parameters, rules, settings))
+    played = play(market, orders_of(signals), account_of(settings), kernel_rules(parameters, rules, settings))
     return BacktestResult(
         candles=candles,
         parameters=parameters,
         rules=rules,
         settings=settings,
         signals=signals,
-        deals={name: played.deals[:, i].copy() for i, name in enumerate(DEAL_COLUMNS)},
-        equity=equity_of(played.deals, played.balances, account, market.marks),
+        played=played,
         refused={code.name.lower(): int(played.refused[code]) for code in Refusal if code and played.refused[code]},
         first=min(warmup, len(candles) - 1),
         strategy_name=type(source).__name__ if isinstance(source, StrategyInterface) else "",
@@ -207,15 +236,6 @@ def starting_equity(candles: Candles, settings: BacktestSettings) -> float:
     return float(settings.starting_quote) + float(settings.starting_base) * (float(known[0]) if known.size else 0.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Played:
-    """What the kernel wrote: rows of DEAL_COLUMNS and BALANCE_COLUMNS for each deal, counts by Refusal."""
-
-    deals: NDArray[np.float64]
-    balances: NDArray[np.float64]
-    refused: NDArray[np.int64]
-
-
 def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Market:
     """The candles as the kernel reads them; made once for all runs over them."""
     prices = Prices(candles.open, candles.high, candles.low, candles.close)
@@ -224,28 +244,33 @@ def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Mark
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
     """One run of the kernel."""
-    cues = cues_of(market, orders)
-    out = room_for(cues)
-    count = simulate(cues, market, orders, account, rules_table([rules])[0], out)
-    deals, balances, refused = out
-    return Played(deals[:count], balances[:count], refused)
+    entries = entries_of(orders.side)
+    deals, balances, refused = out = room_for(entries.size)
+    count = simulate(entries, market, orders, account, rules_table([rules])[0], out)
+    return Played(deals[:count], balances[:count], refused, account, market.marks)
 
 
-def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+def room_for(signals: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
     """Where the kernel writes deals, balances and counts of refusals: every signal may become a deal."""
-    deals, balances = (np.empty((cues.candle.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
+    deals, balances = (np.empty((signals, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
     return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
 
 
 def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
     """Index of the first candle of each trading day that has one, in that zone. Times ascend."""
-    zone = ZoneInfo(time_zone)
-    day, last = (datetime.fromtimestamp(int(open_time[i]), zone).date() for i in (0, -1))
-    midnights = []
-    while day < last:
-        day += timedelta(days=1)
-        midnights.append(int(datetime.combine(day, time(), zone).timestamp()))
-    return np.unique(np.concatenate(([0], np.searchsorted(open_time, midnights)))).astype(np.int64)
+    zone, first, last = ZoneInfo(time_zone), int(open_time[0]), int(open_time[-1])
+    years = range(datetime.fromtimestamp(first, zone).year, datetime.fromtimestamp(last, zone).year + 1)
+    midnights = np.concatenate([_midnights(time_zone, year) for year in years])
+    between = midnights[(first < midnights) & (midnights <= last)]
+    return np.unique(np.concatenate(([0], np.searchsorted(open_time, between)))).astype(np.int64)
+
+
+@lru_cache(maxsize=256)
+def _midnights(time_zone: str, year: int) -> NDArray[np.int64]:
+    """When each day of a calendar year begins in that zone, in unix seconds. Whatever the candles, it stays the same."""
+    zone, first, next_first = ZoneInfo(time_zone), date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
+    days = (date.fromordinal(number) for number in range(first, next_first))
+    return np.array([int(datetime.combine(day, time(), zone).timestamp()) for day in days], dtype=np.int64)
 
 
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
@@ -296,7 +321,7 @@ def check_candles(candles: Candles, settings: BacktestSettings) -> None:
     """ValueError for candles or balances that nothing can be tested with."""
     if len(candles) < 2:
         raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
-    if not np.isfinite(candles.close).any():
+    if not (np.isfinite(candles.close[0]) or np.isfinite(candles.close).any()):  # most often the first one tells
         raise ValueError("none of the candles has a close price")
     amounts = (settings.starting_quote, settings.starting_base)
     if min(amounts) < 0 or not any(amounts):
@@ -305,7 +330,7 @@ def check_candles(candles: Candles, settings: BacktestSettings) -> None:
 
 def orders_of(signals: SignalArrays) -> Orders:
     """Signals as the kernel reads them. The opposite side is an exit, where the rules listen to it."""
-    return Orders(signals.side, signals.confidence, signals.side < 0, signals.side > 0)
+    return Orders(signals.side, signals.confidence, signals.side)
 
 
 def _fraction(percent: Decimal) -> float:

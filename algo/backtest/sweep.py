@@ -33,7 +33,7 @@ from algo.backtest.kernel import (
     Counted,
     Market,
     Orders,
-    cues_of,
+    entries_of,
     play_sets,
     rules_table,
 )
@@ -106,6 +106,6 @@ def _counted(market: Market, account: Account, first: int, worth: float) -> Coun
 
 
 def _played(market: Market, orders: Orders, account: Account, table: NDArray[Any], counted: Counted) -> Series:
-    cues, rows = cues_of(market, orders), np.empty((table.size, len(FIGURES)))
-    play_sets(cues, market, orders, account, table, counted, room_for(cues), rows)
+    entries, rows = entries_of(orders.side), np.empty((table.size, len(FIGURES)))
+    play_sets(entries, market, orders, account, table, counted, room_for(entries.size), rows)
     return rows
