@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
 from functools import cached_property, lru_cache
@@ -262,12 +262,25 @@ def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64
     years = range(datetime.fromtimestamp(first, zone).year, datetime.fromtimestamp(last, zone).year + 1)
     midnights = np.concatenate([_midnights(time_zone, year) for year in years])
     between = midnights[(first < midnights) & (midnights <= last)]
-    return np.unique(np.concatenate(([0], np.searchsorted(open_time, between)))).astype(np.int64)
+    return np.unique(np.concatenate(([0], _first_from(open_time, between)))).astype(np.int64)
+
+
+def _first_from(open_time: NDArray[np.int64], moments: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the first candle at or after each moment, all of them after the first candle and not after the last.
+
+    Candles without gaps tell it without a search, which would have to wait for memory at every step.
+    """
+    first, steps = int(open_time[0]), open_time.size - 1
+    if moments.size:
+        found = -((first - moments) * steps // (int(open_time[-1]) - first))  # rounded up
+        if ((open_time[found - 1] < moments) & (moments <= open_time[found])).all():
+            return found
+    return np.searchsorted(open_time, moments)
 
 
 @lru_cache(maxsize=256)
 def _midnights(time_zone: str, year: int) -> NDArray[np.int64]:
-    """When each day of a calendar year begins in that zone, in unix seconds. Whatever the candles, it stays the same."""
+    """When each day of a calendar year begins in that zone, in unix seconds: the same whatever the candles."""
     zone, first, next_first = ZoneInfo(time_zone), date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
     days = (date.fromordinal(number) for number in range(first, next_first))
     return np.array([int(datetime.combine(day, time(), zone).timestamp()) for day in days], dtype=np.int64)
@@ -286,16 +299,9 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
     maker = float(rules.maker_fee_rate if settings.maker_fee_rate is None else settings.maker_fee_rate)
     seconds, freqtrade = settings.resolution.seconds, settings.fill_model is FillModel.FREQTRADE
     return Rules(
-        stop=_fraction(parameters.stop_loss_percent),
-        target=_fraction(parameters.take_profit_percent),
-        trailing=parameters.trailing_stop_percent > 0,
-        trail_distance=_fraction(parameters.trailing_stop_percent),
-        trail_step=_fraction(parameters.trailing_step_percent),
-        position_fraction=_fraction(parameters.max_position_size_percent),
+        **{name: number(getattr(parameters, source)) for name, (source, number) in _OF_PARAMETERS.items()},
         max_fraction=_fraction(settings.max_position_size_percent),
-        cooldown_seconds=parameters.trade_cooldown_minutes * 60,
-        max_daily_trades=parameters.max_daily_trades,
-        max_daily_loss=_fraction(parameters.max_daily_loss_percent),
+        max_age_seconds=parameters.max_data_age_bars * seconds,
         tick_size=float(rules.tick_size),
         step_size=float(rules.step_size),
         min_quantity=float(rules.min_quantity),
@@ -308,13 +314,25 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
         market_band=float(rules.market_band),
         price_band=math.inf if rules.price_band is None else float(rules.price_band),
         candle_seconds=seconds,
-        max_age_seconds=parameters.max_data_age_bars * seconds,
         allow_buy=Side.BUY in settings.allowed_sides,
         allow_sell=Side.SELL in settings.allowed_sides,
-        use_exits=parameters.exit_on_opposite_signal,
         freqtrade=freqtrade,
         gap_at_open=not freqtrade,
     )
+
+
+def kernel_table(sets: Sequence[StrategySchema], rules: MarketRules, settings: BacktestSettings) -> NDArray[Any]:
+    """`kernel_rules` of each set, a row each. What all share is converted once, and of the rest each value once."""
+    if not sets:
+        return rules_table([])
+    table = rules_table([kernel_rules(sets[0], rules, settings)]).repeat(len(sets))
+    for name, (source, number) in _OF_PARAMETERS.items():
+        values = [getattr(parameters, source) for parameters in sets]
+        numbers = {value: number(value) for value in set(values)}
+        table[name] = [numbers[value] for value in values]
+    table["max_age_seconds"] = [parameters.max_data_age_bars for parameters in sets]
+    table["max_age_seconds"] *= settings.resolution.seconds
+    return table
 
 
 def check_candles(candles: Candles, settings: BacktestSettings) -> None:
@@ -335,6 +353,21 @@ def orders_of(signals: SignalArrays) -> Orders:
 
 def _fraction(percent: Decimal) -> float:
     return float(percent / 100)
+
+
+# Rules of the kernel that follow from one parameter alone: which one, and how it becomes a number.
+_OF_PARAMETERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "stop": ("stop_loss_percent", _fraction),
+    "target": ("take_profit_percent", _fraction),
+    "trailing": ("trailing_stop_percent", bool),
+    "trail_distance": ("trailing_stop_percent", _fraction),
+    "trail_step": ("trailing_step_percent", _fraction),
+    "position_fraction": ("max_position_size_percent", _fraction),
+    "cooldown_seconds": ("trade_cooldown_minutes", lambda minutes: minutes * 60),
+    "max_daily_trades": ("max_daily_trades", int),
+    "max_daily_loss": ("max_daily_loss_percent", _fraction),
+    "use_exits": ("exit_on_opposite_signal", bool),
+}
 
 
 def _parameters(source: StrategyInterface | SignalArrays, parameters: StrategySchema | None) -> StrategySchema:

@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from algo.indicators import Mask, Series
+from algo.indicators import Series
 
 LONG_AGO = -(2**62)
 _SLACK = 1e-9  # as a share: what floats may add to or take from a value that stands exactly on a limit
@@ -348,12 +348,14 @@ def too_small(deal: Position, rules: Any) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def unheard(side: int, since: int, tradable: bool, rules: Any) -> int:
-    """Why nobody listens to a signal, whatever the account did: the refusal, or 0. `since` are seconds from the open of
-    its candle to that of the next one, which is tradable where it has a price and is not the last."""
+def unheard(side: int, since: int, tradable: bool, deal_open: bool, rules: Any) -> int:
+    """Why nobody listens to a signal, in the order of the risk gate: the refusal, or 0. `since` are seconds from the
+    open of its candle to that of the next one, which is tradable where it has a price and is not the last."""
     if not (rules.allow_buy if side > 0 else rules.allow_sell):
         return _SIDE_NOT_ALLOWED
-    return 0 if tradable and since - rules.candle_seconds <= rules.max_age_seconds else _STALE_DATA
+    if not tradable or since - rules.candle_seconds > rules.max_age_seconds:
+        return _STALE_DATA
+    return _OPEN_DEAL_EXISTS if deal_open else 0
 
 
 @njit(cache=True, nogil=True)
@@ -544,42 +546,64 @@ def day_of(t: int, number: int, account: Account, market: Market) -> Day:
 
 
 @njit(cache=True, nogil=True)
+def next_exit(start: int, stop: int, side: int, leaves: NDArray[np.int8], opens: Series) -> int:
+    """The first candle before `stop` that opens after a signal to leave; `stop` where there is none."""
+    for t in range(start, stop):
+        if leaves[t - 1] == -side and not np.isnan(opens[t]):
+            return t
+    return stop
+
+
+@njit(cache=True, nogil=True)
 def closing(deal: Position, opens: Series, highs: Series, lows: Series, leaves: NDArray[np.int8], rules: Any) -> Exit:
     """How the deal ends, the price before slippage: by signal at an open, else inside a candle, else with the data
-    (then the price is NaN: it is the last one known)."""
+    (then the price is NaN: it is the last one known). Only candles are looked into that touch the stop, or go beyond
+    the target or what moves the stop."""
     side, stop, best, t, last = deal.side, deal.first_stop, deal.entry, deal.opened, opens.size - 1
-    while t <= last:
+    while True:
         bar = Bar(opens[t], highs[t], lows[t])
-        extreme = bar.high if side > 0 else bar.low
-        if rules.freqtrade:
-            if rules.trailing and (stop < bar.low if side > 0 else stop > bar.high):
-                stop = trailed(stop, deal.entry, extreme, side, rules)
-            reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
-        else:
-            reason, price = conservative_exit(deal, stop, bar, rules)
+        reason, price = conservative_exit(deal, stop, bar, rules)
         if reason != 0:
             return Exit(t, reason, price, stop)
-        if rules.trailing and not rules.freqtrade and t < last:
+        if t == last:
+            return Exit(last, _END_OF_DATA, np.nan, stop)
+        beyond, after = deal.target, t + 1
+        if rules.trailing:
+            extreme = bar.high if side > 0 else bar.low
             best = extreme if (extreme - best) * side > 0.0 else best
             stop = trailed(stop, deal.entry, best, side, rules)
-        following = np.uintp(t + 1)
-        if not rules.freqtrade and t < last:
-            watched = moving_price(stop, best, side, rules) if rules.trailing else side * np.inf
-            if side > 0:
-                beyond = min(deal.target, watched)
-                while following < last and not (lows[following] <= stop or highs[following] > beyond):
-                    following += np.uintp(1)
-            else:
-                beyond = max(deal.target, watched)
-                while following < last and not (highs[following] >= stop or lows[following] < beyond):
-                    following += np.uintp(1)
-        follow = np.intp(following)
+            moving = moving_price(stop, best, side, rules)
+            beyond = min(beyond, moving) if side > 0 else max(beyond, moving)
+        i = np.uintp(after)  # unsigned, so that no index can count from the end
+        if side > 0:
+            while i < last and not (lows[i] <= stop or highs[i] > beyond):
+                i += np.uintp(1)
+        else:
+            while i < last and not (highs[i] >= stop or lows[i] < beyond):
+                i += np.uintp(1)
+        t = np.intp(i)
         if rules.use_exits:
-            for i in range(t + 1, min(follow, last) + 1):
-                if leaves[i - 1] == -side and not np.isnan(opens[i]):
-                    return Exit(i, _SIGNAL, opens[i], stop)
-        t = follow
-    return Exit(last, _END_OF_DATA, opens[last] if rules.freqtrade else np.nan, stop)
+            left = next_exit(after, t + 1, side, leaves, opens)
+            if left <= t:
+                return Exit(left, _SIGNAL, opens[left], stop)
+
+
+@njit(cache=True, nogil=True)
+def freqtrade_closing(
+    deal: Position, opens: Series, highs: Series, lows: Series, leaves: NDArray[np.int8], rules: Any
+) -> Exit:
+    """As `closing`, but that the end of data has a price: the last open."""
+    side, stop, last = deal.side, deal.first_stop, opens.size - 1
+    for t in range(deal.opened, opens.size):
+        bar = Bar(opens[t], highs[t], lows[t])
+        if rules.trailing and (stop < bar.low if side > 0 else stop > bar.high):
+            stop = trailed(stop, deal.entry, bar.high if side > 0 else bar.low, side, rules)
+        reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
+        if reason != 0:
+            return Exit(t, reason, price, stop)
+        if rules.use_exits and t < last and next_exit(t + 1, t + 2, side, leaves, opens) == t + 1:
+            return Exit(t + 1, _SIGNAL, opens[t + 1], stop)
+    return Exit(last, _END_OF_DATA, opens[last], stop)
 
 
 @njit(cache=True, nogil=True)
@@ -620,9 +644,7 @@ def simulate(
     count, last_entry, open_until, day = 0, LONG_AGO, -1, day_of(0, 0, account, market)
     for t in entries:
         side, now, opened = int(sides[t - 1]), times[t], opens[t]
-        code = unheard(side, now - times[t - 1], t < last and not np.isnan(opened), rules)
-        if code == 0 and t <= open_until:
-            code = _OPEN_DEAL_EXISTS
+        code = unheard(side, now - times[t - 1], t < last and not np.isnan(opened), t <= open_until, rules)
         if code != 0:
             refused[code] += 1
             continue
@@ -632,7 +654,7 @@ def simulate(
         if code != 0:
             refused[code] += 1
             continue
-        known = marks[t - 1]
+        known = marks[t - 1]  # here, so that memory answers for both columns at once
         fraction = min(min(confidences[t - 1], 1.0) * rules.position_fraction, rules.max_fraction)
         asked, is_deep = market_price(opened, side, rules.slippage, rules), True
         if has_books:
@@ -644,7 +666,11 @@ def simulate(
             continue
         account = entered(deal, account, rules)
         balances[count, 0], balances[count, 1] = account.quote, account.base
-        end = closing(deal, opens, highs, lows, leaves, rules)
+        end = (
+            freqtrade_closing(deal, opens, highs, lows, leaves, rules)
+            if rules.freqtrade
+            else closing(deal, opens, highs, lows, leaves, rules)
+        )
         last_entry, open_until = now, end.candle
         trades, lost = day.trades + 1, day.loss
         if open_until >= day.until:
