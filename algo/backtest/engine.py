@@ -16,20 +16,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.backtest.books import BookSeries
+from algo.backtest.equity import equity_of, marks_of
 from algo.backtest.kernel import (
     BALANCE_COLUMNS,
     DEAL_COLUMNS,
     NO_BOOKS,
     Account,
     Books,
+    Cues,
     ExitReason,
     Market,
     Orders,
     Prices,
     Refusal,
     Rules,
-    entries_of,
-    equity_of,
+    cues_of,
     prepared,
     rules_table,
     simulate,
@@ -80,7 +81,7 @@ class Played:
     balances: NDArray[np.float64]
     refused: NDArray[np.int64]
     account: Account  # what it began with
-    marks: Series
+    market: Market
 
     @cached_property
     def columns(self) -> Mapping[str, Series]:
@@ -90,7 +91,8 @@ class Played:
     @cached_property
     def equity(self) -> Series:
         """What the account was worth in quote after each candle."""
-        return equity_of(self.deals, self.balances, self.account, self.marks)
+        marks = marks_of(self.market.prices.close, self.market.day_marks[0])
+        return equity_of(self.deals, self.balances, self.account.quote, self.account.base, marks)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -244,16 +246,17 @@ def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Mark
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
     """One run of the kernel."""
-    entries = entries_of(orders.side)
-    deals, balances, refused = out = room_for(entries.size)
-    count = simulate(entries, market, orders, account, rules_table([rules])[0], out)
-    return Played(deals[:count], balances[:count], refused, account, market.marks)
+    row, refused = rules_table([rules])[0], np.zeros(len(Refusal), dtype=np.int64)
+    cues = cues_of(market, orders, row, refused)
+    deals, balances = room_for(cues)
+    count = simulate(cues, market, orders, account, row, (deals, balances, refused))
+    return Played(deals[:count], balances[:count], refused, account, market)
 
 
-def room_for(signals: int) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Where the kernel writes deals, balances and counts of refusals: every signal may become a deal."""
-    deals, balances = (np.empty((signals, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
-    return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
+def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the kernel writes deals and balances: every signal may become a deal."""
+    deals, balances = (np.empty((cues.candle.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
+    return deals, balances
 
 
 def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:

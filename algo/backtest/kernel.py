@@ -1,8 +1,8 @@
 """What happens to money: one numba pass from signal to signal. Floats; a slow Decimal twin lives in the tests.
 
 `Rules` are plain numbers (fractions, seconds, prices): the pass knows nothing of schemas, markets or clocks. While no
-deal is open nothing can happen but a signal, so the pass goes from one to the next; while one is open it looks at every
-candle. What the account was worth at each candle is told afterwards, by `equity_of`.
+deal is open nothing can happen but a signal, so the pass goes from one to the next; while one is open it looks for the
+candles that touch it. What the account was worth at each candle is told afterwards, by `equity`.
 
 Two fill models. Ours, conservative: a stop comes before a target, a gap through a stop fills at the open, a target must
 be traded through, a trailing stop rises only after its candle completed. And freqtrade's, so that an outside judge can
@@ -55,11 +55,8 @@ class Refusal(IntEnum):
 
 
 # Plain integers: compiled code reads constants of its module, and keeps them.
-_STOP_LOSS, _TAKE_PROFIT, _TRAILING_STOP = (
-    int(ExitReason.STOP_LOSS),
-    int(ExitReason.TAKE_PROFIT),
-    int(ExitReason.TRAILING_STOP),
-)
+_STOP_LOSS, _TAKE_PROFIT = int(ExitReason.STOP_LOSS), int(ExitReason.TAKE_PROFIT)
+_TRAILING_STOP = int(ExitReason.TRAILING_STOP)
 _SIGNAL, _END_OF_DATA = int(ExitReason.SIGNAL), int(ExitReason.END_OF_DATA)
 _SIDE_NOT_ALLOWED, _STALE_DATA = int(Refusal.SIDE_NOT_ALLOWED), int(Refusal.STALE_DATA)
 _OPEN_DEAL_EXISTS, _COOLDOWN = int(Refusal.OPEN_DEAL_EXISTS), int(Refusal.COOLDOWN)
@@ -155,13 +152,13 @@ NO_BOOKS = Books(np.zeros(0, dtype=np.int32), *(np.zeros((0, 0)) for _ in range(
 
 
 class Market(NamedTuple):
-    """The candles of a run. `day_starts` are the first candles of the trading days; `marks` is the last known close of
-    each candle, which values what the account holds."""
+    """The candles of a run. `day_starts` are the first candles of the trading days; `day_marks` the last price known
+    before each of them and, at the end, of all: they value what the account holds."""
 
     times: NDArray[np.int64]
     day_starts: NDArray[np.int64]
+    day_marks: NDArray[np.float64]
     prices: Prices
-    marks: NDArray[np.float64]
     books: Books
 
 
@@ -182,6 +179,20 @@ class Position(NamedTuple):
     first_stop: float
     target: float
     opened: int  # index of its entry candle
+
+
+class Cues(NamedTuple):
+    """The signals that a run listens to, in order: of an allowed side, followed in time by a candle that can be traded.
+
+    `candle` is that next one, where the entry would be. Beside it stand its open time and price, the last price before
+    it and the confidence: memory hands out columns faster than single values here and there.
+    """
+
+    candle: NDArray[np.int64]
+    now: NDArray[np.int64]
+    open: NDArray[np.float64]
+    last: NDArray[np.float64]
+    confidence: NDArray[np.float64]
 
 
 class Day(NamedTuple):
@@ -348,17 +359,6 @@ def too_small(deal: Position, rules: Any) -> bool:
 
 
 @njit(cache=True, nogil=True)
-def unheard(side: int, since: int, tradable: bool, deal_open: bool, rules: Any) -> int:
-    """Why nobody listens to a signal, in the order of the risk gate: the refusal, or 0. `since` are seconds from the
-    open of its candle to that of the next one, which is tradable where it has a price and is not the last."""
-    if not (rules.allow_buy if side > 0 else rules.allow_sell):
-        return _SIDE_NOT_ALLOWED
-    if not tradable or since - rules.candle_seconds > rules.max_age_seconds:
-        return _STALE_DATA
-    return _OPEN_DEAL_EXISTS if deal_open else 0
-
-
-@njit(cache=True, nogil=True)
 def refusal_by_day(since_entry: int, day: Day, rules: Any) -> int:
     """The limits of time and of the trading day, in the order of the risk gate. The refusal, or 0."""
     if since_entry < rules.cooldown_seconds:
@@ -521,16 +521,22 @@ def first_mark(prices: Prices) -> float:
 @njit(cache=True, nogil=True)
 def prepared(times: NDArray[np.int64], day_starts: NDArray[np.int64], prices: Prices, books: Books) -> Market:
     """What every run over these candles shares."""
-    marks, missing = prices.close, 0
-    for t in range(marks.size):
-        missing += np.isnan(marks[t])
-    if missing > 0:
-        marks, mark = marks.copy(), first_mark(prices)
-        for t in range(marks.size):
-            if np.isnan(marks[t]):
-                marks[t] = mark
-            mark = marks[t]
-    return Market(times, day_starts, prices, marks, books)
+    marks = np.empty(day_starts.size + 1)
+    marks[0] = first_mark(prices)
+    for number in range(1, marks.size):
+        until = day_starts[number] if number < day_starts.size else times.size
+        marks[number] = mark_before(until, day_starts[number - 1], marks[number - 1], prices.close)
+    return Market(times, day_starts, marks, prices, books)
+
+
+@njit(cache=True, nogil=True)
+def mark_before(t: int, start: int, earlier: float, closes: Series) -> float:
+    """The last close known before candle `t`, where `earlier` is the one known before candle `start`."""
+    while t > start:
+        t -= 1
+        if not np.isnan(closes[t]):
+            return closes[t]
+    return earlier
 
 
 @njit(cache=True, nogil=True)
@@ -540,9 +546,8 @@ def day_of(t: int, number: int, account: Account, market: Market) -> Day:
     starts = market.day_starts
     while number + 1 < starts.size and starts[number + 1] <= t:
         number += 1
-    mark = market.marks[starts[number] - 1] if number > 0 else first_mark(market.prices)
     until = starts[number + 1] if number + 1 < starts.size else market.times.size
-    return Day(number, until, 0, 0.0, account.quote + account.base * mark)
+    return Day(number, until, 0, 0.0, account.quote + account.base * market.day_marks[number])
 
 
 @njit(cache=True, nogil=True)
@@ -618,49 +623,80 @@ def asked_price(
 
 
 @njit(cache=True, nogil=True)
-def entries_of(sides: NDArray[np.int8]) -> NDArray[np.int64]:
-    """Where signals would be done: the candles that follow one, in order. A signal that none follows is left out."""
-    found, count = np.empty(sides.size, dtype=np.int64), 0
+def entries_of(sides: NDArray[np.int8], rules: Any, refused: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The candles that follow a signal of an allowed side, in order. Others are counted in `refused`; a signal that no
+    candle follows is left out."""
+    found, said, kept = np.empty(sides.size, dtype=np.int64), 0, 0
     for t in range(1, sides.size):
-        found[count] = t  # without a branch, which the machine could not guess: the next one overwrites it
-        count += sides[t - 1] != 0
-    return found[:count]
+        found[said] = t  # without a branch, which the machine could not guess: the next one overwrites it
+        said += sides[t - 1] != 0
+    buy, sell = np.int8(1 if rules.allow_buy else 2), np.int8(-1 if rules.allow_sell else 2)  # no side is 2
+    for k in range(said):
+        t = found[k]
+        found[kept] = t
+        kept += (sides[t - 1] == buy) | (sides[t - 1] == sell)
+    refused[_SIDE_NOT_ALLOWED] += said - kept
+    return found[:kept]
+
+
+@njit(cache=True, nogil=True)
+def cues_of(market: Market, orders: Orders, rules: Any, refused: NDArray[np.int64]) -> Cues:
+    """What a run with such rules reacts to: the limits that the risk gate looks at first, and that no account changes.
+    What does not pass is counted in `refused`."""
+    candle = entries_of(orders.side, rules, refused)
+    now, opened = np.empty_like(candle), np.empty(candle.size)
+    last, confidence = np.empty(candle.size), np.empty(candle.size)
+    times, opens, closes, confidences = market.times, market.prices.open, market.prices.close, orders.confidence
+    final, one = np.uintp(times.size - 1), np.uintp(1)
+    oldest, kept = rules.candle_seconds + rules.max_age_seconds, 0
+    for k in range(candle.size):
+        t = np.uintp(candle[k])  # unsigned, so that no index can count from the end
+        candle[kept], now[kept], opened[kept] = t, times[t], opens[t]
+        last[kept], confidence[kept] = closes[t - one], confidences[t - one]
+        kept += (times[t] - times[t - one] <= oldest) & (t < final) & (not np.isnan(opens[t]))
+    refused[_STALE_DATA] += candle.size - kept
+    start, mark = 0, market.day_marks[0]
+    for k in range(kept):
+        if np.isnan(last[k]):
+            last[k] = mark_before(candle[k], start, mark, closes)
+        start, mark = candle[k], last[k]
+    return Cues(candle[:kept], now[:kept], opened[:kept], last[:kept], confidence[:kept])
 
 
 @njit(cache=True, nogil=True)
 def simulate(
-    entries: NDArray[np.int64], market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
+    cues: Cues, market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
 ) -> int:
-    """Play the orders: what is said at the close of one candle is done at the open of the next. Gives how many deals.
+    """Play the cues: what is said at the close of one candle is done at the open of the next. Gives how many deals.
 
-    `entries` are those of the orders. Written into `out`: the closed deals (DEAL_COLUMNS), what the account held while
-    each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
+    Written into `out`: the closed deals (DEAL_COLUMNS), what the account held while each was open and after it
+    (BALANCE_COLUMNS), and counts by Refusal, added to those that are there.
     """
     deals, balances, refused = out
-    times, _, prices, marks, books = market
-    sides, confidences, leaves = orders
+    _, _, day_marks, prices, books = market
+    candles, times, opened, known, confidences = cues
     opens, highs, lows, _ = prices
-    last, has_books = times.size - 1, books.of_candle.size > 0
+    sides, _, leaves = orders
+    has_books = books.of_candle.size > 0
     count, last_entry, open_until, day = 0, LONG_AGO, -1, day_of(0, 0, account, market)
-    for t in entries:
-        side, now, opened = int(sides[t - 1]), times[t], opens[t]
-        code = unheard(side, now - times[t - 1], t < last and not np.isnan(opened), t <= open_until, rules)
-        if code != 0:
-            refused[code] += 1
+    for k in range(candles.size):
+        t = candles[k]
+        if t <= open_until:
+            refused[_OPEN_DEAL_EXISTS] += 1
             continue
         if t >= day.until:
             day = day_of(t, day.number, account, market)
-        code = refusal_by_day(now - last_entry, day, rules)
+        code = refusal_by_day(times[k] - last_entry, day, rules)
         if code != 0:
             refused[code] += 1
             continue
-        known = marks[t - 1]  # here, so that memory answers for both columns at once
-        fraction = min(min(confidences[t - 1], 1.0) * rules.position_fraction, rules.max_fraction)
-        asked, is_deep = market_price(opened, side, rules.slippage, rules), True
+        side = int(sides[t - 1])
+        fraction = min(min(confidences[k], 1.0) * rules.position_fraction, rules.max_fraction)
+        asked, is_deep = market_price(opened[k], side, rules.slippage, rules), True
         if has_books:
-            asked, is_deep = asked_price(t, opened, side, fraction, account, books, rules)
+            asked, is_deep = asked_price(t, opened[k], side, fraction, account, books, rules)
         deal = proposed(side, fraction, asked, t, account, rules)
-        code = refusal_by_size(deal, is_deep, known, account, rules)
+        code = refusal_by_size(deal, is_deep, known[k], account, rules)
         if code != 0:
             refused[code] += 1
             continue
@@ -671,11 +707,11 @@ def simulate(
             if rules.freqtrade
             else closing(deal, opens, highs, lows, leaves, rules)
         )
-        last_entry, open_until = now, end.candle
+        last_entry, open_until = times[k], end.candle
         trades, lost = day.trades + 1, day.loss
         if open_until >= day.until:
             trades, lost, day = 0, 0.0, day_of(open_until, day.number, account, market)
-        price = marks[-1] if np.isnan(end.price) else end.price
+        price = day_marks[-1] if np.isnan(end.price) else end.price
         if end.reason != _TAKE_PROFIT and not rules.freqtrade:
             slippage = slippage_of_exit(open_until, deal, books, rules) if has_books else rules.slippage
             price = market_price(price, -side, slippage, rules)
@@ -689,20 +725,6 @@ def simulate(
         balances[count, 2], balances[count, 3] = account.quote, account.base
         count += 1
     return count
-
-
-@njit(cache=True, nogil=True)
-def equity_of(deals: Series, balances: Series, account: Account, marks: Series) -> Series:
-    """What the account was worth in quote after each candle."""
-    equity = np.empty(marks.size)
-    done, quote, base = 0, account.quote, account.base
-    for i in range(deals.shape[0]):
-        opened, closed = int(deals[i, 1]), int(deals[i, 2])
-        equity[done:opened] = quote + base * marks[done:opened]
-        equity[opened:closed] = balances[i, 0] + balances[i, 1] * marks[opened:closed]
-        done, quote, base = closed, balances[i, 2], balances[i, 3]
-    equity[done:] = quote + base * marks[done:]
-    return equity
 
 
 # --- many sets at once ----------------------------------------------------------------------------------------------
@@ -725,10 +747,11 @@ BLOCK = 64  # candles whose extremes are known together
 
 
 class Counted(NamedTuple):
-    """The part of the candles that figures are counted over: `marks` by blocks, and the last candle of each day."""
+    """The part of the candles that figures are counted over: marks, also by blocks, and the last candle of each day."""
 
     first: int
     start: float  # equity as the counting begins
+    marks: NDArray[np.float64]
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
     day_ends: NDArray[np.int64]
@@ -736,24 +759,17 @@ class Counted(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def play_sets(
-    entries: NDArray[np.int64],
-    market: Market,
-    orders: Orders,
-    account: Account,
-    table: Any,
-    counted: Counted,
-    out: tuple[Any, Any, Any],
-    rows: Series,
+    cues: Cues, market: Market, orders: Orders, account: Account, table: Any, counted: Counted, out: Any, rows: Series
 ) -> None:
-    """The kernel once for each row of rules."""
+    """The kernel once for each row of rules, all of which have the same cues."""
     deals, balances, _ = out
     for i in range(table.size):
-        count = simulate(entries, market, orders, account, table[i], out)
-        figures_of(deals[:count], balances[:count], account, market.marks, counted, rows[i])
+        count = simulate(cues, market, orders, account, table[i], out)
+        figures_of(deals[:count], balances[:count], account, counted, rows[i])
 
 
 @njit(cache=True, nogil=True)
-def figures_of(deals: Series, balances: Series, account: Account, marks: Series, counted: Counted, row: Series) -> None:
+def figures_of(deals: Series, balances: Series, account: Account, counted: Counted, row: Series) -> None:
     """FIGURES of one run into `row`."""
     won, wins, losses, fees, held = 0, 0.0, 0.0, 0.0, 0.0
     for i in range(deals.shape[0]):
@@ -763,20 +779,18 @@ def figures_of(deals: Series, balances: Series, account: Account, marks: Series,
         losses -= min(profit, 0.0)
         fees += deals[i, 8]
         held += deals[i, 2] - deals[i, 1] + 1.0
-    final, fall, sharpe = course_of(deals, balances, account, marks, counted)
+    final, fall, sharpe = course_of(deals, balances, account, counted)
     count = deals.shape[0]
     row[0], row[1], row[2] = final, final - counted.start, (final / counted.start - 1.0) * 100.0
     row[3], row[4] = count, 100.0 * won / count if count else np.nan
     row[5], row[6], row[7] = wins / losses if losses > 0.0 else np.nan, fall * 100.0, sharpe
-    row[8], row[9] = fees, 100.0 * held / (marks.size - counted.first)
+    row[8], row[9] = fees, 100.0 * held / (counted.marks.size - counted.first)
 
 
 @njit(cache=True, nogil=True)
-def course_of(
-    deals: Series, balances: Series, account: Account, marks: Series, counted: Counted
-) -> tuple[float, float, float]:
+def course_of(deals: Series, balances: Series, account: Account, counted: Counted) -> tuple[float, float, float]:
     """Final equity, deepest fall as a fraction, and Sharpe ratio, along stretches over which the balances stay."""
-    peak, fall, day, before = counted.start, 0.0, 0, counted.start
+    marks, peak, fall, day, before = counted.marks, counted.start, 0.0, 0, counted.start
     returns = np.empty(counted.day_ends.size)
     quote, base = account.quote, account.base
     done = counted.first

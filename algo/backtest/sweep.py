@@ -26,14 +26,17 @@ from algo.backtest.engine import (
     silenced,
     starting_equity,
 )
+from algo.backtest.equity import marks_of
 from algo.backtest.kernel import (
     BLOCK,
     FIGURES,
     Account,
     Counted,
+    Cues,
     Market,
     Orders,
-    entries_of,
+    Refusal,
+    cues_of,
     play_sets,
 )
 from algo.indicators import Series
@@ -73,23 +76,24 @@ def sweep(
     warmup = asked if settings.warmup_bars is None else settings.warmup_bars
     market, account = market_of(candles, settings.time_zone), account_of(settings)
     counted = _counted(market, account, min(warmup, len(candles) - 1), starting_equity(candles, settings))
-    rows = np.full((len(instances), len(FIGURES)), np.nan)
     table = kernel_table([one.parameters for one in instances], rules, settings)
+    rows = np.full((len(instances), len(FIGURES)), np.nan)
 
-    def said_by(strategy: StrategyInterface) -> _Said:
-        orders = orders_of(silenced(signals_of(strategy, candles), warmup))
-        return _Said(orders, entries_of(orders.side))
+    def said_by(first: int) -> _Said:
+        orders, refused = orders_of(silenced(signals_of(instances[first], candles), warmup)), _nobody_refused()
+        return _Said(cues_of(market, orders, table[first], refused), orders)
 
     def play(said: Future[_Said], members: NDArray[np.int64]) -> None:
-        orders, entries = said.result()  # it stands before this one in the queue: somebody is at it already
+        cues, orders = said.result()  # it stands before this one in the queue: somebody is at it already
         found = np.empty((members.size, len(FIGURES)))
-        play_sets(entries, market, orders, account, table[members], counted, room_for(entries.size), found)
+        out = (*room_for(cues), _nobody_refused())
+        play_sets(cues, market, orders, account, table[members], counted, out, found)
         rows[members] = found
 
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
         chunks = []
         for members in _groups(instances):
-            said = pool.submit(said_by, instances[members[0]])
+            said = pool.submit(said_by, int(members[0]))
             starts = range(0, members.size, _CHUNK)
             chunks += [pool.submit(play, said, members[start : start + _CHUNK]) for start in starts]
         for chunk in chunks:
@@ -98,22 +102,28 @@ def sweep(
 
 
 class _Said(NamedTuple):
-    """What a strategy says over all candles."""
+    """What a strategy says over all candles: its orders, and the cues among them."""
 
+    cues: Cues
     orders: Orders
-    entries: NDArray[np.int64]
 
 
 def _groups(instances: Sequence[StrategyInterface]) -> list[NDArray[np.int64]]:
-    """Indexes of sets that share their signals."""
+    """Indexes of sets that have the same cues: whatever else decides on those is the run's."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for i, instance in enumerate(instances):
-        members.setdefault(instance.signal_key(), []).append(i)
+        members.setdefault((instance.signal_key(), instance.parameters.max_data_age_bars), []).append(i)
     return [np.array(same, dtype=np.int64) for same in members.values()]
 
 
+def _nobody_refused() -> NDArray[np.int64]:
+    return np.zeros(len(Refusal), dtype=np.int64)
+
+
 def _counted(market: Market, account: Account, first: int, worth: float) -> Counted:
-    marks, later_days = market.marks, market.day_starts[market.day_starts > first]
+    marks, later_days = marks_of(market.prices.close, market.day_marks[0]), market.day_starts[market.day_starts > first]
     starts, day_ends = np.arange(0, marks.size, BLOCK), np.append(later_days, marks.size) - 1
     start = account.quote + account.base * float(marks[first - 1]) if first else worth
-    return Counted(first, start, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends)
+    return Counted(
+        first, start, marks, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends
+    )
