@@ -586,7 +586,7 @@ def closing(deal: Position, opens: Series, highs: Series, lows: Series, leaves: 
         else:
             while i < last and not (highs[i] >= stop or lows[i] < beyond):
                 i += np.uintp(1)
-        t = np.intp(i)
+        t = int(np.intp(i))
         if rules.use_exits:
             left = next_exit(after, t + 1, side, leaves, opens)
             if left <= t:
