@@ -562,8 +562,8 @@ def next_exit(start: int, stop: int, side: int, leaves: NDArray[np.int8], opens:
 @njit(cache=True, nogil=True)
 def closing(deal: Position, opens: Series, highs: Series, lows: Series, leaves: NDArray[np.int8], rules: Any) -> Exit:
     """How the deal ends, the price before slippage: by signal at an open, else inside a candle, else with the data
-    (then the price is NaN: it is the last one known). Only candles are looked into that touch the stop, or go beyond
-    the target or what moves the stop."""
+    (then the price is NaN: it is the last one known). Only candles are looked into that reach the stop, the target or
+    what moves the stop."""
     side, stop, best, t, last = deal.side, deal.first_stop, deal.entry, deal.opened, opens.size - 1
     while True:
         bar = Bar(opens[t], highs[t], lows[t])
@@ -579,18 +579,22 @@ def closing(deal: Position, opens: Series, highs: Series, lows: Series, leaves: 
             stop = trailed(stop, deal.entry, best, side, rules)
             moving = moving_price(stop, best, side, rules)
             beyond = min(beyond, moving) if side > 0 else max(beyond, moving)
-        i = np.uintp(after)  # unsigned, so that no index can count from the end
-        if side > 0:
-            while i < last and not (lows[i] <= stop or highs[i] > beyond):
-                i += np.uintp(1)
-        else:
-            while i < last and not (highs[i] >= stop or lows[i] < beyond):
-                i += np.uintp(1)
+        floor, ceiling = (stop, beyond) if side > 0 else (beyond, stop)
+        i, four = np.uintp(after), np.uintp(4)  # unsigned, so that no index can count from the end
+        while i + four <= last:  # four at a time while nothing happens; a price that is missing is no extreme
+            low, high = np.inf, -np.inf
+            for k in range(i, i + four):
+                low = lows[k] if lows[k] < low else low
+                high = highs[k] if highs[k] > high else high
+            if low <= floor or high >= ceiling:
+                break
+            i += four
+        while i < last and not (lows[i] <= floor or highs[i] >= ceiling):
+            i += np.uintp(1)
         t = int(np.intp(i))
-        if rules.use_exits:
-            left = next_exit(after, t + 1, side, leaves, opens)
-            if left <= t:
-                return Exit(left, _SIGNAL, opens[left], stop)
+        left = next_exit(after, t + 1, side, leaves, opens) if rules.use_exits else t + 1
+        if left <= t:
+            return Exit(left, _SIGNAL, opens[left], stop)
 
 
 @njit(cache=True, nogil=True)
@@ -673,9 +677,8 @@ def simulate(
     (BALANCE_COLUMNS), and counts by Refusal, added to those that are there.
     """
     deals, balances, refused = out
-    _, _, day_marks, prices, books = market
+    _, _, day_marks, (opens, highs, lows, _), books = market
     candles, times, opened, known, confidences = cues
-    opens, highs, lows, _ = prices
     sides, _, leaves = orders
     has_books = books.of_candle.size > 0
     count, last_entry, open_until, day = 0, LONG_AGO, -1, day_of(0, 0, account, market)
