@@ -12,14 +12,23 @@ from typing import Any
 
 import numpy as np
 
-STOP, TARGET, TRAIL, FEE, SLIPPAGE, SIZE, CASH = 0.003, 0.006, 0.004, 0.001, 0.0005, 0.4, 10_000.0
+STOP, TARGET, TRAIL, FEE, SLIPPAGE, SIZE, CASH = 0.003, 0.006, 0.003, 0.001, 0.0005, 0.4, 10_000.0
 
 
 def from_signals(data: dict[str, Any], engine: str) -> int:
     """vectorbt: long entries at the next open, a trailing stop and a target. Its fastest way: arrays, one column."""
+    return len(_portfolio(data, engine).orders.values)
+
+
+def equity(data: dict[str, Any], engine: str) -> int:
+    """vectorbt: the same, and what the account was worth at each candle."""
+    return len(_portfolio(data, engine).value())
+
+
+def _portfolio(data: dict[str, Any], engine: str) -> Any:
     import vectorbt as vbt
 
-    portfolio = vbt.Portfolio.from_signals(
+    return vbt.Portfolio.from_signals(
         data["close"],
         data["enters"],
         np.zeros_like(data["enters"]),
@@ -37,7 +46,6 @@ def from_signals(data: dict[str, Any], engine: str) -> int:
         size_type="percent",
         engine=engine,
     )
-    return len(portfolio.orders.values)
 
 
 def sweep(data: dict[str, Any], engine: str) -> int:
@@ -92,6 +100,7 @@ def event_loop(data: dict[str, Any], engine: str) -> int:
 
 ENGINES: dict[str, Callable[[dict[str, Any], str], int]] = {
     "from_signals": from_signals,
+    "equity": equity,
     "sweep": sweep,
     "event_loop": event_loop,
 }

@@ -38,7 +38,7 @@ def play(case: dict[str, Any], *, gap_at_open: bool) -> list[dict[str, Any]]:
     exits = leaves & ~enters if case["use_exit_signal"] else np.zeros(opens.size, dtype=np.bool_)
     side = (enters & ~leaves).astype(np.int8)
     market = prepared(times, np.zeros(1, dtype=np.int64), Prices(opens, highs, lows, closes), NO_BOOKS)
-    orders = Orders(side, np.ones(opens.size), exits, np.zeros(opens.size, dtype=np.bool_))
+    orders = Orders(side, np.ones(opens.size), -exits.astype(np.int8))
     played = run_kernel(market, orders, Account(1e9, 0.0), _rules(case, gap_at_open))
     return [_deal(row) for row in played.deals]
 

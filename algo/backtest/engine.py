@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
+from functools import cached_property, lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -15,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from algo.backtest.books import BookSeries
+from algo.backtest.equity import equity_of, marks_of
 from algo.backtest.kernel import (
     BALANCE_COLUMNS,
     DEAL_COLUMNS,
@@ -29,7 +31,6 @@ from algo.backtest.kernel import (
     Refusal,
     Rules,
     cues_of,
-    equity_of,
     prepared,
     rules_table,
     simulate,
@@ -69,6 +70,31 @@ class BacktestSettings:
     warmup_bars: int | None = None  # None: the strategy's; 0 for bare signal arrays
 
 
+@dataclass(frozen=True, eq=False)
+class Played:
+    """What the kernel wrote: rows of DEAL_COLUMNS and BALANCE_COLUMNS for each deal, counts by Refusal.
+
+    What follows from them is computed when somebody asks for it, and once.
+    """
+
+    deals: NDArray[np.float64]
+    balances: NDArray[np.float64]
+    refused: NDArray[np.int64]
+    account: Account  # what it began with
+    market: Market
+
+    @cached_property
+    def columns(self) -> Mapping[str, Series]:
+        """The deals, an array for each of DEAL_COLUMNS."""
+        return dict(zip(DEAL_COLUMNS, self.deals.T.copy(), strict=True))
+
+    @cached_property
+    def equity(self) -> Series:
+        """What the account was worth in quote after each candle."""
+        marks = marks_of(self.market.prices.close, self.market.day_marks[0])
+        return equity_of(self.deals, self.balances, self.account.quote, self.account.base, marks)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class BacktestResult:
     """What happened. `deals` has one array per column of DEAL_COLUMNS; `equity` is in quote, after each candle."""
@@ -78,16 +104,23 @@ class BacktestResult:
     rules: MarketRules
     settings: BacktestSettings
     signals: SignalArrays
-    deals: Mapping[str, Series]
-    equity: Series
+    played: Played
     refused: Mapping[str, int]  # signals that made no deal, by risk code
     first: int  # index of the first candle after warm-up: metrics begin here
     strategy_name: str = ""
     warnings: tuple[str, ...] = field(default=())
 
     @property
+    def deals(self) -> Mapping[str, Series]:
+        return self.played.columns
+
+    @property
+    def equity(self) -> Series:
+        return self.played.equity
+
+    @property
     def deal_count(self) -> int:
-        return int(self.deals["side"].size)
+        return len(self.played.deals)
 
     def rows(self) -> list[dict[str, Any]]:
         """The deals for people and files: times, words and plain numbers, oldest first."""
@@ -132,20 +165,18 @@ def run(
     check_candles(candles, settings)
     warmup = _warmup(source, settings)
     signals = silenced(signals_of(source, candles, books, settings.resolution), warmup)
-    account = account_of(settings)
     walks = books is not None and settings.fill_model is FillModel.CONSERVATIVE
     market = market_of(
         candles, settings.time_zone, books.for_kernel(candles.open_time) if books and walks else NO_BOOKS
     )
-    played = play(market, orders_of(signals), account, kernel_rules(parameters, rules, settings))
+    played = play(market, orders_of(signals), account_of(settings), kernel_rules(parameters, rules, settings))
     return BacktestResult(
         candles=candles,
         parameters=parameters,
         rules=rules,
         settings=settings,
         signals=signals,
-        deals={name: played.deals[:, i].copy() for i, name in enumerate(DEAL_COLUMNS)},
-        equity=equity_of(played.deals, played.balances, account, market.marks),
+        played=played,
         refused={code.name.lower(): int(played.refused[code]) for code in Refusal if code and played.refused[code]},
         first=min(warmup, len(candles) - 1),
         strategy_name=type(source).__name__ if isinstance(source, StrategyInterface) else "",
@@ -207,15 +238,6 @@ def starting_equity(candles: Candles, settings: BacktestSettings) -> float:
     return float(settings.starting_quote) + float(settings.starting_base) * (float(known[0]) if known.size else 0.0)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Played:
-    """What the kernel wrote: rows of DEAL_COLUMNS and BALANCE_COLUMNS for each deal, counts by Refusal."""
-
-    deals: NDArray[np.float64]
-    balances: NDArray[np.float64]
-    refused: NDArray[np.int64]
-
-
 def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Market:
     """The candles as the kernel reads them; made once for all runs over them."""
     prices = Prices(candles.open, candles.high, candles.low, candles.close)
@@ -224,28 +246,47 @@ def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Mark
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
     """One run of the kernel."""
-    cues = cues_of(market, orders)
-    out = room_for(cues)
-    count = simulate(cues, market, orders, account, rules_table([rules])[0], out)
-    deals, balances, refused = out
-    return Played(deals[:count], balances[:count], refused)
+    row, refused = rules_table([rules])[0], np.zeros(len(Refusal), dtype=np.int64)
+    cues = cues_of(market, orders, row, refused)
+    deals, balances = room_for(cues)
+    count = simulate(cues, market, orders, account, row, (deals, balances, refused))
+    return Played(deals[:count], balances[:count], refused, account, market)
 
 
-def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """Where the kernel writes deals, balances and counts of refusals: every signal may become a deal."""
+def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Where the kernel writes deals and balances: every signal may become a deal."""
     deals, balances = (np.empty((cues.candle.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
-    return deals, balances, np.zeros(len(Refusal), dtype=np.int64)
+    return deals, balances
 
 
 def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
     """Index of the first candle of each trading day that has one, in that zone. Times ascend."""
-    zone = ZoneInfo(time_zone)
-    day, last = (datetime.fromtimestamp(int(open_time[i]), zone).date() for i in (0, -1))
-    midnights = []
-    while day < last:
-        day += timedelta(days=1)
-        midnights.append(int(datetime.combine(day, time(), zone).timestamp()))
-    return np.unique(np.concatenate(([0], np.searchsorted(open_time, midnights)))).astype(np.int64)
+    zone, first, last = ZoneInfo(time_zone), int(open_time[0]), int(open_time[-1])
+    years = range(datetime.fromtimestamp(first, zone).year, datetime.fromtimestamp(last, zone).year + 1)
+    midnights = np.concatenate([_midnights(time_zone, year) for year in years])
+    between = midnights[(first < midnights) & (midnights <= last)]
+    return np.unique(np.concatenate(([0], _first_from(open_time, between)))).astype(np.int64)
+
+
+def _first_from(open_time: NDArray[np.int64], moments: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Index of the first candle at or after each moment, all of them after the first candle and not after the last.
+
+    Candles without gaps tell it without a search, which would have to wait for memory at every step.
+    """
+    first, steps = int(open_time[0]), open_time.size - 1
+    if moments.size:
+        found = -((first - moments) * steps // (int(open_time[-1]) - first))  # rounded up
+        if ((open_time[found - 1] < moments) & (moments <= open_time[found])).all():
+            return found
+    return np.searchsorted(open_time, moments)
+
+
+@lru_cache(maxsize=256)
+def _midnights(time_zone: str, year: int) -> NDArray[np.int64]:
+    """When each day of a calendar year begins in that zone, in unix seconds: the same whatever the candles."""
+    zone, first, next_first = ZoneInfo(time_zone), date(year, 1, 1).toordinal(), date(year + 1, 1, 1).toordinal()
+    days = (date.fromordinal(number) for number in range(first, next_first))
+    return np.array([int(datetime.combine(day, time(), zone).timestamp()) for day in days], dtype=np.int64)
 
 
 def trading_days(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:
@@ -261,16 +302,9 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
     maker = float(rules.maker_fee_rate if settings.maker_fee_rate is None else settings.maker_fee_rate)
     seconds, freqtrade = settings.resolution.seconds, settings.fill_model is FillModel.FREQTRADE
     return Rules(
-        stop=_fraction(parameters.stop_loss_percent),
-        target=_fraction(parameters.take_profit_percent),
-        trailing=parameters.trailing_stop_percent > 0,
-        trail_distance=_fraction(parameters.trailing_stop_percent),
-        trail_step=_fraction(parameters.trailing_step_percent),
-        position_fraction=_fraction(parameters.max_position_size_percent),
+        **{name: number(getattr(parameters, source)) for name, (source, number) in _OF_PARAMETERS.items()},
         max_fraction=_fraction(settings.max_position_size_percent),
-        cooldown_seconds=parameters.trade_cooldown_minutes * 60,
-        max_daily_trades=parameters.max_daily_trades,
-        max_daily_loss=_fraction(parameters.max_daily_loss_percent),
+        max_age_seconds=parameters.max_data_age_bars * seconds,
         tick_size=float(rules.tick_size),
         step_size=float(rules.step_size),
         min_quantity=float(rules.min_quantity),
@@ -283,20 +317,32 @@ def kernel_rules(parameters: StrategySchema, rules: MarketRules, settings: Backt
         market_band=float(rules.market_band),
         price_band=math.inf if rules.price_band is None else float(rules.price_band),
         candle_seconds=seconds,
-        max_age_seconds=parameters.max_data_age_bars * seconds,
         allow_buy=Side.BUY in settings.allowed_sides,
         allow_sell=Side.SELL in settings.allowed_sides,
-        use_exits=parameters.exit_on_opposite_signal,
         freqtrade=freqtrade,
         gap_at_open=not freqtrade,
     )
+
+
+def kernel_table(sets: Sequence[StrategySchema], rules: MarketRules, settings: BacktestSettings) -> NDArray[Any]:
+    """`kernel_rules` of each set, a row each. What all share is converted once, and of the rest each value once."""
+    if not sets:
+        return rules_table([])
+    table = rules_table([kernel_rules(sets[0], rules, settings)]).repeat(len(sets))
+    for name, (source, number) in _OF_PARAMETERS.items():
+        values = [getattr(parameters, source) for parameters in sets]
+        numbers = {value: number(value) for value in set(values)}
+        table[name] = [numbers[value] for value in values]
+    table["max_age_seconds"] = [parameters.max_data_age_bars for parameters in sets]
+    table["max_age_seconds"] *= settings.resolution.seconds
+    return table
 
 
 def check_candles(candles: Candles, settings: BacktestSettings) -> None:
     """ValueError for candles or balances that nothing can be tested with."""
     if len(candles) < 2:
         raise ValueError(f"a backtest needs at least two candles; there are {len(candles)}")
-    if not np.isfinite(candles.close).any():
+    if not (np.isfinite(candles.close[0]) or np.isfinite(candles.close).any()):  # most often the first one tells
         raise ValueError("none of the candles has a close price")
     amounts = (settings.starting_quote, settings.starting_base)
     if min(amounts) < 0 or not any(amounts):
@@ -305,11 +351,26 @@ def check_candles(candles: Candles, settings: BacktestSettings) -> None:
 
 def orders_of(signals: SignalArrays) -> Orders:
     """Signals as the kernel reads them. The opposite side is an exit, where the rules listen to it."""
-    return Orders(signals.side, signals.confidence, signals.side < 0, signals.side > 0)
+    return Orders(signals.side, signals.confidence, signals.side)
 
 
 def _fraction(percent: Decimal) -> float:
     return float(percent / 100)
+
+
+# Rules of the kernel that follow from one parameter alone: which one, and how it becomes a number.
+_OF_PARAMETERS: dict[str, tuple[str, Callable[[Any], Any]]] = {
+    "stop": ("stop_loss_percent", _fraction),
+    "target": ("take_profit_percent", _fraction),
+    "trailing": ("trailing_stop_percent", bool),
+    "trail_distance": ("trailing_stop_percent", _fraction),
+    "trail_step": ("trailing_step_percent", _fraction),
+    "position_fraction": ("max_position_size_percent", _fraction),
+    "cooldown_seconds": ("trade_cooldown_minutes", lambda minutes: minutes * 60),
+    "max_daily_trades": ("max_daily_trades", int),
+    "max_daily_loss": ("max_daily_loss_percent", _fraction),
+    "use_exits": ("exit_on_opposite_signal", bool),
+}
 
 
 def _parameters(source: StrategyInterface | SignalArrays, parameters: StrategySchema | None) -> StrategySchema:

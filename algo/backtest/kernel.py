@@ -1,8 +1,8 @@
 """What happens to money: one numba pass from signal to signal. Floats; a slow Decimal twin lives in the tests.
 
 `Rules` are plain numbers (fractions, seconds, prices): the pass knows nothing of schemas, markets or clocks. While no
-deal is open nothing can happen but a signal, so the pass goes from one to the next; while one is open it looks at every
-candle. What the account was worth at each candle is told afterwards, by `equity_of`.
+deal is open nothing can happen but a signal, so the pass goes from one to the next; while one is open it looks for the
+candles that touch it. What the account was worth at each candle is told afterwards, by `equity`.
 
 Two fill models. Ours, conservative: a stop comes before a target, a gap through a stop fills at the open, a target must
 be traded through, a trailing stop rises only after its candle completed. And freqtrade's, so that an outside judge can
@@ -21,7 +21,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from algo.indicators import Mask, Series
+from algo.indicators import Series
 
 LONG_AGO = -(2**62)
 _SLACK = 1e-9  # as a share: what floats may add to or take from a value that stands exactly on a limit
@@ -55,11 +55,8 @@ class Refusal(IntEnum):
 
 
 # Plain integers: compiled code reads constants of its module, and keeps them.
-_STOP_LOSS, _TAKE_PROFIT, _TRAILING_STOP = (
-    int(ExitReason.STOP_LOSS),
-    int(ExitReason.TAKE_PROFIT),
-    int(ExitReason.TRAILING_STOP),
-)
+_STOP_LOSS, _TAKE_PROFIT = int(ExitReason.STOP_LOSS), int(ExitReason.TAKE_PROFIT)
+_TRAILING_STOP = int(ExitReason.TRAILING_STOP)
 _SIGNAL, _END_OF_DATA = int(ExitReason.SIGNAL), int(ExitReason.END_OF_DATA)
 _SIDE_NOT_ALLOWED, _STALE_DATA = int(Refusal.SIDE_NOT_ALLOWED), int(Refusal.STALE_DATA)
 _OPEN_DEAL_EXISTS, _COOLDOWN = int(Refusal.OPEN_DEAL_EXISTS), int(Refusal.COOLDOWN)
@@ -115,21 +112,29 @@ def rules_table(sets: Sequence[Rules]) -> NDArray[Any]:
 
 
 class Prices(NamedTuple):
-    """Columns of candles, or one candle."""
+    """Columns of candles."""
 
-    open: Any
-    high: Any
-    low: Any
-    close: Any
+    open: NDArray[np.float64]
+    high: NDArray[np.float64]
+    low: NDArray[np.float64]
+    close: NDArray[np.float64]
+
+
+class Bar(NamedTuple):
+    """One candle. Its close moves nothing: what is decided on it is done at the next open."""
+
+    open: float
+    high: float
+    low: float
 
 
 class Orders(NamedTuple):
-    """What the strategy says at each close: side of an entry, its confidence, and exits of either side."""
+    """What the strategy says at each close: side of an entry, its confidence, and which deals it closes: those of the
+    other side than `leaves`, so that signals of entries can stand there as they are."""
 
     side: NDArray[np.int8]
     confidence: Series
-    exit_buy: Mask
-    exit_sell: Mask
+    leaves: NDArray[np.int8]
 
 
 class Books(NamedTuple):
@@ -147,13 +152,13 @@ NO_BOOKS = Books(np.zeros(0, dtype=np.int32), *(np.zeros((0, 0)) for _ in range(
 
 
 class Market(NamedTuple):
-    """The candles of a run. `day_starts` are the first candles of the trading days; `marks` is the last known close of
-    each candle, which values what the account holds."""
+    """The candles of a run. `day_starts` are the first candles of the trading days; `day_marks` the last price known
+    before each of them and, at the end, of all: they value what the account holds."""
 
     times: NDArray[np.int64]
     day_starts: NDArray[np.int64]
+    day_marks: NDArray[np.float64]
     prices: Prices
-    marks: NDArray[np.float64]
     books: Books
 
 
@@ -165,7 +170,7 @@ class Account(NamedTuple):
 
 
 class Position(NamedTuple):
-    """An open deal; `side` 0 is none. `held` is what its exit can trade."""
+    """A deal as it is entered. `held` is what its exit can trade; a target that is off is infinitely far."""
 
     side: int
     entry: float
@@ -177,37 +182,24 @@ class Position(NamedTuple):
 
 
 class Cues(NamedTuple):
-    """Every signal that is followed by a candle, in order: `candle` is that next one, where it would be done.
+    """The signals that a run listens to, in order: of an allowed side, followed in time by a candle that can be traded.
 
-    Beside it: its open time, trading day (by number) and open price, seconds since the candle before, the confidence,
-    the last price before it, and whether it can be traded at all (it has a price, and is not the last one).
+    `candle` is that next one, where the entry would be. Beside it stand its open time and price, the last price before
+    it and the confidence: memory hands out columns faster than single values here and there.
     """
 
     candle: NDArray[np.int64]
-    side: NDArray[np.int64]
-    confidence: NDArray[np.float64]
     now: NDArray[np.int64]
-    day: NDArray[np.int64]
-    since: NDArray[np.int64]
-    tradable: NDArray[np.bool_]
     open: NDArray[np.float64]
     last: NDArray[np.float64]
-
-
-class Moment(NamedTuple):
-    """A signal that would be done now: when, seconds since the candle before opened, and what stands in its way."""
-
-    now: int
-    since: int
-    last_entry: int
-    tradable: bool
-    deal_open: bool
+    confidence: NDArray[np.float64]
 
 
 class Day(NamedTuple):
     """The counts of one trading day."""
 
     number: int
+    until: int  # index of the next day's first candle
     trades: int
     loss: float
     equity: float
@@ -348,27 +340,28 @@ def quantity_for(side: int, fraction: float, price: float, account: Account, rul
 
 
 @njit(cache=True, nogil=True)
-def too_small(side: int, quantity: float, price: float, rules: Any) -> bool:
-    """Below the exchange's minimum, now or at the exit. A target at or below zero is worth nothing."""
-    if quantity <= 0.0 or quantity < rules.min_quantity or quantity * price < rules.min_notional:
-        return True
-    stop, target = stop_behind(price, side, rules.stop, rules), target_of(price, side, rules)
-    lowest = stop if np.isinf(target) else min(stop, target)
+def proposed(side: int, fraction: float, price: float, index: int, account: Account, rules: Any) -> Position:
+    """The deal that this share of the balance would make at that price."""
+    quantity = quantity_for(side, fraction, price, account, rules)
     held = exit_quantity(side, quantity, rules)
-    worth = held * lowest * (1.0 - rules.exit_fee)
-    return held < rules.min_quantity or worth < rules.minimum_margin * rules.min_notional
+    stop, target = stop_behind(price, side, rules.stop, rules), target_of(price, side, rules)
+    return Position(side, price, quantity, held, stop, target, index)
 
 
 @njit(cache=True, nogil=True)
-def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
-    """The limits that need no size, in the order of the risk gate. The refusal, or 0."""
-    if not (rules.allow_buy if side > 0 else rules.allow_sell):
-        return _SIDE_NOT_ALLOWED
-    if not moment.tradable or moment.since - rules.candle_seconds > rules.max_age_seconds:
-        return _STALE_DATA
-    if moment.deal_open:
-        return _OPEN_DEAL_EXISTS
-    if moment.now - moment.last_entry < rules.cooldown_seconds:
+def too_small(deal: Position, rules: Any) -> bool:
+    """Below the exchange's minimum, now or at the exit. A target at or below zero is worth nothing."""
+    if deal.quantity <= 0.0 or deal.quantity < rules.min_quantity or deal.quantity * deal.entry < rules.min_notional:
+        return True
+    lowest = deal.first_stop if np.isinf(deal.target) else min(deal.first_stop, deal.target)
+    worth = deal.held * lowest * (1.0 - rules.exit_fee)
+    return deal.held < rules.min_quantity or worth < rules.minimum_margin * rules.min_notional
+
+
+@njit(cache=True, nogil=True)
+def refusal_by_day(since_entry: int, day: Day, rules: Any) -> int:
+    """The limits of time and of the trading day, in the order of the risk gate. The refusal, or 0."""
+    if since_entry < rules.cooldown_seconds:
         return _COOLDOWN
     if day.trades >= rules.max_daily_trades:
         return _DAILY_TRADES
@@ -377,51 +370,42 @@ def refusal_by_rule(side: int, moment: Moment, day: Day, rules: Any) -> int:
 
 
 @njit(cache=True, nogil=True)
-def refusal_by_size(side: int, fraction: float, entry: Any, account: Account, rules: Any) -> int:
-    """The limits that need a size; `entry` is its price, whether the book holds it, and the last price before it."""
-    price, is_deep, last = entry
-    if too_small(side, quantity_for(side, fraction, price, account, rules), price, rules):
-        whole = quantity_for(side, 1.0, price, account, rules)
-        return _INSUFFICIENT_BALANCE if too_small(side, whole, price, rules) else _BELOW_MINIMUM
+def refusal_by_size(deal: Position, is_deep: bool, last: float, account: Account, rules: Any) -> int:
+    """The limits that need a size: whether the book holds it, the last price before it, its stop. The refusal, or 0."""
+    if too_small(deal, rules):
+        whole = proposed(deal.side, 1.0, deal.entry, deal.opened, account, rules)
+        return _INSUFFICIENT_BALANCE if too_small(whole, rules) else _BELOW_MINIMUM
+    price, stop = deal.entry, deal.first_stop
     if not is_deep or abs(price / last - 1.0) > rules.market_band + _SLACK:
         return _THIN_BOOK
-    stop = stop_behind(price, side, rules.stop, rules)
     # Both stand on the grid: what is nearer than half a tick is not a tick away.
-    if stop <= 0.0 or (price - stop) * side < max(rules.tick_size / 2.0, 1e-12):
+    if stop <= 0.0 or (price - stop) * deal.side < max(rules.tick_size / 2.0, 1e-12):
         return _STOP_NOT_PLACEABLE
-    if abs(stop / price - 1.0) > rules.price_band + _SLACK or cannot_buy_back(side, fraction, price, account, rules):
+    if abs(stop / price - 1.0) > rules.price_band + _SLACK or cannot_buy_back(deal, account, rules):
         return _STOP_NOT_PLACEABLE
     return 0
 
 
 @njit(cache=True, nogil=True)
-def cannot_buy_back(side: int, fraction: float, price: float, account: Account, rules: Any) -> bool:
+def cannot_buy_back(deal: Position, account: Account, rules: Any) -> bool:
     """Whether a SELL could not pay its own stop: it costs more than was sold for, and the quote lacks the rest."""
-    if side > 0 or rules.freqtrade:
+    if deal.side > 0 or rules.freqtrade:
         return False
-    quantity, stop = quantity_for(side, fraction, price, account, rules), stop_behind(price, side, rules.stop, rules)
-    if target_of(price, side, rules) <= 0.0 and not np.isnan(rules.target):
+    if deal.target <= 0.0 and not np.isinf(deal.target):
         return True
-    cost = quantity * stop
-    return cost - quantity * price * (1.0 - rules.entry_fee) - account.quote > cost * _SLACK
+    cost = deal.quantity * deal.first_stop
+    return cost - deal.quantity * deal.entry * (1.0 - rules.entry_fee) - account.quote > cost * _SLACK
 
 
 @njit(cache=True, nogil=True)
-def entered(
-    side: int, fraction: float, price: float, index: int, account: Account, rules: Any
-) -> tuple[Position, Account]:
-    """Buy or sell: the deal, and the account after it."""
-    quantity = quantity_for(side, fraction, price, account, rules)
-    fee = rules.entry_fee
-    if side < 0:
-        after = Account(account.quote + quantity * price * (1.0 - fee), account.base - quantity)
-    elif rules.freqtrade:
-        after = Account(account.quote - quantity * price * (1.0 + fee), account.base + quantity)
-    else:
-        after = Account(account.quote - quantity * price, account.base + quantity * (1.0 - fee))
-    held = exit_quantity(side, quantity, rules)
-    stop, target = stop_behind(price, side, rules.stop, rules), target_of(price, side, rules)
-    return Position(side, price, quantity, held, stop, target, index), after
+def entered(deal: Position, account: Account, rules: Any) -> Account:
+    """Buy or sell: the account after it."""
+    fee, notional = rules.entry_fee, deal.quantity * deal.entry
+    if deal.side < 0:
+        return Account(account.quote + notional * (1.0 - fee), account.base - deal.quantity)
+    if rules.freqtrade:
+        return Account(account.quote - notional * (1.0 + fee), account.base + deal.quantity)
+    return Account(account.quote - notional, account.base + deal.quantity * (1.0 - fee))
 
 
 @njit(cache=True, nogil=True)
@@ -455,13 +439,13 @@ def freqtrade_distance(profit: float, rules: Any) -> float:
 
 
 @njit(cache=True, nogil=True)
-def stop_hit(stop: float, side: int, bar: Prices) -> bool:
+def stop_hit(stop: float, side: int, bar: Bar) -> bool:
     """A touch counts."""
     return bar.low <= stop if side > 0 else bar.high >= stop
 
 
 @njit(cache=True, nogil=True)
-def stop_fill(stop: float, side: int, bar: Prices, rules: Any) -> float:
+def stop_fill(stop: float, side: int, bar: Bar, rules: Any) -> float:
     """Where a stop that was reached fills, before slippage."""
     if rules.gap_at_open:
         return bar.open if (stop - bar.open) * side > 0.0 else stop
@@ -470,7 +454,7 @@ def stop_fill(stop: float, side: int, bar: Prices, rules: Any) -> float:
 
 
 @njit(cache=True, nogil=True)
-def conservative_exit(deal: Position, stop: float, bar: Prices, rules: Any) -> tuple[int, float]:
+def conservative_exit(deal: Position, stop: float, bar: Bar, rules: Any) -> tuple[int, float]:
     """Stop before target; a target must be traded through and fills at its own price, a stop's is before slippage."""
     side = deal.side
     if stop_hit(stop, side, bar):
@@ -481,7 +465,7 @@ def conservative_exit(deal: Position, stop: float, bar: Prices, rules: Any) -> t
 
 
 @njit(cache=True, nogil=True)
-def freqtrade_exit(deal: Position, stop: float, is_entry: bool, bar: Prices, rules: Any) -> tuple[int, float]:
+def freqtrade_exit(deal: Position, stop: float, is_entry: bool, bar: Bar, rules: Any) -> tuple[int, float]:
     """Initial stop, then target, then trailing stop. `stop` was already trailed with this candle's best price."""
     side = deal.side
     hit = stop_hit(stop, side, bar)
@@ -537,79 +521,98 @@ def first_mark(prices: Prices) -> float:
 @njit(cache=True, nogil=True)
 def prepared(times: NDArray[np.int64], day_starts: NDArray[np.int64], prices: Prices, books: Books) -> Market:
     """What every run over these candles shares."""
-    marks, mark = prices.close, first_mark(prices)
-    if np.isnan(marks).any():
-        marks = marks.copy()
-        for t in range(marks.size):
-            if np.isnan(marks[t]):
-                marks[t] = mark
-            mark = marks[t]
-    return Market(times, day_starts, prices, marks, books)
+    marks = np.empty(day_starts.size + 1)
+    marks[0] = first_mark(prices)
+    for number in range(1, marks.size):
+        until = day_starts[number] if number < day_starts.size else times.size
+        marks[number] = mark_before(until, day_starts[number - 1], marks[number - 1], prices.close)
+    return Market(times, day_starts, marks, prices, books)
 
 
 @njit(cache=True, nogil=True)
-def next_day(number: int, account: Account, mark: float) -> Day:
-    """Counts of a new trading day, which begins with what the account was worth at the last price of the one before."""
-    return Day(number, 0, 0.0, account.quote + account.base * mark)
+def mark_before(t: int, start: int, earlier: float, closes: Series) -> float:
+    """The last close known before candle `t`, where `earlier` is the one known before candle `start`."""
+    while t > start:
+        t -= 1
+        if not np.isnan(closes[t]):
+            return closes[t]
+    return earlier
 
 
 @njit(cache=True, nogil=True)
-def eventful(start: int, levels: tuple[float, float, float], side: int, highs: Series, lows: Series) -> int:
-    """The first candle from `start` on that touches the stop, or goes beyond the target or what moves the stop; the
-    last one where none does. `levels` are these three."""
-    stop, last = levels[0], highs.size - 1
-    if side > 0:
-        beyond = min(levels[1], levels[2])
-        for t in range(start, last):
-            if lows[t] <= stop or highs[t] > beyond:
-                return t
-    else:
-        beyond = max(levels[1], levels[2])
-        for t in range(start, last):
-            if highs[t] >= stop or lows[t] < beyond:
-                return t
-    return last
+def day_of(t: int, number: int, account: Account, market: Market) -> Day:
+    """Counts of the trading day of candle `t`, which is day `number` or later. It begins with what the account was
+    worth at the last price of the day before."""
+    starts = market.day_starts
+    while number + 1 < starts.size and starts[number + 1] <= t:
+        number += 1
+    until = starts[number + 1] if number + 1 < starts.size else market.times.size
+    return Day(number, until, 0, 0.0, account.quote + account.base * market.day_marks[number])
 
 
 @njit(cache=True, nogil=True)
-def next_exit(start: int, stop: int, exits: Mask, opens: Series) -> int:
+def next_exit(start: int, stop: int, side: int, leaves: NDArray[np.int8], opens: Series) -> int:
     """The first candle before `stop` that opens after a signal to leave; `stop` where there is none."""
     for t in range(start, stop):
-        if exits[t - 1] and not np.isnan(opens[t]):
+        if leaves[t - 1] == -side and not np.isnan(opens[t]):
             return t
     return stop
 
 
 @njit(cache=True, nogil=True)
-def closing(deal: Position, prices: Prices, exits: Mask, rules: Any) -> Exit:
+def closing(deal: Position, opens: Series, highs: Series, lows: Series, leaves: NDArray[np.int8], rules: Any) -> Exit:
     """How the deal ends, the price before slippage: by signal at an open, else inside a candle, else with the data
-    (then the price is NaN: it is the last one known)."""
-    opens, highs, lows, closes = prices
+    (then the price is NaN: it is the last one known). Only candles are looked into that reach the stop, the target or
+    what moves the stop."""
     side, stop, best, t, last = deal.side, deal.first_stop, deal.entry, deal.opened, opens.size - 1
-    while t <= last:
-        bar = Prices(opens[t], highs[t], lows[t], closes[t])
-        extreme = bar.high if side > 0 else bar.low
-        if rules.freqtrade:
-            if rules.trailing and (stop < bar.low if side > 0 else stop > bar.high):
-                stop = trailed(stop, deal.entry, extreme, side, rules)
-            reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
-        else:
-            reason, price = conservative_exit(deal, stop, bar, rules)
+    while True:
+        bar = Bar(opens[t], highs[t], lows[t])
+        reason, price = conservative_exit(deal, stop, bar, rules)
         if reason != 0:
             return Exit(t, reason, price, stop)
-        if rules.trailing and not rules.freqtrade and t < last:
+        if t == last:
+            return Exit(last, _END_OF_DATA, np.nan, stop)
+        beyond, after = deal.target, t + 1
+        if rules.trailing:
+            extreme = bar.high if side > 0 else bar.low
             best = extreme if (extreme - best) * side > 0.0 else best
             stop = trailed(stop, deal.entry, best, side, rules)
-        following = t + 1
-        if not rules.freqtrade and following <= last:
-            watched = moving_price(stop, best, side, rules) if rules.trailing else side * np.inf
-            following = eventful(following, (stop, deal.target, watched), side, highs, lows)
-        if rules.use_exits:
-            leaves = next_exit(t + 1, min(following, last) + 1, exits, opens)
-            if leaves <= min(following, last):
-                return Exit(leaves, _SIGNAL, opens[leaves], stop)
-        t = following
-    return Exit(last, _END_OF_DATA, opens[last] if rules.freqtrade else np.nan, stop)
+            moving = moving_price(stop, best, side, rules)
+            beyond = min(beyond, moving) if side > 0 else max(beyond, moving)
+        floor, ceiling = (stop, beyond) if side > 0 else (beyond, stop)
+        i, four = np.uintp(after), np.uintp(4)  # unsigned, so that no index can count from the end
+        while i + four <= last:  # four at a time while nothing happens; a price that is missing is no extreme
+            low, high = np.inf, -np.inf
+            for k in range(i, i + four):
+                low = lows[k] if lows[k] < low else low
+                high = highs[k] if highs[k] > high else high
+            if low <= floor or high >= ceiling:
+                break
+            i += four
+        while i < last and not (lows[i] <= floor or highs[i] >= ceiling):
+            i += np.uintp(1)
+        t = int(np.intp(i))
+        left = next_exit(after, t + 1, side, leaves, opens) if rules.use_exits else t + 1
+        if left <= t:
+            return Exit(left, _SIGNAL, opens[left], stop)
+
+
+@njit(cache=True, nogil=True)
+def freqtrade_closing(
+    deal: Position, opens: Series, highs: Series, lows: Series, leaves: NDArray[np.int8], rules: Any
+) -> Exit:
+    """As `closing`, but that the end of data has a price: the last open."""
+    side, stop, last = deal.side, deal.first_stop, opens.size - 1
+    for t in range(deal.opened, opens.size):
+        bar = Bar(opens[t], highs[t], lows[t])
+        if rules.trailing and (stop < bar.low if side > 0 else stop > bar.high):
+            stop = trailed(stop, deal.entry, bar.high if side > 0 else bar.low, side, rules)
+        reason, price = freqtrade_exit(deal, stop, deal.opened == t, bar, rules)
+        if reason != 0:
+            return Exit(t, reason, price, stop)
+        if rules.use_exits and t < last and next_exit(t + 1, t + 2, side, leaves, opens) == t + 1:
+            return Exit(t + 1, _SIGNAL, opens[t + 1], stop)
+    return Exit(last, _END_OF_DATA, opens[last], stop)
 
 
 @njit(cache=True, nogil=True)
@@ -624,81 +627,100 @@ def asked_price(
 
 
 @njit(cache=True, nogil=True)
-def cues_of(market: Market, orders: Orders) -> Cues:
-    """The signals of `orders`, with what their candles say, side by side."""
-    times, day_starts, prices, marks, _ = market
-    sides, opens, last = orders.side, prices.open, times.size - 1
-    count = np.count_nonzero(sides[:last])
-    candle, side, now = (
-        np.empty(count, dtype=np.int64),
-        np.empty(count, dtype=np.int64),
-        np.empty(count, dtype=np.int64),
-    )
-    day, since, tradable = (
-        np.empty(count, dtype=np.int64),
-        np.empty(count, dtype=np.int64),
-        np.empty(count, dtype=np.bool_),
-    )
-    confidence, opened, known = np.empty(count), np.empty(count), np.empty(count)
-    k = number = 0
-    for t in range(1, times.size):
-        if sides[t - 1] == 0:
-            continue
-        while number + 1 < day_starts.size and day_starts[number + 1] <= t:
-            number += 1
-        candle[k], side[k], now[k], day[k] = t, sides[t - 1], times[t], number
-        since[k], tradable[k] = times[t] - times[t - 1], t < last and not np.isnan(opens[t])
-        confidence[k], opened[k], known[k] = orders.confidence[t - 1], opens[t], marks[t - 1]
-        k += 1
-    return Cues(candle, side, confidence, now, day, since, tradable, opened, known)
+def entries_of(sides: NDArray[np.int8], rules: Any, refused: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The candles that follow a signal of an allowed side, in order. Others are counted in `refused`; a signal that no
+    candle follows is left out."""
+    found, said, kept = np.empty(sides.size, dtype=np.int64), 0, 0
+    for t in range(1, sides.size):
+        found[said] = t  # without a branch, which the machine could not guess: the next one overwrites it
+        said += sides[t - 1] != 0
+    buy, sell = np.int8(1 if rules.allow_buy else 2), np.int8(-1 if rules.allow_sell else 2)  # no side is 2
+    for k in range(said):
+        t = found[k]
+        found[kept] = t
+        kept += (sides[t - 1] == buy) | (sides[t - 1] == sell)
+    refused[_SIDE_NOT_ALLOWED] += said - kept
+    return found[:kept]
+
+
+@njit(cache=True, nogil=True)
+def cues_of(market: Market, orders: Orders, rules: Any, refused: NDArray[np.int64]) -> Cues:
+    """What a run with such rules reacts to: the limits that the risk gate looks at first, and that no account changes.
+    What does not pass is counted in `refused`."""
+    candle = entries_of(orders.side, rules, refused)
+    now, opened = np.empty_like(candle), np.empty(candle.size)
+    last, confidence = np.empty(candle.size), np.empty(candle.size)
+    times, opens, closes, confidences = market.times, market.prices.open, market.prices.close, orders.confidence
+    final, one = np.uintp(times.size - 1), np.uintp(1)
+    oldest, kept = rules.candle_seconds + rules.max_age_seconds, 0
+    for k in range(candle.size):
+        t = np.uintp(candle[k])  # unsigned, so that no index can count from the end
+        candle[kept], now[kept], opened[kept] = t, times[t], opens[t]
+        last[kept], confidence[kept] = closes[t - one], confidences[t - one]
+        kept += (times[t] - times[t - one] <= oldest) & (t < final) & (not np.isnan(opens[t]))
+    refused[_STALE_DATA] += candle.size - kept
+    start, mark = 0, market.day_marks[0]
+    for k in range(kept):
+        if np.isnan(last[k]):
+            last[k] = mark_before(candle[k], start, mark, closes)
+        start, mark = candle[k], last[k]
+    return Cues(candle[:kept], now[:kept], opened[:kept], last[:kept], confidence[:kept])
 
 
 @njit(cache=True, nogil=True)
 def simulate(
     cues: Cues, market: Market, orders: Orders, account: Account, rules: Any, out: tuple[Any, Any, Any]
 ) -> int:
-    """Play the orders: what is said at the close of one candle is done at the open of the next. Gives how many deals.
+    """Play the cues: what is said at the close of one candle is done at the open of the next. Gives how many deals.
 
-    `cues` are those of the orders. Written into `out`: the closed deals (DEAL_COLUMNS), what the account held while
-    each was open and after it (BALANCE_COLUMNS), and counts by Refusal.
+    Written into `out`: the closed deals (DEAL_COLUMNS), what the account held while each was open and after it
+    (BALANCE_COLUMNS), and counts by Refusal, added to those that are there.
     """
     deals, balances, refused = out
-    _, day_starts, prices, marks, books = market
+    _, _, day_marks, (opens, highs, lows, _), books = market
+    candles, times, opened, known, confidences = cues
+    sides, _, leaves = orders
     has_books = books.of_candle.size > 0
-    count, last_entry, open_until = 0, LONG_AGO, -1
-    day = next_day(0, account, first_mark(prices))
-    for k in range(cues.candle.size):
-        t, side = cues.candle[k], cues.side[k]
-        if t > open_until and cues.day[k] != day.number:
-            day = next_day(cues.day[k], account, marks[day_starts[cues.day[k]] - 1])
-        moment = Moment(cues.now[k], cues.since[k], last_entry, cues.tradable[k], t <= open_until)
-        code = refusal_by_rule(side, moment, day, rules)
-        if code == 0:
-            fraction = min(min(cues.confidence[k], 1.0) * rules.position_fraction, rules.max_fraction)
-            asked, is_deep = market_price(cues.open[k], side, rules.slippage, rules), True
-            if has_books:
-                asked, is_deep = asked_price(t, cues.open[k], side, fraction, account, books, rules)
-            code = refusal_by_size(side, fraction, (asked, is_deep, cues.last[k]), account, rules)
+    count, last_entry, open_until, day = 0, LONG_AGO, -1, day_of(0, 0, account, market)
+    for k in range(candles.size):
+        t = candles[k]
+        if t <= open_until:
+            refused[_OPEN_DEAL_EXISTS] += 1
+            continue
+        if t >= day.until:
+            day = day_of(t, day.number, account, market)
+        code = refusal_by_day(times[k] - last_entry, day, rules)
         if code != 0:
             refused[code] += 1
             continue
-        deal, account = entered(side, fraction, asked, t, account, rules)
+        side = int(sides[t - 1])
+        fraction = min(min(confidences[k], 1.0) * rules.position_fraction, rules.max_fraction)
+        asked, is_deep = market_price(opened[k], side, rules.slippage, rules), True
+        if has_books:
+            asked, is_deep = asked_price(t, opened[k], side, fraction, account, books, rules)
+        deal = proposed(side, fraction, asked, t, account, rules)
+        code = refusal_by_size(deal, is_deep, known[k], account, rules)
+        if code != 0:
+            refused[code] += 1
+            continue
+        account = entered(deal, account, rules)
         balances[count, 0], balances[count, 1] = account.quote, account.base
-        last_entry, day = cues.now[k], Day(day.number, day.trades + 1, day.loss, day.equity)
-        end = closing(deal, prices, orders.exit_buy if side > 0 else orders.exit_sell, rules)
-        open_until = end.candle
-        number = day.number
-        while number + 1 < day_starts.size and day_starts[number + 1] <= open_until:
-            number += 1
-        if number != day.number:
-            day = next_day(number, account, marks[day_starts[number] - 1])
-        price = marks[-1] if np.isnan(end.price) else end.price
+        end = (
+            freqtrade_closing(deal, opens, highs, lows, leaves, rules)
+            if rules.freqtrade
+            else closing(deal, opens, highs, lows, leaves, rules)
+        )
+        last_entry, open_until = times[k], end.candle
+        trades, lost = day.trades + 1, day.loss
+        if open_until >= day.until:
+            trades, lost, day = 0, 0.0, day_of(open_until, day.number, account, market)
+        price = day_marks[-1] if np.isnan(end.price) else end.price
         if end.reason != _TAKE_PROFIT and not rules.freqtrade:
             slippage = slippage_of_exit(open_until, deal, books, rules) if has_books else rules.slippage
             price = market_price(price, -side, slippage, rules)
         fee = rules.target_fee if end.reason == _TAKE_PROFIT else rules.exit_fee
         account, (fees, profit, ratio) = settled(deal, price, fee, account, rules)
-        day = Day(day.number, day.trades, day.loss - profit, day.equity)
+        day = Day(day.number, day.until, trades, lost - profit, day.equity)
         row = deals[count]
         row[0], row[1], row[2], row[3] = deal.side, deal.opened, end.candle, end.reason
         row[4], row[5], row[6], row[7] = deal.entry, price, deal.quantity, deal.quantity * deal.entry
@@ -706,20 +728,6 @@ def simulate(
         balances[count, 2], balances[count, 3] = account.quote, account.base
         count += 1
     return count
-
-
-@njit(cache=True, nogil=True)
-def equity_of(deals: Series, balances: Series, account: Account, marks: Series) -> Series:
-    """What the account was worth in quote after each candle."""
-    equity = np.empty(marks.size)
-    done, quote, base = 0, account.quote, account.base
-    for i in range(deals.shape[0]):
-        opened, closed = int(deals[i, 1]), int(deals[i, 2])
-        equity[done:opened] = quote + base * marks[done:opened]
-        equity[opened:closed] = balances[i, 0] + balances[i, 1] * marks[opened:closed]
-        done, quote, base = closed, balances[i, 2], balances[i, 3]
-    equity[done:] = quote + base * marks[done:]
-    return equity
 
 
 # --- many sets at once ----------------------------------------------------------------------------------------------
@@ -742,10 +750,11 @@ BLOCK = 64  # candles whose extremes are known together
 
 
 class Counted(NamedTuple):
-    """The part of the candles that figures are counted over: `marks` by blocks, and the last candle of each day."""
+    """The part of the candles that figures are counted over: marks, also by blocks, and the last candle of each day."""
 
     first: int
     start: float  # equity as the counting begins
+    marks: NDArray[np.float64]
     lowest: NDArray[np.float64]
     highest: NDArray[np.float64]
     day_ends: NDArray[np.int64]
@@ -753,24 +762,17 @@ class Counted(NamedTuple):
 
 @njit(cache=True, nogil=True)
 def play_sets(
-    cues: Cues,
-    market: Market,
-    orders: Orders,
-    account: Account,
-    table: Any,
-    counted: Counted,
-    out: tuple[Any, Any, Any],
-    rows: Series,
+    cues: Cues, market: Market, orders: Orders, account: Account, table: Any, counted: Counted, out: Any, rows: Series
 ) -> None:
-    """The kernel once for each row of rules."""
+    """The kernel once for each row of rules, all of which have the same cues."""
     deals, balances, _ = out
     for i in range(table.size):
         count = simulate(cues, market, orders, account, table[i], out)
-        figures_of(deals[:count], balances[:count], account, market.marks, counted, rows[i])
+        figures_of(deals[:count], balances[:count], account, counted, rows[i])
 
 
 @njit(cache=True, nogil=True)
-def figures_of(deals: Series, balances: Series, account: Account, marks: Series, counted: Counted, row: Series) -> None:
+def figures_of(deals: Series, balances: Series, account: Account, counted: Counted, row: Series) -> None:
     """FIGURES of one run into `row`."""
     won, wins, losses, fees, held = 0, 0.0, 0.0, 0.0, 0.0
     for i in range(deals.shape[0]):
@@ -780,20 +782,18 @@ def figures_of(deals: Series, balances: Series, account: Account, marks: Series,
         losses -= min(profit, 0.0)
         fees += deals[i, 8]
         held += deals[i, 2] - deals[i, 1] + 1.0
-    final, fall, sharpe = course_of(deals, balances, account, marks, counted)
+    final, fall, sharpe = course_of(deals, balances, account, counted)
     count = deals.shape[0]
     row[0], row[1], row[2] = final, final - counted.start, (final / counted.start - 1.0) * 100.0
     row[3], row[4] = count, 100.0 * won / count if count else np.nan
     row[5], row[6], row[7] = wins / losses if losses > 0.0 else np.nan, fall * 100.0, sharpe
-    row[8], row[9] = fees, 100.0 * held / (marks.size - counted.first)
+    row[8], row[9] = fees, 100.0 * held / (counted.marks.size - counted.first)
 
 
 @njit(cache=True, nogil=True)
-def course_of(
-    deals: Series, balances: Series, account: Account, marks: Series, counted: Counted
-) -> tuple[float, float, float]:
+def course_of(deals: Series, balances: Series, account: Account, counted: Counted) -> tuple[float, float, float]:
     """Final equity, deepest fall as a fraction, and Sharpe ratio, along stretches over which the balances stay."""
-    peak, fall, day, before = counted.start, 0.0, 0, counted.start
+    marks, peak, fall, day, before = counted.marks, counted.start, 0.0, 0, counted.start
     returns = np.empty(counted.day_ends.size)
     quote, base = account.quote, account.base
     done = counted.first

@@ -6,10 +6,10 @@ Only figures are kept of each set. Their definitions are those of `metrics`; tes
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from algo.backtest.engine import (
     BacktestSettings,
     account_of,
     check_candles,
-    kernel_rules,
+    kernel_table,
     market_of,
     orders_of,
     room_for,
@@ -26,23 +26,25 @@ from algo.backtest.engine import (
     silenced,
     starting_equity,
 )
+from algo.backtest.equity import marks_of
 from algo.backtest.kernel import (
     BLOCK,
     FIGURES,
     Account,
     Counted,
+    Cues,
     Market,
     Orders,
+    Refusal,
     cues_of,
     play_sets,
-    rules_table,
 )
 from algo.indicators import Series
 from algo.strategies.interface import Candles, StrategyInterface
 from algo.strategies.schemas import StrategySchema
 from providers.types import MarketRules
 
-_CHUNK = 128  # sets that a thread plays before it takes the next ones
+_CHUNK = 64  # sets that a thread plays before it takes the next ones
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,38 +76,54 @@ def sweep(
     warmup = asked if settings.warmup_bars is None else settings.warmup_bars
     market, account = market_of(candles, settings.time_zone), account_of(settings)
     counted = _counted(market, account, min(warmup, len(candles) - 1), starting_equity(candles, settings))
+    table = kernel_table([one.parameters for one in instances], rules, settings)
     rows = np.full((len(instances), len(FIGURES)), np.nan)
-    groups = _groups(instances)
 
-    def work(members: NDArray[np.int64]) -> None:
-        signals = silenced(signals_of(instances[members[0]], candles), warmup)
-        table = rules_table([kernel_rules(instances[i].parameters, rules, settings) for i in members])
-        rows[members] = _played(market, orders_of(signals), account, table, counted)
+    def said_by(first: int) -> _Said:
+        orders, refused = orders_of(silenced(signals_of(instances[first], candles), warmup)), _nobody_refused()
+        return _Said(cues_of(market, orders, table[first], refused), orders)
+
+    def play(said: Future[_Said], members: NDArray[np.int64]) -> None:
+        cues, orders = said.result()  # it stands before this one in the queue: somebody is at it already
+        found = np.empty((members.size, len(FIGURES)))
+        out = (*room_for(cues), _nobody_refused())
+        play_sets(cues, market, orders, account, table[members], counted, out, found)
+        rows[members] = found
 
     with ThreadPoolExecutor(max_workers=len(os.sched_getaffinity(0))) as pool:
-        for _ in pool.map(work, groups):
-            pass
+        chunks = []
+        for members in _groups(instances):
+            said = pool.submit(said_by, int(members[0]))
+            starts = range(0, members.size, _CHUNK)
+            chunks += [pool.submit(play, said, members[start : start + _CHUNK]) for start in starts]
+        for chunk in chunks:
+            chunk.result()
     return Sweep({name: rows[:, i].copy() for i, name in enumerate(FIGURES)}, counted.first)
 
 
-def _groups(instances: Sequence[StrategyInterface]) -> Iterator[NDArray[np.int64]]:
-    """Indexes of sets that share their signals, at most a chunk at a time."""
+class _Said(NamedTuple):
+    """What a strategy says over all candles: its orders, and the cues among them."""
+
+    cues: Cues
+    orders: Orders
+
+
+def _groups(instances: Sequence[StrategyInterface]) -> list[NDArray[np.int64]]:
+    """Indexes of sets that have the same cues: whatever else decides on those is the run's."""
     members: dict[tuple[Any, ...], list[int]] = {}
     for i, instance in enumerate(instances):
-        members.setdefault(instance.signal_key(), []).append(i)
-    for same in members.values():
-        for start in range(0, len(same), _CHUNK):
-            yield np.array(same[start : start + _CHUNK], dtype=np.int64)
+        members.setdefault((instance.signal_key(), instance.parameters.max_data_age_bars), []).append(i)
+    return [np.array(same, dtype=np.int64) for same in members.values()]
+
+
+def _nobody_refused() -> NDArray[np.int64]:
+    return np.zeros(len(Refusal), dtype=np.int64)
 
 
 def _counted(market: Market, account: Account, first: int, worth: float) -> Counted:
-    marks, later_days = market.marks, market.day_starts[market.day_starts > first]
+    marks, later_days = marks_of(market.prices.close, market.day_marks[0]), market.day_starts[market.day_starts > first]
     starts, day_ends = np.arange(0, marks.size, BLOCK), np.append(later_days, marks.size) - 1
     start = account.quote + account.base * float(marks[first - 1]) if first else worth
-    return Counted(first, start, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends)
-
-
-def _played(market: Market, orders: Orders, account: Account, table: NDArray[Any], counted: Counted) -> Series:
-    cues, rows = cues_of(market, orders), np.empty((table.size, len(FIGURES)))
-    play_sets(cues, market, orders, account, table, counted, room_for(cues), rows)
-    return rows
+    return Counted(
+        first, start, marks, np.minimum.reduceat(marks, starts), np.maximum.reduceat(marks, starts), day_ends
+    )

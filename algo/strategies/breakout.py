@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
@@ -115,6 +116,7 @@ class BreakoutStrategy(StrategyInterface):
         return {"side": str(pressure), "confidence": confidence, "reason": SignalReason.ORDER_BOOK.name}
 
 
+@lru_cache(maxsize=1024)
 def _bars_to_forget(weight: float) -> int:
     """Candles after which a recursive mean of this weight keeps less than FORGOTTEN of where it began."""
     return math.ceil(math.log(FORGOTTEN) / math.log(1 - weight))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from algo.backtest import BacktestSettings, FillModel, run, run_both, signals_of
-from algo.backtest.engine import trading_days
+from algo.backtest.engine import day_starts, trading_days
 from algo.strategies import BreakoutStrategy, StrategyInterface
 from providers.types import Side
 from tests.backtest.worlds import D, calm, market, said, settings, table
@@ -174,6 +175,14 @@ def test_the_day_of_every_hour_of_ten_years_is_the_calendars(zone):
     assert trading_days(times, zone).tolist() == [(day - date(1970, 1, 1)).days for day in dates]
 
 
+def test_a_day_without_candles_has_no_start_and_gaps_move_none():
+    hours = np.arange(0, 96, dtype=np.int64)  # four days from 1970-01-01 in UTC
+    kept = hours[(hours < 20) | (hours > 50)]  # of the second nothing, of the third from 03:00 on
+    assert day_starts(hours * 3600, "UTC").tolist() == [0, 24, 48, 72]
+    assert day_starts(kept * 3600, "UTC").tolist() == [0, 20, 20 + 72 - 51]
+    assert day_starts(hours[:1] * 3600, "UTC").tolist() == [0]
+
+
 @pytest.mark.parametrize(
     ("change", "options", "code"),
     [
@@ -215,6 +224,22 @@ def test_nothing_enters_on_the_last_candle():
 def test_equity_is_marked_at_every_close():
     result = play(table(FLAT, (100, 101, 99.5, 101), (101, 101.5, 99.5, 100)), said(3, confidence=0.5, c0=1))
     assert result.equity.tolist() == pytest.approx([1000, 1005, 1000])
+
+
+def test_the_last_price_before_a_day_and_an_entry_is_known_through_missing_closes():
+    nan = float("nan")  # the base is worth 103 when the second day begins, and 5 % above that is beyond the band of 2 %
+    candles = table(FLAT, (100, 103, 99, 103), (nan, nan, nan, nan), (108, 109, 107, nan), (108, 109, 107, 108))
+    refused = play(candles, said(5, c2=1), calm(max_data_age_bars=3), starting_base=D(1)).refused
+    assert refused == {"thin_book": 1}
+    assert play(candles, said(5, c2=1), calm(), market(market_band=D("0.1"))).deal_count == 1
+
+
+def test_equity_and_the_columns_of_deals_are_computed_when_asked_and_once():
+    result = play(table(FLAT, (100, 101, 99.5, 101), (101, 101.5, 99.5, 100)), said(3, c0=1))
+    assert not {"equity", "columns"} & set(vars(result.played))
+    assert result.equity is result.equity
+    assert result.deals is result.deals
+    assert replace(result, strategy_name="other").equity is result.equity
 
 
 def test_no_entry_before_the_warm_up_is_over():

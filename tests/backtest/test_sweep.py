@@ -13,6 +13,8 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 from algo.backtest import BacktestSettings, metrics_of, run, sweep
+from algo.backtest.engine import kernel_rules, kernel_table
+from algo.backtest.kernel import rules_table
 from algo.backtest.sweep import FIGURES
 from algo.strategies import BreakoutStrategy, StrategyInterface, StrategySchema
 from providers.types import Side
@@ -148,6 +150,26 @@ def test_figures_worked_by_hand():
     assert found["exposure_percent"].tolist() == pytest.approx([100 * 2 / 3, 100.0])
     assert found["max_drawdown_percent"].tolist() == pytest.approx([0.0, 0.0])
     assert np.isnan(found["sharpe"]).all()  # one day has no deviation
+
+
+def test_rules_of_many_sets_are_those_of_each_alone():
+    rng = np.random.default_rng(3)
+    sets = [StrategySchema(**dict(parameters_of(rng))) for _ in range(60)]
+    for seed in range(4):
+        case = case_of(seed, 20)
+        alone_each = rules_table([kernel_rules(each, case.rules, case.settings) for each in sets])
+        assert kernel_table(sets, case.rules, case.settings).tobytes() == alone_each.tobytes()
+    assert len({tuple(row) for row in alone_each.tolist()}) > 40
+
+
+def test_sets_that_take_data_of_another_age_do_not_share_what_they_listen_to():
+    times = np.cumsum(np.where(np.random.default_rng(8).random(3000) < 0.2, 300, 60)) + 1_700_000_000
+    candles = replace(random_candles(3000, seed=9), open_time=times)
+    sets = [NoiseSchema(trade_cooldown_minutes=0, max_daily_trades=1000, max_data_age_bars=age) for age in (1, 20)]
+    found = sweep(candles, Noise, sets, rules_of(), MONEY)
+    expected = [run(candles, Noise(each), None, rules_of(), MONEY).deal_count for each in sets]
+    assert found.figures["deals"].tolist() == expected
+    assert expected[0] != expected[1]
 
 
 def test_no_sets_give_no_figures():
