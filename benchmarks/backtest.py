@@ -109,6 +109,9 @@ def figures(rounds: int, only: str) -> Iterator[Figure]:
 # --- against others -------------------------------------------------------------------------------------------------
 
 
+_TRIES = 8  # of each side: runs of milliseconds are easily disturbed
+
+
 def against_vectorbt(name: str, rounds: int, folder: Path) -> Figure:
     what = "vectorbt 1.2 from_signals over ours, one year of minutes, signals given"
     return _against_vectorbt(name, what, rounds, folder, "from_signals", lambda result: result.deal_count)
@@ -127,8 +130,10 @@ def _against_vectorbt(
     with Peers() as peers:
         ratios = _rounds(
             rounds,
-            lambda: _seconds(lambda: taken(run(candles, signals, strategy.parameters, RULES, MONEY))),
-            lambda: min(peers.run(theirs, file, engine=engine)["seconds"] for engine in ("rust", "auto") * 2),
+            lambda: _seconds(lambda: taken(run(candles, signals, strategy.parameters, RULES, MONEY)), repeat=_TRIES),
+            lambda: min(
+                peers.run(theirs, file, engine=engine)["seconds"] for engine in ("rust", "auto") * (_TRIES // 2)
+            ),
         )
     return _ratio(name, what, ratios, 5)
 
