@@ -23,6 +23,16 @@ def lost_request(call: Callable[[], Any]) -> Any:
     raise OutcomeUnknown("no answer; the request was sent and may have been carried out")
 
 
+def delayed(late: list[Callable[[], Any]]) -> Fault:
+    """A request that is on its way for so long that nobody waits for it any more; `late` delivers it."""
+
+    def on_its_way(call: Callable[[], Any]) -> Any:
+        late.append(call)
+        return lost_request(call)
+
+    return on_its_way
+
+
 def raising(error: Exception) -> Fault:
     def fault(call: Callable[[], Any]) -> Any:
         raise error

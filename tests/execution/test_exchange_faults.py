@@ -27,7 +27,7 @@ from algo.models import (
 from providers.errors import OrderRejected, RejectReason
 from providers.types import OrderRef, OrderStatus
 from tests.execution.bench import Trader, World, closed, opened
-from tests.execution.faults import Faulty, lost_request, raising, untouched
+from tests.execution.faults import Faulty, delayed, raising, untouched
 from tests.factories import unguarded
 
 S = OrderStatus
@@ -54,16 +54,6 @@ def habit(world: World, venue: str, name: str, value: object) -> Iterator[None]:
         yield
     finally:
         world.control("POST", "/switches", json={"venue": venue, "name": name, "value": before})
-
-
-def delayed(late: list[Callable[[], Any]]) -> Callable[[Callable[[], Any]], Any]:
-    """A request that is on its way for so long that nobody waits for it any more; `late` delivers it."""
-
-    def on_its_way(call: Callable[[], Any]) -> Any:
-        late.append(call)
-        return lost_request(call)
-
-    return on_its_way
 
 
 def placed(trader: Trader, side: str) -> list[dict[str, Any]]:

@@ -30,7 +30,7 @@ from algo.services.tickets import ticket_answer
 from providers.errors import AuthFailed, OrderNotFound, Unavailable
 from providers.types import OrderRequest, OrderStatus, OrderType, ProtectionMode, Side
 from tests.execution.bench import Trader, World, closed, opened
-from tests.execution.faults import Faulty, lost_answer, lost_request, raising
+from tests.execution.faults import Faulty, delayed, lost_answer, lost_request, raising
 from tests.execution.test_crashes import Fate, living, mortal
 from tests.execution.test_reconcile import blocked, everything
 from tests.factories import make_config
@@ -451,12 +451,7 @@ def test_an_order_of_an_ended_deal_waits_for_the_deal_that_stands_in_its_way(wor
     trader = world.trader()
     trader.plan()
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[delayed(late)])
     trader.advance()
     trader.wait(60)
     first = trader.deal()

@@ -20,7 +20,7 @@ from providers.errors import (
 from providers.paper.profiles import venue_profiles
 from providers.types import OrderRequest, OrderStatus, OrderType, ProtectionMode, Side
 from tests.execution.bench import PAIRS, Trader, World
-from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
+from tests.execution.faults import Faulty, delayed, lost_answer, lost_request, raising, untouched
 
 PROVIDERS = pytest.mark.parametrize("provider", ["wallex", "nobitex"])
 NO_STOPS = raising(OrderRejected("stop orders are not offered", reason=RejectReason.INVALID))
@@ -317,12 +317,7 @@ def test_a_prober_that_died_before_it_sent_leaves_only_a_row(world: World):
 def test_a_probe_that_arrives_after_it_was_given_up_is_taken_down_without_a_ticket(world: World):
     trader = fresh(world.trader())
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[delayed(late)])
     probe(trader)
     trader.provider = trader.client
     trader.wait(200)

@@ -17,7 +17,7 @@ from providers.budgets import Priority, current_priority
 from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown, Unavailable
 from providers.types import Capabilities, OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import Trader, World, closed, opened
-from tests.execution.faults import Faulty, lost_answer, lost_request, raising, untouched
+from tests.execution.faults import Faulty, delayed, lost_answer, lost_request, raising, untouched
 from tests.factories import make_order, unguarded
 
 S = OrderStatus
@@ -139,12 +139,7 @@ def test_an_entry_given_up_and_found_alive_is_adopted_and_sold_again(world: Worl
     trader = world.trader(provider)
     trader.plan()
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[delayed(late)])
     trader.advance()
     trader.wait(60)
     assert trader.deal().status == DealStatus.CANCELED
@@ -193,12 +188,7 @@ def test_the_late_twin_of_a_stop_is_taken_down_after_its_deal_is_over(world: Wor
     trader.account.save()
     trader.plan()
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[untouched, on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[untouched, delayed(late)])
     trader.advance()
     trader.wait(16)
     trader.price("98.9")
@@ -218,12 +208,7 @@ def test_a_stop_that_came_after_its_end_and_ended_unfilled_stands_in_the_books(w
     trader = opened(world.trader())
     Deal.objects.filter(account=trader.account).update(stop_price=Decimal("99.3"))
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[delayed(late)])
     trader.wait(6)
     trader.price("99.2", run=False)
     trader.wait(16)
@@ -291,12 +276,7 @@ def test_an_adoption_that_another_deal_stands_in_the_way_of_is_a_ticket(world: W
     trader = world.trader()
     trader.plan()
     late: list[Any] = []
-
-    def on_its_way(call):
-        late.append(call)
-        return lost_request(call)
-
-    trader.provider = Faulty(trader.client, create_order=[on_its_way])
+    trader.provider = Faulty(trader.client, create_order=[delayed(late)])
     trader.advance()
     trader.wait(60)
     late[0]()
