@@ -239,7 +239,7 @@ def _unknown(deal: DealView, quote: Quote | None, now: datetime, budgets: Budget
 def _between_looks(order: OrderView, now: datetime, budgets: Budgets) -> timedelta:
     """Longer with every look. Where one has shown nothing of what protects or closes a position, the one that decides
     comes as soon as it counts."""
-    sent = order.submitted_at or order.created_at
+    sent = order.sent_at
     was_absent = order.role != Role.ENTRY and order.negative_at is not None and order.negative_at >= sent
     if was_absent and age(order.negative_at or sent, now) <= budgets.poll_resting:
         return budgets.negatives_apart
@@ -312,7 +312,7 @@ def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: B
         return Cancel(entry, control.reason or "entries are to be cancelled")
     if entry.type is OrderType.LIMIT and entry.filled <= 0:
         return Rest()
-    waited = age(entry.submitted_at or entry.created_at, now)
+    waited = age(entry.sent_at, now)
     if waited > budgets.work_patience and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, "the entry was not filled in time")
     return Rest()
@@ -395,7 +395,7 @@ def _exiting(deal: DealView, quote: Quote | None, control: Control, now: datetim
     for order in deal.live(Role.STOP, Role.TARGET):
         return Rest() if order.status is OrderStatus.CANCELING else Cancel(order, "making room for the exit")
     for order in deal.live(Role.EXIT):
-        waited = age(order.submitted_at or order.created_at, now)
+        waited = age(order.sent_at, now)
         if waited > budgets.work_patience and order.status is not OrderStatus.CANCELING:
             return Cancel(order, "the exit was not filled in time")
         return Rest()

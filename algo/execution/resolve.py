@@ -113,7 +113,7 @@ def _look_up_second(
 def _by_its_looks(
     listed: Sequence[OrderReport], deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock
 ) -> OrderReport | None:
-    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
+    sent = sent_at_exchange(provider, order.sent_at, clock.now())
     return next((report for report in listed if _looks_like(report, deal, order, sent)), None)
 
 
@@ -187,7 +187,7 @@ def _unexplained_trades(
     """Trades on our side since the send that belong to no order we know: neither to one of ours nor to one that the
     exchange lists under another name, by somebody else's hand. Where trades name no order (contract: wallex 5.4), what
     was traded is compared with what all known orders were filled."""
-    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
+    sent = sent_at_exchange(provider, order.sent_at, clock.now())
     trades = [
         trade
         for trade in provider.own_trades(deal.rules.symbol, sent - clock.wall(1))
@@ -207,13 +207,13 @@ def _unexplained_trades(
 
 def _was_doubted_enough(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     patience = budgets.doubt_entry if order.role == Role.ENTRY else budgets.doubt_other
-    return age(order.submitted_at or order.created_at, now) >= patience
+    return age(order.sent_at, now) >= patience
 
 
 def _shown_from(deal: DealView, order: OrderView, second_leg: bool) -> datetime:
     """From when on the exchange can have shown an order: its send. The second leg of an OCO came when its first did,
     which may have been long after the send: then not before that one was found."""
-    sent = order.submitted_at or order.created_at
+    sent = order.sent_at
     found = pair_of(deal, order).accepted_at if second_leg else None
     return max(sent, found) if found is not None else sent
 

@@ -174,7 +174,7 @@ def _not_found(order: OrderView, *, ledger: Ledger, provider: ExchangeProvider, 
 
 def history_of(deal: DealView, order: OrderView, provider: ExchangeProvider, clock: Clock) -> Sequence[OrderReport]:
     """The exchange's list of every status since shortly before the order was sent, by the exchange's clock."""
-    sent = sent_at_exchange(provider, order.submitted_at or order.created_at, clock.now())
+    sent = sent_at_exchange(provider, order.sent_at, clock.now())
     return provider.orders_since(deal.rules.symbol, sent - clock.wall(30))
 
 

@@ -84,6 +84,11 @@ class OrderView:
         return resting and self.checked_at is not None and not self.is_missing
 
     @property
+    def sent_at(self) -> datetime:
+        """When it was sent (again); of one that was not, when it was planned."""
+        return self.submitted_at or self.created_at
+
+    @property
     def remaining(self) -> Decimal:
         return self.quantity - self.filled
 
