@@ -246,7 +246,7 @@ def market_of(candles: Candles, time_zone: str, books: Books = NO_BOOKS) -> Mark
 
 def play(market: Market, orders: Orders, account: Account, rules: Rules) -> Played:
     """One run of the kernel."""
-    row, refused = rules_table([rules])[0], np.zeros(len(Refusal), dtype=np.int64)
+    row, refused = rules_table([rules])[0], nobody_refused()
     cues = cues_of(market, orders, row, refused)
     deals, balances = room_for(cues)
     count = simulate(cues, market, orders, account, row, (deals, balances, refused))
@@ -257,6 +257,11 @@ def room_for(cues: Cues) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Where the kernel writes deals and balances: every signal may become a deal."""
     deals, balances = (np.empty((cues.candle.size, len(names))) for names in (DEAL_COLUMNS, BALANCE_COLUMNS))
     return deals, balances
+
+
+def nobody_refused() -> NDArray[np.int64]:
+    """Counts by Refusal, before the first."""
+    return np.zeros(len(Refusal), dtype=np.int64)
 
 
 def day_starts(open_time: NDArray[np.int64], time_zone: str) -> NDArray[np.int64]:

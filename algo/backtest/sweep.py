@@ -20,6 +20,7 @@ from algo.backtest.engine import (
     check_candles,
     kernel_table,
     market_of,
+    nobody_refused,
     orders_of,
     room_for,
     signals_of,
@@ -35,7 +36,6 @@ from algo.backtest.kernel import (
     Cues,
     Market,
     Orders,
-    Refusal,
     cues_of,
     play_sets,
 )
@@ -80,13 +80,13 @@ def sweep(
     rows = np.full((len(instances), len(FIGURES)), np.nan)
 
     def said_by(first: int) -> _Said:
-        orders, refused = orders_of(silenced(signals_of(instances[first], candles), warmup)), _nobody_refused()
+        orders, refused = orders_of(silenced(signals_of(instances[first], candles), warmup)), nobody_refused()
         return _Said(cues_of(market, orders, table[first], refused), orders)
 
     def play(said: Future[_Said], members: NDArray[np.int64]) -> None:
         cues, orders = said.result()  # it stands before this one in the queue: somebody is at it already
         found = np.empty((members.size, len(FIGURES)))
-        out = (*room_for(cues), _nobody_refused())
+        out = (*room_for(cues), nobody_refused())
         play_sets(cues, market, orders, account, table[members], counted, out, found)
         rows[members] = found
 
@@ -114,10 +114,6 @@ def _groups(instances: Sequence[StrategyInterface]) -> list[NDArray[np.int64]]:
     for i, instance in enumerate(instances):
         members.setdefault((instance.signal_key(), instance.parameters.max_data_age_bars), []).append(i)
     return [np.array(same, dtype=np.int64) for same in members.values()]
-
-
-def _nobody_refused() -> NDArray[np.int64]:
-    return np.zeros(len(Refusal), dtype=np.int64)
 
 
 def _counted(market: Market, account: Account, first: int, worth: float) -> Counted:
