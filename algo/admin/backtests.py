@@ -20,12 +20,13 @@ from unfold.decorators import action, display
 
 from algo.admin.backtest_form import DEFAULT_DAYS, BacktestForm, backtest_form
 from algo.admin.base import NOTHING, LedgerAdmin, badge, two_lines
-from algo.admin.strategy_form import resolution_label
+from algo.admin.strategy_form import candle_length, resolution_label
 from algo.backtest.words import amount_in, figure_rows, models_of, number, percent, tally_of, toman_line
 from algo.models import UNFINISHED_RUNS, BacktestRun, RunStatus, StrategyConfig
 from algo.queues import backtest_enqueue
 from algo.report_pages import html_report_response
 from algo.selectors.backtests import FEWEST, MOST, backtests_compare, has_report
+from algo.sentences import sentence
 from algo.services.backtests import BacktestAsked, BacktestRefused, backtest_cancel, backtest_request
 from algo.strategies.strategy_factory import strategy_names
 from providers.clock import clock_from_env
@@ -70,7 +71,7 @@ class BacktestRunAdmin(LedgerAdmin):
     actions_list = ("start",)
     change_form_outer_before_template = "algo/admin/backtest_run.html"
     sections = {
-        "": ("status_badge", "requested_by", "strategy", "config", "market", "candle_length"),
+        "": ("status_badge", "requested_by", "strategy", "config", "market", candle_length),
         "Times": ("created_at", "started_at", "heartbeat_at", "finished_at"),
         "What it ran on": (
             "data_from",
@@ -127,17 +128,16 @@ class BacktestRunAdmin(LedgerAdmin):
 
     # --- one run -----------------------------------------------------------------------------------------------------
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        run = self.get_object(request, object_id)
-        more = dict(extra_context or {})
-        if run is not None and self.has_view_permission(request, run):
-            more |= {"run": run, "run_waits": run.status in UNFINISHED_RUNS, "has_report": has_report(run)}
-            more |= {"may_cancel": self._may_cancel(request, run), "run_percent": f"{run.progress} %"}
-            more |= {"report_address": reverse("admin:algo_backtestrun_report", args=[run.pk])}
-            more |= _report_context(run.summary) if run.summary else {}
-        return super().change_view(request, object_id, form_url, more)
+    def told(self, request: HttpRequest, row: BacktestRun) -> dict[str, Any]:
+        return {
+            "run": row,
+            "run_waits": row.status in UNFINISHED_RUNS,
+            "has_report": has_report(row),
+            "may_cancel": self._may_cancel(request, row),
+            "run_percent": f"{row.progress} %",
+            "report_address": reverse("admin:algo_backtestrun_report", args=[row.pk]),
+            **(_report_context(row.summary) if row.summary else {}),
+        }
 
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self._run(request, object_id)
@@ -209,10 +209,6 @@ class BacktestRunAdmin(LedgerAdmin):
     def period(self, run: BacktestRun) -> str:
         first, last = run.asked.get("from") or run.data_from, run.asked.get("to") or run.data_to
         return two_lines(str(first or NOTHING)[:10], str(last or NOTHING)[:10])
-
-    @display(description="candles", ordering="resolution")
-    def candle_length(self, run: BacktestRun) -> str:
-        return resolution_label(Resolution(run.resolution))
 
     @display(description="fingerprint of the candles")
     def fingerprint_of_candles(self, run: BacktestRun) -> str:
@@ -296,7 +292,7 @@ def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
         "tally_tables": {
             what: _tally_table(what, rows, amount) for what, name in TALLIES if (rows := tally_of(metrics, name))
         },
-        "run_warnings": [f"{each[:1].upper()}{each[1:]}." for each in report["warnings"]],
+        "run_warnings": [sentence(each) for each in report["warnings"]],
         "toman_line": toman_line(report),
     }
 

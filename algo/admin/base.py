@@ -156,6 +156,16 @@ class LedgerAdmin(_NeverWritten, ModelAdmin):
         narrow = self._exact(name for name in names if name not in wide)
         return [*in_pairs(narrow), *self._exact(name for name in names if name in wide)]
 
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """What the page of `row` tells beside its fields: for its templates."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, obj: Any = None, **kwargs: Any
+    ) -> Any:
+        more = {} if obj is None else self.told(request, obj)
+        return super().render_change_form(request, context | more, *args, obj=obj, **kwargs)
+
     def get_queryset(self, request: HttpRequest) -> Any:
         rows = super().get_queryset(request)
         return rows.select_related(*self.list_select_related) if isinstance(self.list_select_related, tuple) else rows

@@ -134,12 +134,8 @@ class DealAdmin(LedgerAdmin):
         "Times": ("created_at", "opened_at", "closed_at"),
     }
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        deal = self.get_object(request, object_id)
-        story = {"fills_table": _fills_table(deal), "events_table": _events_table(deal)} if deal else {}
-        return super().change_view(request, object_id, form_url, {**(extra_context or {}), **story})
+    def told(self, request: HttpRequest, row: Deal) -> dict[str, Any]:
+        return {"fills_table": _fills_table(row), "events_table": _events_table(row)}
 
     @display(description="side", ordering="side")
     def side_badge(self, deal: Deal) -> str:

@@ -12,23 +12,22 @@ from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownF
 from unfold.decorators import action, display
 
 from algo.admin.base import NOTHING, LedgerAdmin, badge
-from algo.admin.strategy_form import resolution_label
+from algo.admin.strategy_form import candle_length
 from algo.backtest.optimise_words import (
     FOLD_HEADS,
     OBJECTIVES,
     PARAMETER_HEADS,
     WINDOW_HEADS,
     best_line,
-    capitalised,
     fold_rows,
     parameter_rows,
     walk_line,
     window_rows,
 )
 from algo.models import OptimisationRun, OptimisationStatus
+from algo.sentences import sentence
 from algo.services.optimisation_evidence import optimisation_report
 from algo.services.optimisations import optimisation_stop, optimisation_trials
-from providers.types import Resolution
 
 STATES = {
     OptimisationStatus.QUEUED: "info",
@@ -38,15 +37,15 @@ STATES = {
     OptimisationStatus.STOPPED: "warning",
     OptimisationStatus.FAILED: "danger",
 }
-MESSAGES = {"": "info", "holds": "success", "doubtful": "warning", "luck": "error", "nothing": "warning"}
 VERDICTS = {"holds": "success", "doubtful": "warning", "luck": "danger", "nothing": "warning"}
+MESSAGES = {"": "info", **VERDICTS, "luck": "error"}  # templates of the theme
 
 
 @admin.register(OptimisationRun)
 class OptimisationRunAdmin(LedgerAdmin):
     """Begun by `manage.py optimise_strategy` or over the API; looked at, and stopped, here."""
 
-    list_display = ("id", "name", "strategy", "market", "candle_length", "state", "progress", "worth", "created_at")
+    list_display = ("id", "name", "strategy", "market", candle_length, "state", "progress", "worth", "created_at")
     list_select_related = ("market", "requested_by")
     list_filter = (("status", ChoicesDropdownFilter), "strategy", "method", ("market", RelatedDropdownFilter))
     search_fields = ("name", "strategy", "market__symbol")
@@ -56,20 +55,15 @@ class OptimisationRunAdmin(LedgerAdmin):
     sections = {
         "": ("name", "state", "progress", "worth", "report", "note"),
         "What was asked": (
-            *("strategy", "market", "candle_length", "goals", "method", "seed", "trials_wanted", "requested_by"),
+            *("strategy", "market", candle_length, "goals", "method", "seed", "trials_wanted", "requested_by"),
             *("data_from", "data_to", "source"),
         ),
         "What was found": ("trials_done", "trials_refused", "created_at", "worked_at", "finished_at"),
         "As it was kept": ("parameters", "plan"),
     }
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        run, more = self.get_object(request, object_id), dict(extra_context or {})
-        if run is not None and self.has_view_permission(request, run):
-            more |= _told(run)
-        return super().change_view(request, object_id, form_url, more)
+    def told(self, request: HttpRequest, row: OptimisationRun) -> dict[str, Any]:
+        return _told(row)
 
     def get_urls(self) -> list[Any]:
         view = self.admin_site.admin_view(self.report_view)
@@ -110,10 +104,6 @@ class OptimisationRunAdmin(LedgerAdmin):
         verdict = run.verdict.get("verdict")
         return badge(str(verdict).capitalize(), VERDICTS[verdict]) if verdict else NOTHING
 
-    @display(description="candles", ordering="resolution")
-    def candle_length(self, run: OptimisationRun) -> str:
-        return resolution_label(Resolution(run.resolution))
-
     @display(description="objectives")
     def goals(self, run: OptimisationRun) -> str:
         return ", ".join(OBJECTIVES[name] for name in run.objectives)
@@ -130,11 +120,11 @@ def _told(run: OptimisationRun) -> dict[str, Any]:
     """The judgement, the best set and what became of it, as the command prints them."""
     report = optimisation_report(run)
     judgement, walk, windows = report["judgement"] or {}, report["walk_forward"], window_rows(report)
-    sentence = judgement.get("sentence") or f"{capitalised(best_line(run.best, run.objectives))}."
+    judged = judgement.get("sentence") or sentence(best_line(run.best, run.objectives))
     return {
-        "judgement": sentence,
+        "judgement": judged,
         "judgement_template": f"unfold/helpers/messages/{MESSAGES[judgement.get('verdict', '')]}.html",
-        "judgement_notes": [f"{capitalised(note)}." for note in judgement.get("warnings", ())],
+        "judgement_notes": [sentence(note) for note in judgement.get("warnings", ())],
         "parameters_table": {"headers": PARAMETER_HEADS, "rows": parameter_rows(report)},
         "windows_table": {"headers": WINDOW_HEADS, "rows": windows} if windows else None,
         "walk_table": {"headers": FOLD_HEADS, "rows": fold_rows(walk)} if walk else None,

@@ -22,6 +22,7 @@ from algo.backtest.parity_words import (
 )
 from algo.models import ParityReport, StrategyConfig
 from algo.selectors.parity import latest_reports
+from algo.sentences import sentence
 
 
 @admin.register(ParityReport)
@@ -36,13 +37,8 @@ class ParityReportAdmin(LedgerAdmin):
     sections = {"": ("config", "day", "computed_at", "unexplained_badge")}
     change_form_outer_after_template = "algo/admin/parity_report.html"
 
-    def change_view(
-        self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
-    ) -> Any:
-        report, more = self.get_object(request, object_id), dict(extra_context or {})
-        if report is not None and self.has_view_permission(request, report):
-            more |= _told(report)
-        return super().change_view(request, object_id, form_url, more)
+    def told(self, request: HttpRequest, row: ParityReport) -> dict[str, Any]:
+        return _told(row)
 
     @display(description="signals equal")
     def signals(self, report: ParityReport) -> str:
@@ -66,7 +62,7 @@ def _told(report: ParityReport) -> dict[str, Any]:
     summary, kept = report.summary, report.differences
     return {
         "parity_verdict": verdict(summary, len(kept)),
-        "parity_notes": [f"{note[:1].upper()}{note[1:]}." for note in summary["notes"]],
+        "parity_notes": [sentence(note) for note in summary["notes"]],
         "parity_figures": {"headers": FIGURE_HEADS, "rows": figure_rows(summary)},
         "parity_differences": {"headers": DIFFERENCE_HEADS, "rows": difference_rows(kept)} if kept else None,
     }

@@ -15,12 +15,11 @@ from algo.admin.base import SettingsAdmin, badge, in_pairs
 from algo.admin.kill_switch import SwitchPage
 from algo.admin.parity import recent_reports
 from algo.admin.strategy_checks import ChecksPage
-from algo.admin.strategy_form import StrategyConfigForm, form_for, parameter_sections, resolution_label
+from algo.admin.strategy_form import StrategyConfigForm, candle_length, form_for, parameter_sections
 from algo.models import StrategyConfig
 from algo.services.control import ControlRefused, strategy_ordering_set, strategy_start, strategy_stop
 from algo.services.strategy_configs import config_warnings
 from algo.strategies.strategy_factory import strategy_names
-from providers.types import Resolution
 
 CHECKS = "Bias checks"  # long lines: a section of one column
 
@@ -33,7 +32,7 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
         "strategy",
         "market",
         "data_market",
-        "resolution_text",
+        candle_length,
         "account",
         "status_badge",
         "check_badge",
@@ -117,10 +116,6 @@ class StrategyConfigAdmin(ChecksPage, SwitchPage, SettingsAdmin):
     @action(description="Backtest the last 30 days", permissions=["backtest"])
     def backtest(self, request: HttpRequest, rows: Any) -> None:
         backtest_last_days(request, rows)
-
-    @display(description="candles", ordering="resolution")
-    def resolution_text(self, config: StrategyConfig) -> str:
-        return resolution_label(Resolution(config.resolution))
 
     @display(description="status", ordering="status")
     def status_badge(self, config: StrategyConfig) -> str:

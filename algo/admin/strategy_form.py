@@ -12,6 +12,7 @@ import annotated_types
 from django import forms
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
+from unfold.decorators import display
 from unfold.widgets import (
     UnfoldAdminDecimalFieldWidget,
     UnfoldAdminSelectWidget,
@@ -20,6 +21,7 @@ from unfold.widgets import (
 )
 
 from algo.models import StrategyConfig
+from algo.sentences import capitalised
 from algo.services.strategy_configs import parameters_clean, parameters_to_store, venue_problems
 from algo.strategies.schemas import WHOLE_FORM, InvalidParameters, StrategySchema
 from algo.strategies.strategy_factory import schema_for, strategy_names
@@ -86,7 +88,7 @@ class StrategyConfigForm(forms.ModelForm):
             parameters = parameters_clean(self.parameters_of, self._typed(data))
         except InvalidParameters as exc:
             for name, messages in exc.errors.items():
-                self.add_error(PREFIX + name if name != WHOLE_FORM else None, [_sentence(each) for each in messages])
+                self.add_error(PREFIX + name if name != WHOLE_FORM else None, [capitalised(each) for each in messages])
         else:
             self.instance.parameters = parameters_to_store(parameters)
 
@@ -118,6 +120,12 @@ def resolution_label(resolution: Resolution) -> str:
         if count and not rest:
             return f"{count} {unit}{'s' if count > 1 else ''}"
     raise AssertionError(resolution)
+
+
+@display(description="candles", ordering="resolution")
+def candle_length(row: Any) -> str:
+    """A column: how long the candles are that a strategy, a backtest or a search reads."""
+    return resolution_label(Resolution(row.resolution))
 
 
 def form_field(name: str, info: FieldInfo) -> forms.Field:
@@ -192,7 +200,3 @@ def _bounds_of_input(info: FieldInfo, kind: Any) -> dict[str, Any]:
         if getattr(bound, name, None) is not None
     }
     return {"step": "1" if kind is int else "any", **attrs}
-
-
-def _sentence(message: str) -> str:
-    return message[:1].upper() + message[1:]

@@ -36,6 +36,7 @@ from algo.backtest.words import (
     tally_of,
     toman_line,
 )
+from algo.sentences import sentence
 
 MODEL_COLOURS = (BLUE, ORANGE)
 CROWD = 100  # deals; more are drawn smaller
@@ -59,7 +60,7 @@ def html_report(report: Mapping[str, Any], charts: Mapping[str, Any]) -> str:
             _asked(report),
         ],
         subtitle=_subtitle(report),
-        head=[_headline(report), warnings(_sentence(each) for each in report["warnings"])],
+        head=[_headline(report), warnings(sentence(each) for each in report["warnings"])],
     )
 
 
@@ -390,7 +391,3 @@ def _minute(unix: int) -> str:
 
 def _cause(name: str) -> str:
     return name.replace("_", " ")
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"

@@ -29,13 +29,13 @@ from algo.backtest.optimise_words import (
     OBJECTIVES,
     PARAMETER_HEADS,
     WINDOW_HEADS,
-    capitalised,
     parameter_rows,
     period_line,
     window_rows,
 )
 from algo.backtest.search import UNKNOWN, Objective, Trial, score
 from algo.backtest.space import Space
+from algo.sentences import capitalised
 
 _MARGIN = {"l": 60, "r": 16, "t": 20, "b": 48}
 _SHOWN = 50  # sets of the table

@@ -114,11 +114,6 @@ def objective_words(figures: Mapping[str, Any], objective: str) -> str:
     return percent(figures[name]) if name in figures else number(figures[objective])
 
 
-def capitalised(words: str) -> str:
-    """The first letter large, the others as they are."""
-    return f"{words[:1].upper()}{words[1:]}"
-
-
 def _span(dimension: Mapping[str, Any]) -> str:
     values = dimension["values"]
     return f"{values[0]} to {values[-1]}" if dimension["ordered"] and len(values) > 2 else ", ".join(map(str, values))

@@ -25,6 +25,7 @@ from algo.models import Market, Provider
 from algo.models.fields import SecretUnreadable
 from algo.selectors.candles import Gap
 from algo.selectors.markets import UnknownSymbol, market_get
+from algo.sentences import capitalised, sentence
 from algo.services.candle_checks import UnitJump
 from algo.services.markets import markets_refresh
 from algo.strategies import InvalidParameters, UnknownStrategy
@@ -52,7 +53,7 @@ class CliCommand(BaseCommand):
             hint = f"See: python manage.py {subcommand} --help"
 
             def refuse(message: str) -> None:
-                parser.exit(1, f"{message[:1].upper()}{message[1:]}. {hint}\n")
+                parser.exit(1, f"{capitalised(message)}. {hint}\n")
 
             parser.error = refuse  # type: ignore[method-assign] # argparse would exit with 2
         return parser
@@ -120,12 +121,6 @@ def exchange_failed(exc: ProviderError, kept: str) -> str:
     provider = str(exc).partition(" ")[0]
     address = f" ({provider.upper()}_BASE_URL is {exchanges.base_url(provider)})" if provider in Provider.values else ""
     return f"{said} {kept} {advice.format(address=address)}"
-
-
-def sentence(text: str) -> str:
-    """`text` with a capital at its start and a full stop at its end."""
-    text = text.strip()
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '?', '!')) else '.'}"
 
 
 # --- options --------------------------------------------------------------------------------------------------------

@@ -17,7 +17,6 @@ from algo.backtest.optimise_words import (
     PARAMETER_HEADS,
     WINDOW_HEADS,
     best_line,
-    capitalised,
     choice_line,
     fold_rows,
     objective_words,
@@ -26,6 +25,7 @@ from algo.backtest.optimise_words import (
     walk_line,
     window_rows,
 )
+from algo.sentences import capitalised
 
 COLOURS = {Verdict.HOLDS: "green", Verdict.DOUBTFUL: "yellow", Verdict.LUCK: "red", Verdict.NOTHING: "yellow"}
 

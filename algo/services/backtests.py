@@ -28,6 +28,7 @@ from algo.models import (
 )
 from algo.selectors.candles import candles_coverage, candles_range
 from algo.selectors.toman import profit_in_toman
+from algo.sentences import sentence
 from algo.services.backtest_money import Money, backtest_settings, rules_with_fee
 from algo.services.candles import candles_fetch_range
 from algo.services.strategy_configs import parameters_clean, parameters_to_store
@@ -131,7 +132,7 @@ def _parameters(asked: BacktestAsked, problems: dict[str, list[str]]) -> Strateg
         return None
     except InvalidParameters as exc:
         for at, texts in exc.errors.items():
-            problems["parameters" if at == WHOLE_FORM else f"parameters.{at}"] = [_sentence(each) for each in texts]
+            problems["parameters" if at == WHOLE_FORM else f"parameters.{at}"] = [sentence(each) for each in texts]
         return None
     if not create_strategy(name, parameters).initialize():
         problems["strategy"] = [f"{name} says that it cannot run with these parameters."]
@@ -192,12 +193,10 @@ def backtest_run(run_id: int, *, provider_of: ProviderOf, clock: Clock) -> str:
     except RunStopped:
         logger.info("backtest stopped run=%s status=%s", run_id, _status(run_id))
     except ProviderError as exc:
-        backtest_fail(
-            run_id, f"{_sentence(str(exc))} Candles downloaded so far are kept. Try again later.", clock.now()
-        )
+        backtest_fail(run_id, f"{sentence(str(exc))} Candles downloaded so far are kept. Try again later.", clock.now())
     except (UnknownStrategy, ValueError) as exc:
         logger.warning("backtest failed run=%s why=%s", run_id, exc)
-        backtest_fail(run_id, _sentence(str(exc)), clock.now())
+        backtest_fail(run_id, sentence(str(exc)), clock.now())
     return _status(run_id)
 
 
@@ -357,7 +356,3 @@ def _kept(report: Mapping[str, Any], charts: Mapping[str, Any], candles: Candles
 
 def _moment(unix: int) -> datetime:
     return datetime.fromtimestamp(int(unix), UTC)
-
-
-def _sentence(words: str) -> str:
-    return f"{words[:1].upper()}{words[1:]}{'' if words.endswith(('.', '?', '!')) else '.'}"

@@ -7,6 +7,7 @@ from typing import Any
 
 from algo.models import FINISHED_DEALS, Account, Market, StrategyConfig
 from algo.risk.costs import target_pays_fees
+from algo.sentences import sentence
 from algo.strategies.schemas import InvalidParameters, StrategySchema, validate_parameters
 from algo.strategies.strategy_factory import UnknownStrategy, schema_for
 from providers.types import ProtectionMode
@@ -55,7 +56,7 @@ def config_warnings(config: StrategyConfig) -> list[str]:
     """What a sound config should still be warned about, in sentences."""
     parameters = parameters_clean(config.strategy, config.parameters)
     unpaid = target_pays_fees(parameters, config.market.rules)
-    warnings = [f"{unpaid[0].upper()}{unpaid[1:]}."] if unpaid else []
+    warnings = [sentence(unpaid)] if unpaid else []
     if config.account.protection == ProtectionMode.NO_STOPS:
         warnings.append(
             f"The account {config.account.name} can place no stop orders: only the running guardian protects its "

@@ -21,15 +21,16 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from algo import exchanges
 from algo.backtest import FillModel
-from algo.backtest.optimise_words import best_line, capitalised
+from algo.backtest.optimise_words import best_line
 from algo.backtest.search import Objective
 from algo.backtest.space import Space, SpaceRefused, space_of
 from algo.management import _optimise_child
 from algo.management._backtest_plan import add_plan_options, planned
-from algo.management._cli import CliCommand, parent_folder_exists, sentence
+from algo.management._cli import CliCommand, parent_folder_exists
 from algo.management._optimise_tables import moment_name, optimise_tables
 from algo.models import OptimisationRun, OptimisationStatus
 from algo.queues import NoBroker, search_hand_out
+from algo.sentences import sentence
 from algo.services.optimisation_evidence import optimisation_judge, optimisation_report
 from algo.services.optimisations import (
     DATABASE,
@@ -246,7 +247,7 @@ class Command(CliCommand):
         optimisation_stop(run)
         report = optimisation_report(run)
         if report["best"] is None or run.status != OptimisationStatus.DONE:
-            self.stderr.write(f"{capitalised(best_line(run.best, run.objectives))}.")
+            self.stderr.write(sentence(best_line(run.best, run.objectives)))
         raise CommandError(
             f"Stopped. {KEPT[:-1]} ({run.trials_done} of {run.trials_wanted}). Go on with: {_resume(run)}",
             returncode=130,
