@@ -1,9 +1,15 @@
 from django.apps import AppConfig
+from django.db.models.signals import post_migrate
+from django.utils.translation import gettext_lazy
 
 
 class AlgoConfig(AppConfig):
     name = "algo"
-    verbose_name = "Trading"
+    verbose_name = gettext_lazy("Trading")
 
     def ready(self) -> None:
         from algo import checks  # noqa: F401, PLC0415 - registers them
+        from algo.services.roles import roles_ensure  # noqa: PLC0415 - models are there from here on
+
+        # The permissions of a new model are made after the migrations, so those of the roles are given after them too.
+        post_migrate.connect(roles_ensure, sender=self, dispatch_uid="algo.roles")

@@ -1,8 +1,9 @@
 """Facts, and the constraints that guard them."""
 
 from algo.models.account import Account, AccountState, Environment
+from algo.models.audit import AuditRecord, Door
 from algo.models.backtest import UNFINISHED_RUNS, BacktestRun, RunStatus
-from algo.models.candle import Candle
+from algo.models.candle import Candle, CandleFetch
 from algo.models.control import (
     AccountLock,
     FlatProof,
@@ -15,16 +16,34 @@ from algo.models.control import (
     TicketKind,
 )
 from algo.models.deal import FINISHED_DEALS, CloseReason, Deal, DealStatus
+from algo.models.event_kinds import EventKind, Severity
+from algo.models.idempotency import KeptAnswer
+from algo.models.inbound import AlertAction, AlertState, InboundAlert, InboundKey
+from algo.models.live import LiveChange
 from algo.models.market import Market, Provider
-from algo.models.notification import OutboxEvent
+from algo.models.notification import (
+    ChannelType,
+    Delivery,
+    DeliveryState,
+    Language,
+    NotificationChannel,
+    OutboxEvent,
+    QuietRule,
+)
 from algo.models.optimisation import OptimisationChunk, OptimisationRun, OptimisationStatus, SearchMethod
 from algo.models.order import DealEvent, Fill, Order, OrderEvent, Role
 from algo.models.parity import ParityReport
+from algo.models.performance import DealDay
+from algo.models.preference import ReadingCalendar, ReadingDigits, ReadingLanguage, Theme, UserPreference
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
 from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 from algo.models.strategy_check import StrategyCheck
+from algo.models.token import TokenGrant, TokenScope
+from algo.translated import models_translate
+
+models_translate()
 
 __all__ = [
     "FINISHED_DEALS",
@@ -32,22 +51,38 @@ __all__ = [
     "Account",
     "AccountLock",
     "AccountState",
+    "AlertAction",
+    "AlertState",
     "AllowedSides",
+    "AuditRecord",
     "BacktestRun",
     "Candle",
+    "CandleFetch",
+    "ChannelType",
     "CloseReason",
     "Deal",
+    "DealDay",
     "DealEvent",
     "DealStatus",
     "Decision",
+    "Delivery",
+    "DeliveryState",
+    "Door",
     "Environment",
+    "EventKind",
     "Fill",
     "FlatProof",
     "Halt",
     "Heartbeat",
+    "InboundAlert",
+    "InboundKey",
+    "KeptAnswer",
     "KillSwitch",
+    "Language",
+    "LiveChange",
     "Market",
     "MarketQuote",
+    "NotificationChannel",
     "OptimisationChunk",
     "OptimisationRun",
     "OptimisationStatus",
@@ -59,15 +94,24 @@ __all__ = [
     "ProbeOrder",
     "ProbeOutcome",
     "Provider",
+    "QuietRule",
+    "ReadingCalendar",
+    "ReadingDigits",
+    "ReadingLanguage",
     "Role",
     "RunStatus",
     "SearchMethod",
+    "Severity",
     "Signal",
     "StrategyCheck",
     "StrategyConfig",
     "StrategyStatus",
     "SystemControl",
+    "Theme",
     "Ticket",
     "TicketAnswer",
     "TicketKind",
+    "TokenGrant",
+    "TokenScope",
+    "UserPreference",
 ]

@@ -30,6 +30,12 @@ class Account(models.Model):
     public_id = models.UUIDField(default=uuid.uuid4, unique=True, editable=False)
     name = models.CharField(max_length=64, unique=True)
     owner = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="accounts")
+    viewers = models.ManyToManyField(
+        settings.AUTH_USER_MODEL,
+        blank=True,
+        related_name="accounts_viewed",
+        help_text="Who may look at it beside its owner. They see all of it but the key, and change nothing.",
+    )
     provider = models.CharField(max_length=16, choices=Provider.choices)
     environment = models.CharField(
         max_length=8,
@@ -44,6 +50,9 @@ class Account(models.Model):
     key_expires_at = models.DateTimeField(null=True, blank=True, help_text="Wallex keys live at most 90 days.")
     key_warned_days = models.PositiveSmallIntegerField(
         null=True, editable=False, help_text="The last warning before the expiry that was given: 14, 7, 1 or 0 days."
+    )
+    key_scopes = models.JSONField(
+        null=True, editable=False, help_text="What its exchange last said the key may do: read, trade, withdraw."
     )
     capabilities = models.JSONField(default=dict, blank=True, help_text="What it can really do; set by a probe.")
     capabilities_probed_at = models.DateTimeField(null=True, blank=True, editable=False)

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.validators import MaxValueValidator
 from django.db import models
 from django.db.models import Q
+from django.utils.translation import gettext
 
 from algo.models.fields import choices
 from algo.models.market import Market
@@ -89,4 +90,8 @@ class BacktestRun(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Backtest {self.pk}: {self.strategy} on {self.market}"
+        return gettext("Backtest %(run)s: %(strategy)s on %(market)s") % {
+            "run": self.pk,
+            "strategy": self.strategy,
+            "market": self.market,
+        }

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.db.models.functions import Cast
 
+from algo.models.backtest import UNFINISHED_RUNS, RunStatus
 from algo.models.fields import AmountField, choices
 from algo.models.market import Market
 from providers.types import Resolution
@@ -55,3 +57,35 @@ class Candle(models.Model):
 
     def __str__(self) -> str:
         return f"{self.market_id} {self.resolution} {self.open_time:%Y-%m-%d %H:%M}"
+
+
+class CandleFetch(models.Model):
+    """Candles of a period that somebody asked for. The row is the queue: workers fetch a few pages at a time, and
+    whoever moves `due_at` on takes the next ones."""
+
+    market = models.ForeignKey(Market, on_delete=models.CASCADE, related_name="candle_fetches")
+    resolution = models.CharField(max_length=4, choices=choices(Resolution))
+    start = models.DateTimeField(help_text="Open time of the first candle wanted.")
+    end = models.DateTimeField(help_text="Candles that open before.")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.SET_NULL, null=True, related_name="+")
+    status = models.CharField(max_length=9, choices=RunStatus.choices, default=RunStatus.QUEUED)
+    reached = models.DateTimeField(help_text="What opened before it has been asked for.")
+    new = models.PositiveIntegerField(default=0, help_text="Candles that were not stored before.")
+    missing = models.PositiveIntegerField(
+        null=True, help_text="When it is done: candles of the period that the exchange does not have."
+    )
+    tries = models.PositiveSmallIntegerField(default=0, help_text="Failures since the last page that came.")
+    error = models.CharField(max_length=400, blank=True)
+    due_at = models.DateTimeField(help_text="When its next pages are due; a worker that takes them moves it on.")
+    created_at = models.DateTimeField()
+    finished_at = models.DateTimeField(null=True)
+
+    class Meta:
+        ordering = ("-created_at", "-id")
+        indexes = [
+            # the workers' look, every few seconds
+            models.Index(fields=("due_at",), condition=models.Q(status__in=UNFINISHED_RUNS), name="candle_fetch_due")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.market_id} {self.resolution} {self.start:%Y-%m-%d %H:%M} to {self.end:%Y-%m-%d %H:%M}"

@@ -11,6 +11,7 @@ from django.db.models import Q
 from algo.models.account import Account
 from algo.models.market import Market
 from algo.models.strategy import StrategyConfig
+from algo.phrases import told
 
 
 class KillSwitch(models.TextChoices):
@@ -155,7 +156,7 @@ class Ticket(models.Model):
         ]
 
     def __str__(self) -> str:
-        return self.summary
+        return told(self.summary)
 
 
 class Heartbeat(models.Model):

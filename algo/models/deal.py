@@ -6,6 +6,7 @@ from decimal import Decimal
 
 from django.db import models
 from django.db.models import F, Q
+from django.utils.translation import gettext
 
 from algo.models.account import Account
 from algo.models.fields import AmountField, choices
@@ -105,6 +106,10 @@ class Deal(models.Model):
     reopened = models.PositiveSmallIntegerField(
         default=0, help_text="How often an order of it was found executed after its end."
     )
+    stop_loosened = models.PositiveSmallIntegerField(
+        default=0, help_text="How often a person moved its stop away from the price; nothing else ever does."
+    )
+    look_asked_at = models.DateTimeField(null=True, help_text="When a person last asked to look at its protection.")
     unprotected_since = models.DateTimeField(null=True)
     unprotected_seconds = AmountField(default=0)
     protected_at = models.DateTimeField(null=True, help_text="First time all of it was under a live stop or exit.")
@@ -113,7 +118,7 @@ class Deal(models.Model):
     trailed_at = models.DateTimeField(null=True)
     created_at = models.DateTimeField()
     opened_at = models.DateTimeField(null=True)
-    closed_at = models.DateTimeField(null=True, db_index=True)
+    closed_at = models.DateTimeField(null=True)
 
     class Meta:
         ordering = ("-created_at", "-id")
@@ -132,10 +137,22 @@ class Deal(models.Model):
         indexes = [
             models.Index(fields=("account", "status"), name="deal_live_by_account"),
             models.Index(fields=("config", "-created_at"), name="deal_by_config"),
+            # the lists of API and admin, newest first; a symbol's or an owner's are picked out on the way
+            models.Index(fields=("-created_at", "-id"), name="deal_newest"),
+            models.Index(fields=("market", "-created_at", "-id"), name="deal_newest_of_market"),
+            models.Index(fields=("account", "-created_at", "-id"), name="deal_newest_of_account"),  # ?account=
+            models.Index(fields=("-profit", "-id"), name="deal_by_profit"),  # ?ordering=profit and -profit
+            models.Index(fields=("-opened_at", "-id"), name="deal_by_begin"),
+            models.Index(fields=("-closed_at", "-id"), name="deal_by_end"),
+            models.Index(fields=("-unprotected_seconds", "-id"), name="deal_by_unprotected"),
         ]
 
     def __str__(self) -> str:
-        return f"Deal {self.pk} {self.side} {self.market.symbol}"
+        return gettext("Deal %(deal)s %(side)s %(symbol)s") % {
+            "deal": self.pk,
+            "side": gettext(self.side),
+            "symbol": self.market.symbol,
+        }
 
     @property
     def is_finished(self) -> bool:

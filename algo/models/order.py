@@ -53,7 +53,8 @@ class Order(models.Model):
     balance_before = AmountField(null=True, help_text="Total of that asset shortly before the order was sent.")
     locked_before = AmountField(null=True)
     balance_read_at = models.DateTimeField(null=True)
-    cancel_requested_at = models.DateTimeField(null=True)
+    cancel_asked_at = models.DateTimeField(null=True, help_text="When a person asked to cancel it.")
+    cancel_requested_at = models.DateTimeField(null=True, help_text="When its exchange was last asked to cancel it.")
     unknown_since = models.DateTimeField(null=True)
     negative_at = models.DateTimeField(null=True, help_text="When every look-up last agreed that it never arrived.")
     created_at = models.DateTimeField()
@@ -92,7 +93,13 @@ class Order(models.Model):
                 name="order_one_live_stop_and_target",
             ),
         ]
-        indexes = [models.Index(fields=("account", "status"), name="order_live_by_account")]
+        indexes = [
+            models.Index(fields=("account", "status"), name="order_live_by_account"),
+            models.Index(fields=("-created_at", "-id"), name="order_newest"),  # the lists of API and admin
+            models.Index(fields=("status", "-created_at", "-id"), name="order_newest_of_status"),  # ?status=
+            models.Index(fields=("account", "-created_at", "-id"), name="order_newest_of_account"),  # ?account=
+            models.Index(fields=("-closed_at", "-id"), name="order_by_end"),  # ?ordering=closed_at and -closed_at
+        ]
 
     def __str__(self) -> str:
         return f"{self.role} {self.side} {self.type} {self.client_order_id}"
@@ -124,7 +131,7 @@ class DealEvent(models.Model):
     deal = models.ForeignKey(Deal, on_delete=models.PROTECT, related_name="events")
     at = models.DateTimeField()
     kind = models.CharField(
-        max_length=24, help_text="status, stop_moved, exit, swap, protected, unprotected, reopened."
+        max_length=24, help_text="status, stop_moved, exit, swap, protected, unprotected, reopened, look_asked."
     )
     from_status = models.CharField(max_length=16, blank=True)
     to_status = models.CharField(max_length=16)
@@ -157,6 +164,7 @@ class Fill(models.Model):
             models.UniqueConstraint(fields=("account", "trade_id"), name="fill_booked_once"),
             models.CheckConstraint(name="fill_positive", condition=Q(quantity__gt=0) & Q(price__gt=0)),
         ]
+        indexes = [models.Index(fields=("-executed_at", "-id"), name="fill_newest")]  # the lists of API and admin
 
     def __str__(self) -> str:
         return f"{self.quantity} @ {self.price}"

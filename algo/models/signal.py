@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
+from django.utils.translation import gettext
 
 from algo.models.fields import AmountField, choices
 from algo.models.strategy import StrategyConfig
@@ -31,6 +33,10 @@ class Decision(models.Model):
     class Meta:
         ordering = ("-bar_open_at", "-id")
         constraints = [models.UniqueConstraint(fields=("config", "bar_open_at"), name="decision_once_per_bar")]
+        indexes = [
+            models.Index(fields=("-bar_open_at", "-id"), name="decision_newest"),  # the journal
+            models.Index(fields=("outcome", "-bar_open_at", "-id"), name="decision_newest_of_outcome"),  # ?outcome=
+        ]
 
     def __str__(self) -> str:
         return f"{self.config_id} {self.bar_open_at:%Y-%m-%d %H:%M} {self.outcome}"
@@ -54,6 +60,11 @@ class Signal(models.Model):
     class Meta:
         ordering = ("-created_at", "-id")
         constraints = [models.UniqueConstraint(fields=("config", "bar_open_at", "side"), name="signal_once_per_bar")]
+        indexes = [
+            models.Index(fields=("-created_at", "-id"), name="signal_newest"),  # the lists of API and admin
+            models.Index(fields=("config", "-created_at", "-id"), name="signal_newest_of_config"),  # ?config=
+            models.Index(fields=("-created_at", "-id"), condition=~Q(denial_code=""), name="signal_newest_denied"),
+        ]
 
     def __str__(self) -> str:
-        return f"{self.side} {self.reason} {self.bar_open_at:%Y-%m-%d %H:%M}"
+        return f"{gettext(self.side)} {gettext(self.reason) if self.reason else ''} {self.bar_open_at:%Y-%m-%d %H:%M}"
