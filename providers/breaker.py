@@ -62,7 +62,7 @@ class CircuitBreaker:
         self._lock = threading.Lock()
         self._outcomes: deque[tuple[float, bool]] = deque()  # (when, whether it failed)
         self._in_a_row = 0
-        self._failed_at = float("-inf")
+        self._failed_at = self._answered_at = float("-inf")
         self._callers_failed_at: dict[Hashable, float] = {}
         self._probing_until = float("-inf")
         self._is_open = False
@@ -70,6 +70,10 @@ class CircuitBreaker:
     @property
     def is_open(self) -> bool:
         return self._is_open
+
+    def answered_seconds_ago(self) -> float | None:
+        """Since the exchange last answered this process, whatever it said; None where it has not answered yet."""
+        return None if self._answered_at == float("-inf") else max(self._monotonic() - self._answered_at, 0.0)
 
     def admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> None:
         with self._lock:
@@ -95,6 +99,7 @@ class CircuitBreaker:
         with self._lock:
             self._note(failed=False)
             self._in_a_row = 0
+            self._answered_at = self._monotonic()
             self._callers_failed_at.clear()
             if self._is_open:
                 self._is_open = False

@@ -72,6 +72,11 @@ def time_to_send() -> float | None:
     return _time_to_send.get()
 
 
+def no_waiting(seconds: float) -> None:
+    """In place of `sleep`, for who must not wait for a turn: a page that answers a person, a worker with other work."""
+    raise RateLimited("The exchange is called too often at the moment; nothing was sent.", retry_after=seconds)
+
+
 class RateBudget(Protocol):
     """Permission to call, per budget name. One may be shared by all clients behind one address."""
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
-from providers.breaker import Breaker, CircuitBreaker
+from providers.breaker import CircuitBreaker
 from providers.budgets import InProcessBudget, Limit, RateBudget
 from providers.clock import Clock
 from providers.interface import ExchangeProvider
@@ -35,7 +35,7 @@ _ORDER_STREAMS: dict[str, Callable[..., OrderStream]] = {"nobitex": NobitexOrder
 
 # The exchanges count per address of the caller, and fail for all callers at once: clients of one process share both.
 _budgets: dict[tuple[str, str], RateBudget] = {}
-_breakers: dict[tuple[str, str], Breaker] = {}
+_breakers: dict[tuple[str, str], CircuitBreaker] = {}
 _shared_lock = threading.Lock()
 
 
@@ -61,6 +61,14 @@ def create_provider(
         budget = budget or _budgets.setdefault(where, InProcessBudget(limits))
         breaker = _breakers.setdefault(where, CircuitBreaker(name))
     return _REGISTRY[name][0](base_url, api_key=api_key or None, clock=clock, budget=budget, breaker=breaker)
+
+
+def circuits() -> dict[str, tuple[bool, float | None]]:
+    """Of each exchange that this process has a client of: whether its circuit is open, and for how many seconds it has
+    not answered (None: it never has)."""
+    with _shared_lock:
+        known = list(_breakers.items())
+    return {name: (breaker.is_open, breaker.answered_seconds_ago()) for (name, _), breaker in known}
 
 
 def documented_limits(name: str) -> Mapping[str, Limit]:

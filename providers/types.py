@@ -144,6 +144,12 @@ class OrderBook:
     def mid_price(self) -> Decimal | None:
         return (self.bids[0].price + self.asks[0].price) / 2 if self.bids and self.asks else None
 
+    def imbalance(self, levels: int = 5) -> Decimal | None:
+        """Quantity of the best bids over that of the best asks, to three digits: above 1 buyers are the heavier side.
+        None without asks."""
+        bids, asks = (sum((level.quantity for level in side[:levels]), ZERO) for side in (self.bids, self.asks))
+        return (bids / asks).quantize(Decimal("0.001")) if asks else None
+
 
 @dataclass(frozen=True, slots=True)
 class MarketRules:
