@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from django.conf import settings
 
@@ -11,7 +12,7 @@ from algo.models import Account
 from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, RateBudget, shares
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
-from providers.provider_factory import create_provider, documented_limits
+from providers.provider_factory import circuits, create_provider, documented_limits
 
 Wrap = Callable[[ExchangeProvider], ExchangeProvider]
 BudgetOf = Callable[[str, str, Mapping[str, Limit]], RateBudget]
@@ -76,3 +77,14 @@ def _client(name: str, key: str | None) -> ExchangeProvider:
                 name, base_url=url, api_key=key, clock=CLOCK, budget=_budgets[name, url]
             )
         return _clients[name, url, key]
+
+
+def sign_of_life() -> dict[str, Any]:
+    """What this process knows of the exchanges, for the `detail` of its heartbeat: `algo.selectors.health` reads it."""
+    now = CLOCK.now()
+    return {
+        "exchanges": {
+            name: {"open": is_open, "answered_at": None if ago is None else (now - CLOCK.wall(ago)).isoformat()}
+            for name, (is_open, ago) in circuits().items()
+        }
+    }

@@ -9,9 +9,11 @@ from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError as BrokerError
 
+from algo.models import StrategyConfig
+
 logger = logging.getLogger("algo.queues")
 
-BACKTESTS = "backtests"
+BACKTESTS, NOTIFICATIONS, ORDERS, STRATEGIES = "backtests", "notifications", "orders", "strategies"
 # A message that was not taken by then is dropped: beat sends another for every run that still waits.
 MESSAGE_LIVES_SECONDS = 90.0
 
@@ -32,15 +34,56 @@ def backtest_enqueue(run_id: int) -> None:
     transaction.on_commit(send)
 
 
+def advance_hint(account_id: int) -> None:
+    """Tell a worker, once this transaction is committed, that there is something to do for an account. A lost message
+    costs a second: the guardian looks anyway."""
+
+    def send() -> None:
+        try:
+            _send("algo.tasks.advance_account", account_id, queue=ORDERS)
+        except NoBroker as exc:
+            logger.warning("hint not sent account=%s why=%s: the guardian looks anyway", account_id, exc.__cause__)
+
+    transaction.on_commit(send)
+
+
+def evaluate_hint(config: StrategyConfig) -> None:
+    """Tell a worker to let a strategy decide over its newest closed candle now. Raises NoBroker: beat's tick does it
+    once the broker is back."""
+    args = [config.data_market_id, config.resolution, [config.pk]]
+    _send("algo.tasks.evaluate_strategies", *args, queue=STRATEGIES, expires=MESSAGE_LIVES_SECONDS)
+
+
+def channel_hint(channel_id: int) -> None:
+    """Tell a worker that a channel has something to send. A lost message costs some seconds: beat asks too."""
+    try:
+        _send("algo.tasks.deliver_channel", channel_id, queue=NOTIFICATIONS, expires=MESSAGE_LIVES_SECONDS)
+    except NoBroker as exc:
+        logger.warning("channel not announced id=%s why=%s: beat's tick finds it", channel_id, exc.__cause__)
+
+
+def signals_hint() -> None:
+    """Tell a worker, once this transaction is committed, that a signal from outside waits. A lost message costs some
+    seconds: beat asks too."""
+
+    def send() -> None:
+        try:
+            _send("algo.tasks.decide_signals", queue=STRATEGIES, expires=MESSAGE_LIVES_SECONDS)
+        except NoBroker as exc:
+            logger.warning("signal not announced why=%s: beat's sweep finds it", exc.__cause__)
+
+    transaction.on_commit(send)
+
+
 def search_hand_out(run_id: int, *, jobs: int = 1) -> None:
     """Tell `jobs` workers to go on with a search for parameters; several share one search. Raises NoBroker."""
     for _ in range(jobs):
         _send("algo.tasks.optimise", run_id)
 
 
-def _send(task: str, run_id: int, **options: Any) -> None:
+def _send(task: str, *args: Any, queue: str = BACKTESTS, **options: Any) -> None:
     try:
-        current_app.send_task(task, args=[run_id], queue=BACKTESTS, retry=False, **options)
+        current_app.send_task(task, args=list(args), queue=queue, retry=False, **options)
     except (BrokerError, OSError, AttributeError) as exc:
         # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
         raise NoBroker("The broker of the workers cannot be reached") from exc

@@ -189,19 +189,28 @@ def _unsent(deal: DealView, quote: Quote | None, control: Control, now: datetime
         if order.status is not OrderStatus.PENDING or _is_second_leg(order):
             continue
         if order.role == Role.ENTRY:
-            return _unsent_entry(order, control, now, budgets)
+            return _unsent_entry(deal, order, control, now, budgets)
         if _still_wanted(deal, order, quote):
             return Send(order)
         return Withdraw(order, "no longer wanted when it was to be sent")
     return None
 
 
-def _unsent_entry(order: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
+def _unsent_entry(deal: DealView, order: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
+    if unwanted := _cut_off_by_hand(deal, order):
+        return Withdraw(order, unwanted)
     if not control.entries_allowed:
         return Withdraw(order, control.reason or "new positions are switched off")
     if age(order.created_at, now) > budgets.entry_max_age:
         return Withdraw(order, "the signal grew too old before the order could be sent")
     return Send(order)
+
+
+def _cut_off_by_hand(deal: DealView, entry: OrderView) -> str:
+    """Why a person wants no more of an entry; empty where nobody said so."""
+    if deal.exit_reason is not None:
+        return "its deal is to be closed"
+    return "cancelled by hand" if entry.cancel_asked_at is not None else ""
 
 
 def _is_second_leg(order: OrderView) -> bool:
@@ -253,9 +262,16 @@ def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets
             continue
         if order.exchange_order_id is None and order.is_final:
             continue
-        if order.checked_at is None or age(order.checked_at, now) >= _poll_interval(deal, order, quote, now, budgets):
+        if order.checked_at is None or _is_asked_for(deal, order.checked_at, now):
+            return Ask(order)
+        if age(order.checked_at, now) >= _poll_interval(deal, order, quote, now, budgets):
             return Ask(order)
     return None
+
+
+def _is_asked_for(deal: DealView, read_at: datetime, now: datetime) -> bool:
+    """Whether a person wants to know how the deal stands, and this was read before that."""
+    return deal.look_asked_at is not None and read_at < deal.look_asked_at <= now
 
 
 def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: datetime, budgets: Budgets) -> timedelta:
@@ -292,7 +308,7 @@ def _entering(deal: DealView, control: Control, now: datetime, budgets: Budgets)
     if entry is None:
         return CancelDeal("it has no entry order")
     if not entry.is_final:
-        return _working_entry(entry, control, now, budgets)
+        return _working_entry(deal, entry, control, now, budgets)
     if entry.filled <= 0:
         return CancelDeal(entry.reason or "the entry was not filled")
     price = entry.average_price or deal.planned_price
@@ -305,9 +321,13 @@ def _entering(deal: DealView, control: Control, now: datetime, budgets: Budgets)
     )
 
 
-def _working_entry(entry: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
-    """An entry that is still working after its patience, or against the kill switch, is cut off: what was filled gets
-    its protection, or its exit. A limit order that a person adopted may wait for its price until its first fill."""
+def _working_entry(deal: DealView, entry: OrderView, control: Control, now: datetime, budgets: Budgets) -> Action:
+    """An entry that is still working after its patience, against the kill switch or against a person's will, is cut
+    off: what was filled gets its protection, or its exit. A limit order that a person adopted may wait for its price
+    until its first fill."""
+    unwanted = _cut_off_by_hand(deal, entry)
+    if unwanted and entry.status is not OrderStatus.CANCELING:
+        return Cancel(entry, unwanted)
     if (control.cancel or control.flatten) and entry.status is not OrderStatus.CANCELING:
         return Cancel(entry, control.reason or "entries are to be cancelled")
     if entry.type is OrderType.LIMIT and entry.filled <= 0:
@@ -381,9 +401,14 @@ def _close_reason(deal: DealView) -> CloseReason:
     if last.role == Role.TARGET:
         return CloseReason.TAKE_PROFIT
     if last.role == Role.STOP:
-        moved = last.stop_price is not None and last.stop_price != deal.initial_stop_price
-        return CloseReason.TRAILING_STOP if moved else CloseReason.STOP_LOSS
+        return _reason_of_stop(deal, last.stop_price or deal.initial_stop_price)
     return deal.exit_reason or CloseReason.EMERGENCY
+
+
+def _reason_of_stop(deal: DealView, stop_price: Decimal) -> CloseReason:
+    """A stop that a person moved is still a stop loss; one that moves by itself has trailed."""
+    trailed = deal.trailing_percent > 0 and stop_price != deal.initial_stop_price
+    return CloseReason.TRAILING_STOP if trailed else CloseReason.STOP_LOSS
 
 
 # --- exit -----------------------------------------------------------------------------------------------------------
@@ -479,7 +504,7 @@ def _stop_crossed(deal: DealView, quote: Quote | None, now: datetime, budgets: B
     if deal.crossed_at is None:
         return NoteCrossed(True)
     if not deal.live(Role.STOP):
-        reason = CloseReason.TRAILING_STOP if deal.stop_price != deal.initial_stop_price else CloseReason.STOP_LOSS
+        reason = _reason_of_stop(deal, deal.stop_price)
         return StartExit(reason, "the price is through the stop and no stop rests at the exchange")
     if age(deal.crossed_at, now) > budgets.stop_patience:
         return StartExit(CloseReason.EMERGENCY, "the stop was crossed and did not fill")
@@ -683,7 +708,8 @@ def _refused_recently(deal: DealView, role: Role, now: datetime, budgets: Budget
     refused = _refusals(deal, role)
     if not refused:
         return False
-    return age(refused[0].closed_at or refused[0].created_at, now) < _back_off(len(refused), budgets)
+    refused_at = refused[0].closed_at or refused[0].created_at
+    return not _is_asked_for(deal, refused_at, now) and age(refused_at, now) < _back_off(len(refused), budgets)
 
 
 def _in_a_row(orders: list[OrderView], test: Callable[[OrderView], bool]) -> int:

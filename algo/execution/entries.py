@@ -38,7 +38,7 @@ from algo.services.candles import CLOSE_GRACE, candles_update
 from algo.services.strategy_checks import checking_alone, is_version_known, version_refusal
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
-from algo.strategies.strategy_factory import UnknownStrategy, create_strategy
+from algo.strategies.strategy_factory import UnknownStrategy, create_strategy, external_names
 from providers.clock import Clock
 from providers.errors import AuthFailed, ProviderError
 from providers.interface import ExchangeProvider
@@ -69,6 +69,7 @@ class Evaluation:
     strategy: StrategyInterface
     bar_open_at: datetime
     close: Decimal
+    compared: Decimal | None  # with the price of the exchange that trades; None where it decides without a price
     book: OrderBook | None
     journal: dict[str, Any]
     decision: dict[str, Any] | None
@@ -78,7 +79,7 @@ def due_groups(now: datetime) -> list[Group]:
     """Running strategies whose next candle has closed, grouped by what they read. Grids are never computed: the next
     candle after the last one seen opens one resolution later, or not at all."""
     groups: dict[tuple[int, str], list[int]] = {}
-    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING)
+    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).exclude(strategy__in=external_names())
     for pk, market, resolution, last in running.values_list("pk", "data_market_id", "resolution", "last_bar_at"):
         if last is None or now >= last + 2 * Resolution(resolution).duration:
             groups.setdefault((market, resolution), []).append(pk)
@@ -100,12 +101,13 @@ def evaluate_group(
     commit of a planned deal. Raises `ProviderError` when the candles cannot be read: the next tick tries again."""
     configs = list(
         StrategyConfig.objects.filter(pk__in=config_ids, status=StrategyStatus.RUNNING)
+        .exclude(strategy__in=external_names())
         .order_by("pk")
         .select_related("account", "market", "data_market")
     )
-    ready = [(config, strategy) for config in configs if (strategy := _strategy(config, clock.now()))]
+    ready = [(config, strategy) for config in configs if (strategy := strategy_ready(config, clock.now()))]
     known = [_is_known(config, strategy) for config, strategy in ready]
-    desk = _Desk(data_market, resolution, data_provider, _Books(book_provider), account_provider, clock, on_planned)
+    desk = _Desk(data_market, resolution, data_provider, Books(book_provider), account_provider, clock, on_planned)
     outcomes = desk.decide(_admitted([each for each, is_known in zip(ready, known, strict=True) if is_known], clock))
     # A check takes seconds: whoever passed before has decided by now.
     fresh = [each for each, is_known in zip(ready, known, strict=True) if not is_known]
@@ -114,7 +116,7 @@ def evaluate_group(
 
 def _admitted(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
     """Those whose version may trade."""
-    return [(config, strategy) for config, strategy in ready if _may_trade(config, strategy, clock.now())]
+    return [(config, strategy) for config, strategy in ready if may_trade(config, strategy, clock.now())]
 
 
 def _admitted_in_time(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
@@ -125,7 +127,7 @@ def _admitted_in_time(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
         if number and clock.monotonic() - began > CHECKING_SECONDS:
             break
         with checking_alone(config) as alone:
-            if alone and _may_trade(config, strategy, clock.now()):
+            if alone and may_trade(config, strategy, clock.now()):
                 admitted.append((config, strategy))
     return admitted
 
@@ -137,7 +139,7 @@ class _Desk:
     data_market: Market
     resolution: Resolution
     data_provider: ExchangeProvider
-    books: _Books
+    books: Books
     account_provider: AccountProvider
     clock: Clock
     on_planned: Callable[[int], None]
@@ -173,7 +175,7 @@ class _Desk:
             return _note_error(config, candles, self.clock.now(), exc)
 
 
-class _Books:
+class Books:
     """The order book of each execution market, read once per group."""
 
     def __init__(self, provider: Callable[[str], ExchangeProvider]) -> None:
@@ -190,7 +192,7 @@ class _Books:
         return self._books[market.pk]
 
 
-def _strategy(config: StrategyConfig, now: datetime) -> StrategyInterface | None:
+def strategy_ready(config: StrategyConfig, now: datetime) -> StrategyInterface | None:
     """The strategy of a config, ready; None (and the config stopped) when its parameters cannot work any more."""
     strategy = None
     try:
@@ -208,7 +210,7 @@ def _strategy(config: StrategyConfig, now: datetime) -> StrategyInterface | None
 
 
 def _is_known(config: StrategyConfig, strategy: StrategyInterface) -> bool:
-    """Whether the check of this version is kept; False too where that cannot be told: `_may_trade` says why."""
+    """Whether the check of this version is kept; False too where that cannot be told: `may_trade` says why."""
     try:
         return is_version_known(config, strategy)
     except Exception as exc:  # users' code
@@ -217,7 +219,7 @@ def _is_known(config: StrategyConfig, strategy: StrategyInterface) -> bool:
         return False
 
 
-def _may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetime) -> bool:
+def may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetime) -> bool:
     """Whether this version passed its bias checks. One that failed is stopped: open deals do not depend on it. Where
     the check itself breaks, the config sits this turn out, and the others decide."""
     try:
@@ -236,18 +238,18 @@ def _may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetim
 def _journal_unchecked(config: StrategyConfig, now: datetime, exc: Exception) -> None:
     resolution = Resolution(config.resolution)
     text = f"its bias checks could not be run: {type(exc).__name__}: {str(exc)!a}"
-    _journal(config, _running_bar(now, resolution) - resolution.duration, now, Outcome.ERROR, {"error": text})
+    _journal(config, running_bar(now, resolution) - resolution.duration, now, Outcome.ERROR, {"error": text})
 
 
 def _stop(config: StrategyConfig, why: str, now: datetime) -> None:
     logger.error("%sstrategy=%s stopped: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, why)
     StrategyConfig.objects.filter(pk=config.pk).update(status=StrategyStatus.STOPPED)
     resolution = Resolution(config.resolution)
-    newest = _running_bar(now, resolution) - resolution.duration
+    newest = running_bar(now, resolution) - resolution.duration
     _journal(config, newest, now, Outcome.ERROR, {"error": f"stopped: {why}"})
 
 
-def _running_bar(now: datetime, resolution: Resolution) -> datetime:
+def running_bar(now: datetime, resolution: Resolution) -> datetime:
     """When the candle that is not closed yet began, by our own count: for the journal, where no candle is known."""
     return datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
 
@@ -257,7 +259,7 @@ def _run_one(
     strategy: StrategyInterface,
     candles: Candles,
     resolution: Resolution,
-    books: _Books,
+    books: Books,
     account_provider: AccountProvider,
     clock: Clock,
     on_planned: Callable[[int], None],
@@ -276,7 +278,9 @@ def _run_one(
     book = books.get(config.market)
     data = MarketData(candles.window(strategy.warmup_bars), book)
     decision, journal = strategy.execute(data), strategy.explain(data)
-    evaluation = Evaluation(config, strategy, bar, Decimal(str(candles.close[-1])), book, journal, decision)
+    close = Decimal(str(candles.close[-1]))
+    compared = close if strategy.parameters.needs_candles else None
+    evaluation = Evaluation(config, strategy, bar, close, compared, book, journal, decision)
     if decision is None:
         return _note(config, bar, now, Outcome.NO_SIGNAL, journal)
     return _act(evaluation, resolution, account_provider, clock, on_planned)
@@ -290,7 +294,7 @@ def _note_stale(config: StrategyConfig, bar: datetime | None, resolution: Resolu
     """The candle that should be there is not: say so once for each missing candle."""
     if bar is None:
         # Nothing to count from: the journal's time is only ours, and no candle counts as seen by it.
-        newest = _running_bar(now, resolution) - resolution.duration
+        newest = running_bar(now, resolution) - resolution.duration
         _journal(config, newest, now, Outcome.STALE_DATA, {"newest_candle": None})
         return Outcome.STALE_DATA
     missing = bar + ((now - bar) // resolution.duration - 1) * resolution.duration
@@ -327,6 +331,18 @@ def _act(
     clock: Clock,
     on_planned: Callable[[int], None],
 ) -> Outcome | None:
+    evidence, capabilities = entry_evidence(evaluation, resolution, account_provider, clock)
+    decided = decide_entry(OrmEntryLedger(), entry_request(evaluation, capabilities), evidence, clock)
+    if decided is None:
+        return None
+    entry_told(evaluation.config, decided, on_planned)
+    return decided.outcome
+
+
+def entry_evidence(
+    evaluation: Evaluation, resolution: Resolution, account_provider: AccountProvider, clock: Clock
+) -> tuple[EntryEvidence, Capabilities]:
+    """What the gate is shown of the account, and what that account can do. Asks its exchange: in no transaction."""
     account = Account.objects.get(pk=evaluation.config.account_id)  # as it is now: its key may be refused, or another
     balances, capabilities, read_at = None, Capabilities(), clock.now()
     if account.environment == settings.EXCHANGE_ENVIRONMENT and not _key_is_dead(account, read_at):
@@ -340,23 +356,25 @@ def _act(
         time_zone=settings.TRADING_DAY_TIME_ZONE,
         max_position_size_percent=settings.MAX_POSITION_SIZE_PERCENT,
     )
-    decided = decide_entry(OrmEntryLedger(), _request(evaluation, capabilities), evidence, clock)
-    if decided is None:
-        return None
-    _log(evaluation.config, decided)
+    return evidence, capabilities
+
+
+def entry_told(config: StrategyConfig, decided: Decided, on_planned: Callable[[int], None]) -> None:
+    """Log what was decided, and have the account looked after where that is needed."""
+    _log(config, decided)
     if decided.outcome in (Outcome.ENTERED, Outcome.EXIT):
-        on_planned(account.pk)
-    return decided.outcome
+        on_planned(config.account_id)
 
 
-def _request(evaluation: Evaluation, capabilities: Capabilities) -> EntryRequest:
+def entry_request(evaluation: Evaluation, capabilities: Capabilities) -> EntryRequest:
+    """What is asked of the ledger."""
     config, parameters, decision = evaluation.config, evaluation.strategy.parameters, evaluation.decision or {}
     intent = EntryIntent(
         side=Side(decision["side"]),
         confidence=Decimal(str(decision.get("confidence", 1))),
         reason=str(decision.get("reason", "")),
         bar_open_at=evaluation.bar_open_at,
-        candle_close=evaluation.close if parameters.needs_candles else None,
+        candle_close=evaluation.compared,
     )
     return EntryRequest(
         account_id=config.account_id,

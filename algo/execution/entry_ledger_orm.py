@@ -34,6 +34,7 @@ from algo.risk.codes import DenialCode
 from algo.risk.values import Approval, Denial
 from algo.selectors.halts import halt_for
 from algo.services.accounts import account_pause
+from algo.services.audit import PLATFORM
 from providers.types import ZERO, OrderType, Side
 
 logger = logging.getLogger("algo.strategies")
@@ -65,7 +66,7 @@ class OrmEntryLedger:
             _note(request, Outcome.ENTERED, {}, now)
             return Decided(Outcome.ENTERED, answer, deal.pk)
         if answer.code == DenialCode.RUNAWAY:
-            account_pause(account, user=None, reason=answer.message, at=now)
+            account_pause(account, by=PLATFORM, reason=answer.message, at=now)
         outcome = Outcome.EXIT if closing else Outcome.DENIED
         _note(request, outcome, {"denial": {"code": answer.code, "message": answer.message}}, now)
         return Decided(outcome, answer)

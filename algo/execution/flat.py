@@ -24,6 +24,7 @@ from algo.models import (
     Account,
     Deal,
     DealStatus,
+    EventKind,
     Fill,
     FlatProof,
     Market,
@@ -261,8 +262,7 @@ def _record(proof: _Proof, refused: AuthFailed | None, now: datetime) -> FlatPro
         defaults={"is_flat": is_flat, "summary": summary, "details": proof.details(), "checked_at": now},
     )
     if is_flat != (before is not None and before.is_flat):
-        event_record(
-            "account.flat" if is_flat else "account.not_flat", {"account": account.name, "proof": summary}, at=now
-        )
+        kind = EventKind.ACCOUNT_FLAT if is_flat else EventKind.ACCOUNT_NOT_FLAT
+        event_record(kind, {"account": account.name, "proof": summary}, at=now, account=account)
         logger.warning("account=%s %s", account.name, summary)
     return row

@@ -49,6 +49,7 @@ from algo.execution.memory_store import AccountRow, DealRow, MemoryStore, OrderR
 from algo.execution.times import is_ahead
 from algo.execution.views import Control, DealView, OrderView
 from algo.models import AccountState, CloseReason, DealStatus, Role, TicketKind
+from algo.services.tickets import ticket_payload
 from providers.types import (
     ZERO,
     Balance,
@@ -185,7 +186,7 @@ class MemoryLedger:
         row.unprotected_since, row.reopened = now, row.reopened + 1
         row.note = "reopened: the exchange executed an order of this deal after its end"
         self._note_deal(row, "reopened", old, now, note=row.note)
-        self.store.note_event("deal.reopened", {"deal_id": row.pk}, now)
+        self.store.note_event("deal.reopened", deal_payload(row), now)
 
     @_transaction
     def ticket_order(self, report: OrderReport, *, now: datetime) -> None:
@@ -222,7 +223,8 @@ class MemoryLedger:
         )
         if opened:
             orders_log.error("ticket kind=%s about=%s account=%s", kind, reference, self._account.name)
-            self.store.note_event("ticket.opened", {"account": self._account.name, "reference": reference}, now)
+            payload = ticket_payload(self._account, kind, reference, summary, market)
+            self.store.note_event("ticket.opened", payload, now)
         return opened is not None
 
     def trades_seen(self, symbol: str) -> datetime | None:
@@ -359,7 +361,7 @@ class MemoryLedger:
     @_transaction
     def claim_send(self, order: OrderView, *, now: datetime) -> bool:
         self._check_lock()
-        if order.role == Role.ENTRY and not self._control(self.store.find_order(order.id).deal).entries_allowed:
+        if order.role == Role.ENTRY and not self._may_enter(self.store.find_order(order.id)):
             return False
         if not self._claim(order.id, order.attempts + 1, now):
             return False
@@ -368,6 +370,10 @@ class MemoryLedger:
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.ENTERING, now)
         return True
+
+    def _may_enter(self, row: OrderRow) -> bool:
+        is_unwanted = bool(row.deal.exit_reason) or row.cancel_asked_at is not None
+        return self._control(row.deal).entries_allowed and not is_unwanted
 
     def _claim(self, order_id: int, attempts: int, now: datetime) -> bool:
         rows = self._rows([order_id], OrderStatus.PENDING)

@@ -57,6 +57,7 @@ from algo.models import (
     CloseReason,
     Deal,
     DealStatus,
+    EventKind,
     Fill,
     Market,
     Order,
@@ -175,7 +176,7 @@ class OrmLedger:
         row.note = "reopened: the exchange executed an order of this deal after its end"
         row.save()
         record_deal_event(row, "reopened", old, now, note=row.note)
-        event_record("deal.reopened", {"deal_id": row.pk}, at=now)
+        event_record(EventKind.DEAL_REOPENED, deal_payload(row), at=now, deal=row)
 
     def ticket_order(self, report: OrderReport, *, now: datetime) -> None:
         self._ticket(
@@ -355,7 +356,7 @@ class OrmLedger:
             # A kill switch that committed before this transaction is seen by it; one that commits after is bounded by
             # the send deadline.
             scope = Order.objects.values_list("deal__config_id", "deal__market_id").get(pk=order.id)
-            if not control_of(self._account.pk, *scope, lock=True).entries_allowed:
+            if not control_of(self._account.pk, *scope, lock=True).entries_allowed or self._is_unwanted(order):
                 return False
         if not self._claim(order.id, order.attempts + 1, now):
             return False
@@ -364,6 +365,12 @@ class OrmLedger:
         if order.role == Role.ENTRY:
             self._move_deal_of(order, DealStatus.ENTERING, now)
         return True
+
+    def _is_unwanted(self, order: OrderView) -> bool:
+        """Whether a person has closed the deal or cancelled its entry; until this transaction ends, nobody can."""
+        deal = Deal.objects.select_for_update(of=("self",), no_key=True).get(orders=order.id)
+        asked = Order.objects.values_list("cancel_asked_at", flat=True).get(pk=order.id)
+        return bool(deal.exit_reason) or asked is not None
 
     def _claim(self, order_id: int, attempts: int, now: datetime) -> bool:
         claimed = Order.objects.filter(pk=order_id, status=OrderStatus.PENDING).update(
@@ -561,7 +568,7 @@ class OrmLedger:
         refresh_totals(row)
         record_deal_event(row, "status", old, now, entry=action.entry_price, stop=action.stop_price)
         log_deal(row, f"opened entry={action.entry_price} quantity={action.quantity} stop={action.stop_price}")
-        event_record("deal.opened", deal_payload(row), at=now)
+        event_record(EventKind.DEAL_OPENED, deal_payload(row), at=now, deal=row)
 
     @transaction.atomic
     def move_stop(self, deal: DealView, stop_price: Decimal, best_price: Decimal, *, now: datetime) -> None:
@@ -573,7 +580,7 @@ class OrmLedger:
         record_deal_event(row, "stop_moved", row.status, now, before=row.stop_price, after=stop_price, best=best_price)
         row.stop_price, row.best_price, row.trailed_at = stop_price, best_price, now
         row.save(update_fields=["stop_price", "best_price", "trailed_at"])
-        event_record("stop.moved", deal_payload(row), at=now)
+        event_record(EventKind.STOP_MOVED, deal_payload(row), at=now, deal=row)
 
     def note_best(self, deal: DealView, best_price: Decimal) -> None:
         Deal.objects.filter(pk=deal.id).update(best_price=best_price)
@@ -607,7 +614,7 @@ class OrmLedger:
         row.save()
         record_deal_event(row, "status", old, now, reason=action.reason, profit=row.profit, dust=action.dust)
         log_deal(row, f"closed reason={action.reason} profit={row.profit} unprotected={row.unprotected_seconds}s")
-        event_record("deal.closed", deal_payload(row), at=now)
+        event_record(EventKind.DEAL_CLOSED, deal_payload(row), at=now, deal=row)
         if deal.held is not None:
             gone = questions.position_gone(row.pk, action.dust, row.market.base)
             self._ticket_end(row, f"deal {row.pk}", gone, now)

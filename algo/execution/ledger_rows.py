@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -18,7 +18,6 @@ from algo.models import (
     AccountState,
     CloseReason,
     Deal,
-    DealEvent,
     DealStatus,
     Fill,
     KillSwitch,
@@ -26,10 +25,12 @@ from algo.models import (
     OrderEvent,
     Role,
 )
-from algo.models.fields import plain
 from algo.selectors.halts import Standing, halt_for
+from algo.services.deal_events import amount_text, deal_detail, deal_payload, record_deal_event
 from providers import types
 from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
+
+__all__ = ["amount_text", "deal_detail", "deal_payload", "record_deal_event"]  # for both ledgers, beside what is here
 
 orders_log = logging.getLogger("algo.orders")
 deals_log = logging.getLogger("algo.deals")
@@ -76,32 +77,6 @@ def order_plan(
 def intent_key(deal: Any) -> tuple[object, ...]:
     """What the deal was decided on, not its row number: after a restore from a backup, numbers repeat."""
     return deal.config_id, deal.market_id, int(deal.bar_open_at.timestamp()), deal.side
-
-
-def deal_payload(deal: Any) -> dict[str, Any]:
-    """What the world is told about a deal: plain text amounts, no secret, no balance."""
-    return {
-        "deal_id": deal.pk,
-        "strategy": deal.config.name,
-        "account": deal.account.name,
-        "market": deal.market.symbol,
-        "provider": deal.market.provider,
-        "side": deal.side,
-        "status": deal.status,
-        "entry_price": amount_text(deal.entry_price),
-        "entry_quantity": amount_text(deal.entry_quantity),
-        "exit_price": amount_text(deal.exit_price),
-        "stop_price": amount_text(deal.stop_price),
-        "target_price": amount_text(deal.target_price),
-        "close_reason": deal.close_reason,
-        "profit": amount_text(deal.profit),
-        "quote": deal.market.quote,
-        "unprotected_seconds": amount_text(deal.unprotected_seconds),
-    }
-
-
-def amount_text(value: Decimal | None) -> str | None:
-    return None if value is None else format(plain(value), "f")
 
 
 def control_of(account_id: int, config_id: int, market_id: int, *, lock: bool = False) -> Control:
@@ -156,6 +131,7 @@ def deal_view(deal: Any, rules: types.MarketRules, capabilities: Capabilities, o
         trailed_at=deal.trailed_at,
         opened_at=deal.opened_at,
         unprotected_since=deal.unprotected_since,
+        look_asked_at=deal.look_asked_at,
         orders=tuple(orders),
     )
 
@@ -180,6 +156,7 @@ def order_view(order: Any, rules: types.MarketRules) -> OrderView:
         attempts=order.attempts,
         pair_id=order.pair_id,
         reason=order.reason,
+        cancel_asked_at=order.cancel_asked_at,
         cancel_requested_at=order.cancel_requested_at,
         unknown_since=order.unknown_since,
         negative_at=order.negative_at,
@@ -259,15 +236,6 @@ def record_event(
     OrderEvent.objects.create(
         order_id=order_id, at=now, from_status=old, to_status=new, reason=reason[:400], raw=raw or {}
     )
-
-
-def record_deal_event(deal: Deal, kind: str, old: str, now: datetime, **detail: Decimal | str | None) -> None:
-    told = deal_detail(detail)
-    DealEvent.objects.create(deal_id=deal.pk, at=now, kind=kind, from_status=old, to_status=deal.status, detail=told)
-
-
-def deal_detail(detail: Mapping[str, Decimal | str | None]) -> dict[str, str | None]:
-    return {name: amount_text(value) if isinstance(value, Decimal) else value for name, value in detail.items()}
 
 
 def take_identity(row: Any, report: OrderReport, now: datetime) -> None:

@@ -22,7 +22,7 @@ from typing import Any
 from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from algo.execution.ledger import Fenced
-from algo.models import Account, OutboxEvent
+from algo.models import Account, EventKind, OutboxEvent
 from algo.services.outbox import event_record
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
@@ -225,13 +225,14 @@ def _try_for(account_id: int, seconds: float) -> bool:
 @transaction.atomic
 def _tell(account_id: int, holder: str, epoch: int | None, seconds: float, clock: Clock) -> None:
     """Once for each hold, however many ended it."""
-    name = Account.objects.values_list("name", flat=True).get(pk=account_id)
+    account = Account.objects.only("name").get(pk=account_id)
+    name = account.name
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [_TELLING, account_id])
         [nobody_else_does] = cursor.fetchone()
-    told = OutboxEvent.objects.filter(kind="guardian.evicted", payload__account=name, payload__epoch=epoch)
+    told = OutboxEvent.objects.filter(kind=EventKind.GUARDIAN_EVICTED, account=account, payload__epoch=epoch)
     if not nobody_else_does or told.exists():
         return
     logger.error("account=%s taken from %s, which was silent for %.1f s", name, holder, seconds)
     payload = {"account": name, "holder": holder, "epoch": epoch, "silent_seconds": round(seconds, 1)}
-    event_record("guardian.evicted", payload, at=clock.now())
+    event_record(EventKind.GUARDIAN_EVICTED, payload, at=clock.now(), account=account)

@@ -121,6 +121,8 @@ class DealRow:
     close_reason: CloseReason | str = ""
     note: str = ""
     reopened: int = 0
+    stop_loosened: int = 0
+    look_asked_at: datetime | None = None
     unprotected_since: datetime | None = None
     unprotected_seconds: Decimal = ZERO
     protected_at: datetime | None = None
@@ -180,6 +182,7 @@ class OrderRow:
     balance_before: Decimal | None = None
     locked_before: Decimal | None = None
     balance_read_at: datetime | None = None
+    cancel_asked_at: datetime | None = None
     cancel_requested_at: datetime | None = None
     unknown_since: datetime | None = None
     negative_at: datetime | None = None
@@ -701,7 +704,14 @@ _order_guarded = attrgetter(
     "status", "attempts", "adoptions", "epoch", "filled_quantity", "exchange_order_id", "unknown_since"
 )
 _deal_guarded = attrgetter(
-    "status", "opened_at", "reopened", "initial_stop_price", "target_price", "stop_price", "unprotected_seconds"
+    "status",
+    "opened_at",
+    "reopened",
+    "initial_stop_price",
+    "target_price",
+    "stop_price",
+    "unprotected_seconds",
+    "stop_loosened",
 )
 
 
@@ -746,7 +756,7 @@ def _is_fenced(epoch: int | None, row: OrderRow) -> bool:
 
 
 def check_deal_change(before: tuple[Any, ...], row: DealRow) -> None:
-    old, opened_at, reopened, first_stop, target, stop, unprotected = before
+    old, opened_at, reopened, first_stop, target, stop, unprotected, loosened = before
     opening = opened_at is None and row.opened_at is not None and row.status == DealStatus.OPEN
     reopening = old in FINISHED_DEALS and row.status == DealStatus.OPEN
     if opened_at is not None and row.opened_at != opened_at:
@@ -758,12 +768,21 @@ def check_deal_change(before: tuple[Any, ...], row: DealRow) -> None:
     if not opening:
         if (row.initial_stop_price, row.target_price) != (first_stop, target):
             raise IntegrityError("deal_prices_set_at_opening")
-        if row.stop_price != stop and not _moves_on(old, stop, row):
+        if row.stop_price != stop and not _moves_on(old, stop, row, is_loosened=row.stop_loosened == loosened + 1):
             raise IntegrityError("deal_stop_never_moves_back")
+    if row.stop_loosened != loosened and (opening or not _is_counted(loosened, stop, row)):
+        raise IntegrityError("deal_loosening_counted")
     if row.unprotected_seconds < unprotected:
         raise IntegrityError("deal_unprotected_time_kept")
 
 
-def _moves_on(old: DealStatus, stop: Decimal, row: DealRow) -> bool:
-    better = row.stop_price > stop if row.side == Side.BUY else row.stop_price < stop
-    return old == row.status == DealStatus.OPEN and better
+def _moves_on(old: DealStatus, stop: Decimal, row: DealRow, *, is_loosened: bool) -> bool:
+    return old == row.status == DealStatus.OPEN and (is_loosened or not _moves_back(stop, row))
+
+
+def _moves_back(stop: Decimal, row: DealRow) -> bool:
+    return row.stop_price < stop if row.side == Side.BUY else row.stop_price > stop
+
+
+def _is_counted(loosened: int, stop: Decimal, row: DealRow) -> bool:
+    return row.stop_loosened == loosened + 1 and _moves_back(stop, row)

@@ -47,6 +47,7 @@ class OrderView:
     attempts: int = 0
     pair_id: int | None = None
     reason: str = ""
+    cancel_asked_at: datetime | None = None  # by a person
     cancel_requested_at: datetime | None = None
     unknown_since: datetime | None = None
     negative_at: datetime | None = None
@@ -130,6 +131,7 @@ class DealView:
     trailed_at: datetime | None = None
     opened_at: datetime | None = None
     unprotected_since: datetime | None = None
+    look_asked_at: datetime | None = None  # by a person: whatever was read before is read again
     orders: tuple[OrderView, ...] = ()
     held: Decimal | None = None  # what the account can close with at most, asked after a refusal for its balance
     owned: Decimal | None = None  # the same, with what other orders hold

@@ -122,6 +122,7 @@ class StrategyInterface(ABC):
     """
 
     schema: ClassVar[type[StrategySchema]] = StrategySchema
+    is_external: ClassVar[bool] = False  # its signals are sent to it: no candle has it decide
 
     def __init__(self, parameters: Mapping[str, Any] | StrategySchema | None = None, **overrides: Any) -> None:
         """`parameters` are validated by `schema`; raises InvalidParameters with a message for every wrong field."""

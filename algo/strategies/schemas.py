@@ -227,6 +227,27 @@ def field_errors(error: ValidationError) -> dict[str, list[str]]:
     messages: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
         field = (item.get("ctx") or {}).get("field") or ".".join(str(part) for part in item["loc"]) or WHOLE_FORM
-        text = "is not a parameter of this strategy" if item["type"] == "extra_forbidden" else item["msg"]
+        text = _in_our_words(item["type"], item.get("ctx") or {}) or item["msg"]
         messages.setdefault(str(field), []).append(text)
     return messages
+
+
+_WHOLE, _NUMBER, _YES_NO = "must be a whole number", "must be a number", "must be true or false"
+WORDS = {
+    "extra_forbidden": "is not a parameter of this strategy",
+    "missing": "is missing",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), _WHOLE),
+    **dict.fromkeys(("float_type", "float_parsing", "decimal_type", "decimal_parsing"), _NUMBER),
+    **dict.fromkeys(("bool_type", "bool_parsing"), _YES_NO),
+    "finite_number": "must be a finite number",
+    "string_type": "must be text",
+}
+
+
+def _in_our_words(kind: str, context: Mapping[str, Any]) -> str:
+    """What is wrong with one field, for people; empty for a kind that brings its own words."""
+    return WORDS.get(kind, "").format(**context)

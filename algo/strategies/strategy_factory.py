@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from algo.strategies.breakout import BreakoutStrategy
+from algo.strategies.external import ExternalSignals
 from algo.strategies.interface import StrategyInterface
 from algo.strategies.schemas import StrategySchema
 
 STRATEGIES: dict[str, type[StrategyInterface]] = {
     "BreakoutStrategy": BreakoutStrategy,
+    "ExternalSignals": ExternalSignals,
 }
 
 
@@ -21,6 +23,11 @@ class UnknownStrategy(LookupError):
 def strategy_names() -> list[str]:
     """Every name that `create_strategy` knows, in order."""
     return sorted(STRATEGIES)
+
+
+def external_names() -> list[str]:
+    """Names of the strategies whose signals are sent to them."""
+    return [name for name in strategy_names() if STRATEGIES[name].is_external]
 
 
 def strategy_class(name: str) -> type[StrategyInterface]:
