@@ -1,10 +1,7 @@
-"""Webhooks: signed JSON to one address of the operator's choice (WEBHOOK_URL, WEBHOOK_SECRET)."""
+"""Webhooks: signed JSON to the address of a channel, and to the operator's own (WEBHOOK_URL, WEBHOOK_SECRET)."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
 import json
 import time
 import uuid
@@ -19,11 +16,17 @@ from django.core.serializers.json import DjangoJSONEncoder
 from urllib3.exceptions import HTTPError
 
 from algo.models import OutboxEvent
-from algo.notifications.addresses import AddressRefused, require_web_address, session
-from algo.notifications.outbox import DeliveryFailed
+from algo.notifications import addresses
+from algo.notifications.addresses import AddressRefused
+from algo.notifications.message import SENDER_SECONDS, DeliveryFailed, Message
+from algo.standard_webhooks import ID, SIGNATURE, TIMESTAMP, signature
 
 BODY_VERSION = 1
 CONNECT_SECONDS = READ_SECONDS = 5.0
+GROUP = "group"  # the `type` of a message that holds several events
+# What says something about this one body; any other refusal says something about the receiver.
+_ABOUT_THE_BODY = frozenset({400, 406, 409, 411, 413, 415, 422})
+_LONGEST_PATIENCE = 3600.0
 
 
 @shared_task(
@@ -44,20 +47,42 @@ def send_webhook_notification(self: Task, deal_data: dict[str, Any]) -> None:
     """
     if settings.WEBHOOK_URL:
         identity = f"task_{self.request.id or uuid.uuid4().hex}"
-        webhook_send(deal_data, url=settings.WEBHOOK_URL, secret=settings.WEBHOOK_SECRET, event_id=identity)
-
-
-def event_send(event: OutboxEvent) -> None:
-    """The outbox's sender: the event to WEBHOOK_URL; nothing to do, and so delivered, where none is configured."""
-    if settings.WEBHOOK_URL:
         webhook_send(
-            event.payload,
+            deal_data,
             url=settings.WEBHOOK_URL,
             secret=settings.WEBHOOK_SECRET,
-            event_id=f"event_{event.pk}",
-            kind=event.kind,
-            created_at=event.created_at,
+            event_id=identity,
+            allow_private=private_allowed(is_operators=True),
         )
+
+
+def webhook_message_send(message: Message) -> int:
+    """The sender of channels that are webhooks. Returns the status; raises DeliveryFailed, SecretUnreadable."""
+    channel, first = message.channel, message.events[0]
+    return webhook_send(
+        _group_data(message) if message.is_group else first.payload,
+        url=channel.target(),
+        secret=channel.secret(),
+        event_id=message.id,
+        kind=GROUP if message.is_group else first.kind,
+        created_at=first.created_at,
+        allow_private=private_allowed(is_operators=channel.is_operators),
+    )
+
+
+def _group_data(message: Message) -> dict[str, Any]:
+    return {"counts": message.counts, "events": [_event_data(event) for event in message.events]}
+
+
+def _event_data(event: OutboxEvent) -> dict[str, Any]:
+    return {"id": f"event_{event.pk}", "type": event.kind, "created_at": event.created_at, "data": event.payload}
+
+
+def private_allowed(*, is_operators: bool) -> bool:
+    """Whether private addresses may be sent to: the operator's own while nothing is real, those that people type in
+    only where the operator says so."""
+    is_play = settings.DEBUG or settings.EXCHANGE_ENVIRONMENT == "paper"
+    return bool(settings.NOTIFY_PRIVATE_ADDRESSES) or (is_operators and is_play)
 
 
 def webhook_send(
@@ -68,19 +93,25 @@ def webhook_send(
     event_id: str = "",
     kind: str = "deal",
     created_at: datetime | None = None,
-) -> None:
-    """POST one signed event; returns once the receiver answered 2xx. Raises DeliveryFailed, without any secret.
+    allow_private: bool = False,
+) -> int:
+    """POST one signed document; the status once the receiver answered 2xx. Raises DeliveryFailed, without any secret.
 
-    A receiver keeps `id` to recognise a repetition: delivery is at least once. Redirects are not followed. Private
-    addresses are refused in live operation.
+    A receiver keeps `id` to recognise a repetition: delivery is at least once. Redirects are not followed.
     """
     event_id = event_id or uuid.uuid4().hex
     body = webhook_body(deal_data, event_id=event_id, kind=kind, created_at=created_at)
     headers = {"Content-Type": "application/json", "User-Agent": "algo_trade-webhook/1"}
     headers |= webhook_headers(body, event_id=event_id, timestamp=int(time.time()), secret=secret)
-    status = _post(url, body, headers)
+    status, answered = _post(url, body, headers, allow_private=allow_private)
     if not 200 <= status < 300:
-        raise DeliveryFailed(f"the receiver answered {status}")
+        raise DeliveryFailed(
+            f"the receiver answered {status}",
+            status=status,
+            of_receiver=status not in _ABOUT_THE_BODY,
+            retry_seconds=_patience(answered.get("Retry-After", "")),
+        )
+    return status
 
 
 def webhook_body(deal_data: Mapping[str, Any], *, event_id: str, kind: str, created_at: datetime | None) -> bytes:
@@ -94,35 +125,22 @@ def webhook_headers(body: bytes, *, event_id: str, timestamp: int, secret: str) 
 
     The wall clock's unix seconds are signed too, so that a receiver can refuse what is old.
     """
-    signed = f"{event_id}.{timestamp}.".encode() + body
-    signature = base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
-    return {"webhook-id": event_id, "webhook-timestamp": str(timestamp), "webhook-signature": f"v1,{signature}"}
+    signed = signature(body, event_id=event_id, timestamp=timestamp, secret=secret)
+    return {ID: event_id, TIMESTAMP: str(timestamp), SIGNATURE: signed}
 
 
-def _key(secret: str) -> bytes:
-    """The scheme's own secrets are base64 behind `whsec_`; any other text is taken as it is."""
-    return base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+def _patience(retry_after: str) -> float | None:
+    """The seconds of a Retry-After header, bounded; None for none and for a date, which needs a common clock."""
+    return min(float(retry_after), _LONGEST_PATIENCE) if retry_after.isascii() and retry_after.isdigit() else None
 
 
-def _post(url: str, body: bytes, headers: dict[str, str]) -> int:
-    """The status of the answer; its body is not read."""
-    allow_private = settings.DEBUG or settings.EXCHANGE_ENVIRONMENT == "paper"
+def _post(url: str, body: bytes, headers: dict[str, str], *, allow_private: bool) -> tuple[int, Mapping[str, str]]:
+    """The status and headers of the answer."""
+    timeout = (CONNECT_SECONDS, READ_SECONDS)
     try:
-        require_web_address(url, allow_private=allow_private)
-        with (
-            session(allow_private=allow_private) as http,
-            http.post(
-                url,
-                data=body,
-                headers=headers,
-                timeout=(CONNECT_SECONDS, READ_SECONDS),
-                allow_redirects=False,
-                stream=True,
-            ) as answer,
-        ):
-            return answer.status_code
+        return addresses.post(url, body, headers, allow_private=allow_private, timeout=timeout, seconds=SENDER_SECONDS)
     except AddressRefused as exc:
-        raise DeliveryFailed(f"WEBHOOK_URL was refused: {exc}") from exc
+        raise DeliveryFailed(f"The address was refused: {exc}") from exc
     except (requests.RequestException, HTTPError) as exc:
         # Only the type: the text of these errors repeats the address, and addresses of chat services hold tokens.
         raise DeliveryFailed(f"the receiver could not be reached ({type(exc).__name__})") from None
