@@ -9,20 +9,28 @@ from datetime import date, timedelta
 from celery import shared_task
 from celery.exceptions import SoftTimeLimitExceeded
 from django.conf import settings
-from django.db import transaction
-from kombu.exceptions import OperationalError as BrokerError
+from django.utils import timezone
 
-from algo.exchanges import CLOCK, account_provider, public_provider
+from algo.exchanges import CLOCK, account_provider, public_provider, sign_of_life
 from algo.execution.advance import look_after
+from algo.execution.alerts import alerts_decide
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
 from algo.models import Account, Decision, Heartbeat, Market, OptimisationRun, ParityReport, Provider, StrategyConfig
-from algo.notifications.outbox import outbox_deliver
-from algo.notifications.webhook import event_send, send_webhook_notification
-from algo.queues import BACKTESTS, backtest_enqueue
+from algo.notifications.deliver import channel_deliver, channels_due
+from algo.notifications.senders import SENDERS
+from algo.notifications.webhook import send_webhook_notification
+from algo.queues import BACKTESTS, advance_hint, backtest_enqueue
+from algo.selectors.health import WORKER
 from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
 from algo.services.accounts import keys_watch
+from algo.services.alarm_events import alarms_watch
 from algo.services.backtests import SILENT_SECONDS, backtest_fail, backtest_run, backtests_sweep
+from algo.services.candle_fetches import candle_fetches_work
+from algo.services.daily_summary import summaries_record
+from algo.services.fan_out import fan_out, outbox_prune
+from algo.services.idempotency import answers_prune
+from algo.services.live_changes import live_changes_prune
 from algo.services.markets import markets_refresh
 from algo.services.optimisation_evidence import judging_alone, optimisation_judge
 from algo.services.optimisations import (
@@ -35,6 +43,7 @@ from algo.services.optimisations import (
 )
 from algo.services.optuna_studies import StudyUnavailable
 from algo.services.parity import NothingToCompare, parity_report
+from algo.services.tokens import tokens_prune
 from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import ProviderError
 from providers.recorded import RecordedDataError
@@ -49,10 +58,15 @@ __all__ = [
     "advance_account",
     "compare_config",
     "compare_days",
+    "decide_signals",
+    "deliver_channel",
     "deliver_outbox",
     "evaluate_strategies",
+    "fetch_candles",
     "optimise",
+    "prune_api",
     "prune_journal",
+    "prune_notifications",
     "refresh_markets",
     "run_backtest",
     "run_strategies",
@@ -60,7 +74,10 @@ __all__ = [
     "sweep_accounts",
     "sweep_backtests",
     "sweep_optimisations",
+    "tell_summaries",
+    "watch_alarms",
     "watch_keys",
+    "worker_alive",
 ]
 
 
@@ -88,7 +105,7 @@ def evaluate_strategies(data_market_id: int, resolution: str, config_ids: list[i
             book_provider=public_provider,
             account_provider=account_provider,
             clock=CLOCK,
-            on_planned=_hint,
+            on_planned=advance_hint,
         )
     except ProviderError as exc:
         logger.warning("%scandles of %s not read: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, exc)
@@ -97,17 +114,12 @@ def evaluate_strategies(data_market_id: int, resolution: str, config_ids: list[i
         logger.info("%s%s outcomes=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, ",".join(outcomes))
 
 
-def _hint(account_id: int) -> None:
-    """Tell a worker that there is something to send. A lost hint costs a second: the guardian looks anyway."""
-
-    def send() -> None:
-        try:
-            advance_account.delay(account_id)
-        except (BrokerError, AttributeError) as exc:
-            # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
-            logger.warning("hint not sent account=%s why=%s", account_id, exc)
-
-    transaction.on_commit(send)
+@shared_task(queue="strategies")
+def decide_signals() -> int:
+    """Decide about signals from outside that wait. Returns how many."""
+    return alerts_decide(
+        book_provider=public_provider, account_provider=account_provider, clock=CLOCK, on_planned=advance_hint
+    )
 
 
 @shared_task(queue="orders")
@@ -136,11 +148,26 @@ def refresh_markets() -> None:
             logger.warning("markets of %s not refreshed: %s", name, exc)
 
 
+@shared_task(queue="market_data", time_limit=85)  # shorter than the lease of the row
+def fetch_candles() -> int | None:
+    """Beat's look at candles that people asked for: the next few pages of one request. Returns which."""
+    fetch = candle_fetches_work(public_provider, CLOCK)
+    return None if fetch is None else int(fetch.pk)
+
+
 @shared_task(queue="market_data")
 def prune_journal() -> int:
     """Drop journal rows that said nothing and are older than a month. Signals and deals are kept for ever."""
     old = Decision.objects.filter(decided_at__lt=CLOCK.now() - JOURNAL_KEPT, outcome="no_signal")
     return old.delete()[0]
+
+
+@shared_task(queue="market_data")
+def prune_api() -> int:
+    """Forget tokens that expired a month ago, answers kept for a day, and changes that nobody tells pages of for long.
+    Returns how many rows went."""
+    now = timezone.now()
+    return tokens_prune(now) + answers_prune(now) + live_changes_prune()
 
 
 @shared_task(queue=BACKTESTS, time_limit=BACKTEST_SECONDS, soft_time_limit=BACKTEST_SECONDS - 30)
@@ -239,13 +266,50 @@ def sweep_optimisations() -> int:
     return len(silent)
 
 
+@shared_task(queue="strategies")
+def worker_alive(queue: str) -> None:
+    """Beat sends it to every queue: whoever works there says that tasks of that queue are done, and what it knows of
+    the exchanges."""
+    told = {"at": CLOCK.now(), "detail": sign_of_life()}
+    Heartbeat.objects.update_or_create(name=f"{WORKER}{queue}", defaults=told)
+
+
 @shared_task(queue="notifications")
 def watch_keys() -> int:
     """Warn of keys that are about to expire. Returns how many warnings were given."""
     return keys_watch(CLOCK.now())
 
 
+@shared_task(queue="notifications", time_limit=60)
+def watch_alarms() -> int:
+    """Look for what is to be told though nobody did anything. Returns how many events were recorded."""
+    return alarms_watch(CLOCK.now(), speed=CLOCK.speed)
+
+
 @shared_task(queue="notifications")
 def deliver_outbox() -> int:
-    """Tell the world what happened, once it has happened. Returns how many events were delivered."""
-    return outbox_deliver(CLOCK.now(), event_send, speed=CLOCK.speed)
+    """Beat's tick: who is to be told what happened, and which channels have something to send; each is a task of its
+    own, so that one that does not answer holds up no other. Returns how many deliveries were made."""
+    now = CLOCK.now()
+    made = fan_out(now, speed=CLOCK.speed)
+    for pk in channels_due(now):
+        deliver_channel.apply_async(args=[pk], expires=60)
+    return made
+
+
+@shared_task(queue="notifications", time_limit=55)  # shorter than the lease of the channel
+def deliver_channel(channel_id: int) -> int:
+    """Send what is due on one channel. Returns how many events were delivered."""
+    return channel_deliver(channel_id, CLOCK.now(), SENDERS, speed=CLOCK.speed)
+
+
+@shared_task(queue="notifications")
+def tell_summaries() -> int:
+    """Record the daily summaries that are due. Returns how many."""
+    return summaries_record(CLOCK.now())
+
+
+@shared_task(queue="notifications")
+def prune_notifications() -> int:
+    """Forget events that are older than a month and wait for nobody. Returns how many."""
+    return outbox_prune(CLOCK.now())

@@ -23,6 +23,7 @@ from algo.models import (
     SystemControl,
     Ticket,
 )
+from algo.selectors.visible import rows_seen
 from providers.clock import Clock
 
 Target = Account | StrategyConfig | Market
@@ -125,6 +126,11 @@ def halts_standing() -> QuerySet[Halt]:
     """Every switch of an account, a strategy or a market that is not off."""
     rows = Halt.objects.exclude(level=KillSwitch.OFF).select_related("account", "config", "market", "changed_by")
     return rows.order_by("-changed_at")
+
+
+def halts_seen(user: Any, most: int) -> QuerySet[Halt]:
+    """Those that concern `user`, the newest `most` of them."""
+    return rows_seen(user, halts_standing())[:most]
 
 
 def switches_at_a_glance() -> tuple[KillSwitch, bool]:

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, F, Q, QuerySet
 
-from algo.models import FINISHED_DEALS, Deal, StrategyConfig, StrategyStatus, SystemControl, Ticket
-from algo.selectors.health import STREAM, AccountsHealth, accounts_health, heartbeat_ages, stream_health
+from algo.models import FINISHED_DEALS, Account, Deal, DealStatus, StrategyConfig, StrategyStatus, SystemControl, Ticket
+from algo.selectors.health import AccountsHealth, ExchangeHealth, ProcessHealth, accounts_health, house_health
+from algo.selectors.visible import deals_visible, rows_seen
+from algo.strategies.schemas import StrategySchema
+from algo.strategies.strategy_factory import external_names
 
 RECENT = 10
+SHOWN = 20  # rows of each other table of the front page
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,16 +29,18 @@ class Glance:
     open_tickets: int
     accounts: AccountsHealth
     kill_switch: str
-    heartbeats: dict[str, float]  # wall seconds since the last sign of life
-    silent_streams: frozenset[str]  # heartbeats of streams whose connection is down
+    processes: list[ProcessHealth]
+    exchanges: list[ExchangeHealth]
 
 
-def glance(now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
-    """`day_start` is when the trading day began."""
-    strategies = StrategyConfig.objects.aggregate(
+def glance(user: Any, now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
+    """What `user` may see of it. `day_start` is when the trading day began."""
+    processes, exchanges = house_health(now, speed=speed)
+    strategies = rows_seen(user, StrategyConfig.objects.all()).aggregate(
         all=Count("id"), running=Count("id", filter=Q(status=StrategyStatus.RUNNING))
     )
-    live = Deal.objects.exclude(status__in=FINISHED_DEALS).aggregate(
+    deals = rows_seen(user, Deal.objects.all())
+    live = deals.exclude(status__in=FINISHED_DEALS).aggregate(
         all=Count("id"), unprotected=Count("id", filter=Q(unprotected_since__isnull=False))
     )
     return Glance(
@@ -40,14 +48,39 @@ def glance(now: datetime, *, day_start: datetime, speed: float = 1.0) -> Glance:
         strategies=strategies["all"],
         open_deals=live["all"],
         unprotected_deals=live["unprotected"],
-        closed_today=Deal.objects.filter(closed_at__gte=day_start).count(),
-        open_tickets=Ticket.objects.filter(resolved_at=None).count(),
-        accounts=accounts_health(now),
+        closed_today=deals.filter(closed_at__gte=day_start).count(),
+        open_tickets=rows_seen(user, Ticket.objects.all()).filter(resolved_at=None).count(),
+        accounts=accounts_health(now, rows_seen(user, Account.objects.all())),
         kill_switch=str(SystemControl.load()),
-        heartbeats=heartbeat_ages(now, speed=speed),
-        silent_streams=frozenset(STREAM + each.name for each in stream_health(now, speed=speed) if not each.is_up),
+        processes=processes,
+        exchanges=exchanges,
     )
 
 
-def recent_deals() -> QuerySet[Deal]:
-    return Deal.objects.select_related("market", "config").order_by("-created_at", "-id")[:RECENT]
+def recent_deals(user: Any) -> QuerySet[Deal]:
+    return deals_visible(user).order_by("-created_at", "-id")[:RECENT]
+
+
+def unprotected_deals(user: Any) -> QuerySet[Deal]:
+    """Live deals of which something is under no live stop and no exit, the longest first."""
+    rows = deals_visible(user).exclude(status__in=FINISHED_DEALS).filter(unprotected_since__isnull=False)
+    return rows.order_by("unprotected_since", "id")[:SHOWN]
+
+
+def running_series(user: Any) -> QuerySet[StrategyConfig]:
+    """Running strategies that decide by candles, those first that have waited longest for a candle."""
+    by_candles = StrategyConfig.objects.exclude(strategy__in=external_names())
+    rows = rows_seen(user, by_candles.filter(status=StrategyStatus.RUNNING))
+    return rows.select_related("market", "data_market").order_by(F("last_bar_at").asc(nulls_first=True), "id")[:SHOWN]
+
+
+def entries_today(configs: Iterable[StrategyConfig], day_start: datetime) -> dict[int, int]:
+    """Deals planned since the day began and not cancelled unfilled, by strategy."""
+    rows = Deal.objects.filter(config__in=[config.pk for config in configs], created_at__gte=day_start)
+    counted = rows.exclude(status=DealStatus.CANCELED).values("config").annotate(count=Count("id")).order_by()
+    return {row["config"]: row["count"] for row in counted}
+
+
+def rule_of(config: StrategyConfig, name: str) -> Any:
+    """A risk rule as stored, or the default of every strategy."""
+    return config.parameters.get(name, StrategySchema.model_fields[name].default)

@@ -14,7 +14,7 @@ from django.db.models import Max, Min, Q, QuerySet
 from algo.backtest.parity import LiveDay, LiveDeal, LiveDecision, OtherDeal
 from algo.models import Deal, DealStatus, Decision, Fill, Order, ParityReport, Role, Signal, StrategyConfig
 from algo.strategies.schemas import InvalidParameters, StrategySchema, validate_parameters
-from algo.strategies.strategy_factory import schema_for
+from algo.strategies.strategy_factory import external_names, schema_for
 from providers.types import Resolution, Side
 
 REPORTS_SHOWN = 7
@@ -37,7 +37,7 @@ def configs_that_decided(start: datetime, end: datetime) -> QuerySet[StrategyCon
     decided = Decision.objects.filter(decided_at__gte=start, decided_at__lt=end)
     deals = Deal.objects.filter(Q(closed_at=None) | Q(closed_at__gte=start), created_at__lt=end)
     ids = {*decided.values_list("config_id", flat=True).distinct(), *deals.values_list("config_id", flat=True)}
-    rows = StrategyConfig.objects.filter(pk__in=ids)
+    rows = StrategyConfig.objects.filter(pk__in=ids).exclude(strategy__in=external_names())  # no candle tells of them
     return rows.select_related("account", "market", "data_market").order_by("name")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
 from django.conf import settings
 from django.db.models import Exists, OuterRef, QuerySet
@@ -14,10 +15,12 @@ from algo.models import (
     Account,
     AccountState,
     Deal,
+    Market,
     MarketQuote,
     StrategyConfig,
     StrategyStatus,
 )
+from algo.selectors.visible import rows_seen
 from providers.types import Resolution
 
 
@@ -56,3 +59,19 @@ def accounts_to_listen_to(provider: str) -> QuerySet[Account]:
 def streamed_quotes(since: datetime) -> list[MarketQuote]:
     """The quotes of every market that were proven at or after `since`, with their markets: one query."""
     return list(MarketQuote.objects.filter(as_of__gte=since).select_related("market"))
+
+
+MOST_WATCHED = 50  # markets that one page listens to
+
+
+def quotes_watched(user: Any) -> list[tuple[Market, MarketQuote | None]]:
+    """Markets in which `user` has something live, then those of running strategies, each with its last quote. Three
+    queries, and one that asks for the role."""
+    live = rows_seen(user, Deal.objects.exclude(status__in=FINISHED_DEALS))
+    running = rows_seen(user, StrategyConfig.objects.filter(status=StrategyStatus.RUNNING))
+    traded = list(live.values_list("market_id", flat=True))
+    for pair in running.order_by("id").values_list("market_id", "data_market_id"):
+        traded += pair
+    wanted = list(dict.fromkeys(traded))[:MOST_WATCHED]
+    markets = Market.objects.select_related("streamed_quote").in_bulk(wanted)
+    return [(markets[pk], getattr(markets[pk], "streamed_quote", None)) for pk in wanted if pk in markets]

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
 
-from algo.models import Account, AccountState, Environment
+from algo.models import Account, AccountState, Environment, EventKind
+from algo.services.audit import PLATFORM, Actor, audit_record
 from algo.services.outbox import event_record
 from providers.clock import CLOCKS_DIFFER
 from providers.interface import ExchangeProvider
 from providers.types import Balance
 
 if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser, User
+    from django.contrib.auth.models import User
 
 logger = logging.getLogger("algo.accounts")
 
@@ -31,6 +32,8 @@ def account_create(
     environment: Environment,
     provider: ExchangeProvider,
     api_key: str,
+    by: Actor,
+    at: datetime,
     key_expires_at: datetime | None = None,
 ) -> tuple[Account, Mapping[str, Balance]]:
     """Store an account whose key the exchange accepts, and the balances that proved it.
@@ -41,19 +44,29 @@ def account_create(
     balances = provider.balances()
     account = Account(name=name, owner=owner, provider=provider.name, environment=environment)
     account_set_key(account, api_key, expires_at=key_expires_at)
-    account.save()
+    with transaction.atomic():
+        account.save()
+        account_note(account, "account.create", by=by, at=at)
     return account, balances
+
+
+def account_note(
+    account: Account, act: str, *, by: Actor, at: datetime, reason: str = "", details: Mapping[str, Any] | None = None
+) -> None:
+    """Record what was done to an account, in the transaction of the act. Of a key, only its last characters."""
+    named = {"provider": account.provider, "environment": account.environment, "key": account.api_key_hint}
+    audit_record(act, by=by, subject=account, at=at, reason=reason, details={**named, **(details or {})})
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
 
-KEY_FIELDS = frozenset({"api_key_sealed", "api_key_hint", "key_expires_at", "key_warned_days"})
+KEY_FIELDS = frozenset({"api_key_sealed", "api_key_hint", "key_expires_at", "key_warned_days", "key_scopes"})
 
 
 def account_set_key(account: Account, api_key: str, *, expires_at: datetime | None) -> None:
-    """Put another key into the row (KEY_FIELDS, not saved): what was known of the old one's expiry goes with it."""
+    """Put another key into the row (KEY_FIELDS, not saved): what was known of the old one's goes with it."""
     account.set_api_key(api_key)
-    account.key_expires_at, account.key_warned_days = expires_at, None
+    account.key_expires_at, account.key_warned_days, account.key_scopes = expires_at, None, None
 
 
 def key_note_expiry(account: Account, expires_at: datetime | None) -> None:
@@ -63,6 +76,15 @@ def key_note_expiry(account: Account, expires_at: datetime | None) -> None:
     rows = Account.objects.filter(pk=account.pk, api_key_sealed=account.api_key_sealed)
     if rows.update(key_expires_at=expires_at):
         account.key_expires_at = expires_at
+
+
+def key_note_scopes(account: Account, scopes: Collection[str] | None) -> None:
+    """Keep what the exchange tells about what the key may do; silence changes nothing."""
+    told = None if scopes is None else sorted(scopes)
+    if told is None or told == account.key_scopes:
+        return
+    if Account.objects.filter(pk=account.pk, api_key_sealed=account.api_key_sealed).update(key_scopes=told):
+        account.key_scopes = told
 
 
 def keys_watch(now: datetime) -> int:
@@ -81,7 +103,7 @@ def _watch(pk: int, now: datetime) -> bool:
     if due is None or (warned is not None and due > warned) or account.key_expires_at is None:
         return False  # a later date became known
     payload = _about(account) | {"expires_at": account.key_expires_at, "days": due, "advice": _KEY_ADVICE}
-    event_record("account.key_expiring" if due else "account.key_expired", payload, at=now)
+    event_record(EventKind.KEY_EXPIRING if due else EventKind.KEY_EXPIRED, payload, at=now, account=account)
     level = logging.WARNING if due > 1 else logging.ERROR
     what = f"expires at {account.key_expires_at:%Y-%m-%d %H:%M} UTC" if due else "has expired"
     logger.log(level, "account=%s key=%s %s. %s", account.name, account.api_key_hint, what, _KEY_ADVICE)
@@ -117,12 +139,14 @@ def account_stop(account: Account, reason: str, *, at: datetime) -> bool:
     sentence = refused_key(reason)[:400]
     row.state, row.state_reason, row.last_error = AccountState.STOPPED, sentence, sentence
     row.save(update_fields=["state", "state_reason", "last_error"])
-    event_record("account.stopped", _about(row) | {"reason": row.state_reason}, at=at)
+    event_record(EventKind.ACCOUNT_STOPPED, _about(row) | {"reason": row.state_reason}, at=at, account=row)
+    account_note(row, "account.stop", by=PLATFORM, at=at, reason=row.state_reason)
     logger.error("account=%s stopped: %s", row.name, reason)
     return True
 
 
 def refused_key(reason: str) -> str:
+    reason = reason if reason.endswith(".") else f"{reason}."
     return (
         f"The exchange refused the key: {reason} Resting stops stay where they are. Enter a valid key, then activate "
         "the account: that asks the exchange first."
@@ -135,27 +159,30 @@ def account_is_stopped(account: Account) -> bool:
 
 
 @transaction.atomic
-def account_pause(account: Account, *, user: AbstractBaseUser | None, at: datetime, reason: str = "") -> bool:
-    """No new positions; open ones stay protected. `user` is None where the platform itself does it, for `reason`.
-    False where it was not active."""
-    by = user.get_username() if user else "the platform"
-    sentence = f"paused by {by}: {reason}" if reason else f"paused by {by}"
+def account_pause(account: Account, *, by: Actor, at: datetime, reason: str = "") -> bool:
+    """No new positions; open ones stay protected. False where it was not active. PermissionDenied for who may not
+    trade with it."""
+    by.must_trade(account)
+    sentence = f"paused by {by.name}: {reason}" if reason else f"paused by {by.name}"
     rows = Account.objects.filter(pk=account.pk, state=AccountState.ACTIVE)
     if not rows.update(state=AccountState.PAUSED, state_reason=sentence[:400]):
         return False
-    event_record("account.paused", _about(account) | {"by": by, "reason": reason}, at=at)
+    event_record(EventKind.ACCOUNT_PAUSED, _about(account) | {"by": by.name, "reason": reason}, at=at, account=account)
+    account_note(account, "account.pause", by=by, at=at, reason=reason)
     return True
 
 
 @transaction.atomic
-def account_resume(account: Account, *, user: AbstractBaseUser, at: datetime) -> bool:
+def account_resume(account: Account, *, by: Actor, at: datetime, reason: str = "") -> bool:
     """From paused, or from stopped where the caller has just seen the exchange accept the key of `account`, to
     active. False where it is active, or where another key was entered meanwhile."""
+    by.must_trade(account)
     rows = Account.objects.filter(pk=account.pk, api_key_sealed=account.api_key_sealed)
     stood = rows.exclude(state=AccountState.ACTIVE)
     if not stood.update(state=AccountState.ACTIVE, state_reason="", last_error=""):
         return False
-    event_record("account.activated", _about(account) | {"by": user.get_username()}, at=at)
+    event_record(EventKind.ACCOUNT_ACTIVATED, _about(account) | {"by": by.name}, at=at, account=account)
+    account_note(account, "account.activate", by=by, at=at, reason=reason)
     return True
 
 

@@ -15,9 +15,11 @@ from decimal import Decimal
 from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext
 
 from algo.backtest import BacktestResult, FillModel, charts_of, side_by_side
 from algo.backtest.watched import run_both_watched
+from algo.localised import digits, minute, zone_name
 from algo.models import (
     UNFINISHED_RUNS,
     AllowedSides,
@@ -29,6 +31,7 @@ from algo.models import (
 from algo.selectors.candles import candles_coverage, candles_range
 from algo.selectors.toman import profit_in_toman
 from algo.sentences import sentence
+from algo.services.audit import Actor, audit_record
 from algo.services.backtest_money import Money, backtest_settings, rules_with_fee
 from algo.services.candles import candles_fetch_range
 from algo.services.strategy_configs import parameters_clean, parameters_to_store
@@ -94,7 +97,7 @@ def backtest_request(asked: BacktestAsked, *, user: Any, now: datetime) -> Backt
     parameters = _parameters(asked, problems)
     market = asked.market or (asked.config.data_market if asked.config else None)
     if market is None:
-        problems["market"] = ["Choose the market whose candles are to be tested, or a strategy that has one."]
+        problems["market"] = [gettext("Choose the market whose candles are to be tested, or a strategy that has one.")]
     resolution = asked.resolution or (asked.config.resolution if asked.config else Resolution.M1.value)
     _judge_period(asked, resolution, now, problems)
     _judge_money(asked.money, problems)
@@ -123,57 +126,73 @@ def _strategy_name(asked: BacktestAsked) -> str:
 def _parameters(asked: BacktestAsked, problems: dict[str, list[str]]) -> StrategySchema | None:
     name = _strategy_name(asked)
     if asked.config and asked.strategy and asked.strategy != asked.config.strategy:
-        problems["strategy"] = [f"{asked.config} runs {asked.config.strategy}, not {name}: leave one of the two out."]
+        problems["strategy"] = [
+            gettext("%(config)s runs %(strategy)s, not %(name)s: leave one of the two out.")
+            % {"config": asked.config, "strategy": asked.config.strategy, "name": name}
+        ]
         return None
     try:
         parameters = parameters_clean(name, {**(asked.config.parameters if asked.config else {}), **asked.parameters})
     except UnknownStrategy:
-        problems["strategy"] = [f"Choose a strategy out of: {', '.join(sorted(STRATEGIES))}."]
+        problems["strategy"] = [
+            gettext("Choose a strategy out of: %(strategies)s.") % {"strategies": ", ".join(sorted(STRATEGIES))}
+        ]
         return None
     except InvalidParameters as exc:
         for at, texts in exc.errors.items():
             problems["parameters" if at == WHOLE_FORM else f"parameters.{at}"] = [sentence(each) for each in texts]
         return None
     if not create_strategy(name, parameters).initialize():
-        problems["strategy"] = [f"{name} says that it cannot run with these parameters."]
+        problems["strategy"] = [gettext("%(name)s says that it cannot run with these parameters.") % {"name": name}]
     return parameters
 
 
 def _judge_period(asked: BacktestAsked, resolution: str, now: datetime, problems: dict[str, list[str]]) -> None:
     if resolution not in [*Resolution]:
-        problems["resolution"] = [f"There is no resolution {resolution!r}. Choose one of: {', '.join(Resolution)}."]
+        problems["resolution"] = [
+            gettext("There is no resolution %(resolution)s. Choose one of: %(resolution_2)s.")
+            % {"resolution": repr(resolution), "resolution_2": ", ".join(Resolution)}
+        ]
         return
     if asked.end > now:
-        problems["end"] = [f"{asked.end:%Y-%m-%d %H:%M} UTC lies in the future."]
+        problems["end"] = [
+            gettext("%(end)s %(zone)s lies in the future.") % {"zone": zone_name(), "end": minute(asked.end)}
+        ]
     elif asked.start >= asked.end:
-        problems["start"] = [f"It must lie before the end ({asked.end:%Y-%m-%d %H:%M} UTC)."]
+        problems["start"] = [
+            gettext("It must lie before the end (%(end)s %(zone)s).") % {"end": minute(asked.end), "zone": zone_name()}
+        ]
     elif asked.end - asked.start > LONGEST_PERIOD:
-        problems["start"] = [f"A backtest covers at most {LONGEST_PERIOD.days} days."]
+        problems["start"] = [gettext("A backtest covers at most %(days)s days.") % {"days": LONGEST_PERIOD.days}]
     elif (asked.end - asked.start) / Resolution(resolution).duration > MOST_CANDLES:
         problems["start"] = [
-            f"That is more than {MOST_CANDLES:,} candles. Choose longer candles, a shorter period, or run it in a "
-            "shell with: manage.py backtest_strategy"
+            gettext(
+                "That is more than %(most_candles)s candles. Choose longer candles, a shorter period, or "
+                "run it in a shell with: manage.py backtest_strategy"
+            )
+            % {"most_candles": digits(f"{MOST_CANDLES:,}")}
         ]
 
 
 def _judge_money(money: Money, problems: dict[str, list[str]]) -> None:
     for name in ("fee_percent", "slippage_percent"):
         if (percent := getattr(money, name)) is not None and not 0 <= percent < 100:
-            problems[name] = ["It must be a percent from 0 to below 100."]
+            problems[name] = [gettext("It must be a percent from 0 to below 100.")]
     for name in ("balance", "base_balance"):
         if (amount := getattr(money, name)) is not None and not 0 <= amount < Decimal(10) ** 20:
-            problems[name] = ["It must be an amount of at least 0."]
+            problems[name] = [gettext("It must be an amount of at least 0.")]
     if money.balance == 0 and not money.base_balance:
-        problems["balance"] = ["There must be something to trade with: a balance in quote or in base."]
+        problems["balance"] = [gettext("There must be something to trade with: a balance in quote or in base.")]
     if money.sides is not None and money.sides not in AllowedSides.values:
-        problems["sides"] = [f"Choose one of: {', '.join(AllowedSides.values)}."]
+        problems["sides"] = [gettext("Choose one of: %(values)s.") % {"values": ", ".join(AllowedSides.values)}]
 
 
 def _judge_queue(user: Any, problems: dict[str, list[str]]) -> None:
     waiting = BacktestRun.objects.filter(requested_by=user, status__in=UNFINISHED_RUNS).count()
     if user is not None and waiting >= MOST_UNFINISHED:
         problems["__all__"] = [
-            f"{waiting} of your backtests still wait or run. Cancel some, or ask again when they are done."
+            gettext("%(waiting)s of your backtests still wait or run. Cancel some, or ask again when they are done.")
+            % {"waiting": waiting}
         ]
 
 
@@ -205,9 +224,13 @@ def backtest_fail(run_id: int, why: str, now: datetime) -> bool:
     return _finish(run_id, RunStatus.RUNNING, RunStatus.FAILED, now, error=why)
 
 
-def backtest_cancel(run_id: int, now: datetime) -> bool:
+@transaction.atomic
+def backtest_cancel(run: BacktestRun, now: datetime, *, by: Actor) -> bool:
     """Cancel a backtest that waits or runs; a worker notices at its next step. False where it had ended."""
-    return any(_finish(run_id, status, RunStatus.CANCELLED, now) for status in UNFINISHED_RUNS)
+    done = any(_finish(run.pk, status, RunStatus.CANCELLED, now) for status in UNFINISHED_RUNS)
+    if done:
+        audit_record("backtest.cancel", by=by, subject=run, at=now, details={"strategy": run.strategy})
+    return done
 
 
 def backtests_sweep(now: datetime, *, silent: timedelta) -> list[int]:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import logging
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.utils.translation import gettext
 
-from algo.models import Halt, KillSwitch, StrategyConfig, StrategyStatus, SystemControl
+from algo.models import Account, EventKind, Halt, KillSwitch, Severity, StrategyConfig, StrategyStatus, SystemControl
+from algo.phrases import told
 from algo.selectors.halts import Target, flat_state, level_of, proof_max_age, scope_name, target_field
+from algo.selectors.rights import may_switch
+from algo.services.audit import Actor, audit_record
 from algo.services.outbox import event_record
 from algo.services.strategy_checks import check_refusal, strategy_check_current
 from algo.services.strategy_configs import config_problems
+from algo.services.strategy_history import told_by
 from providers.clock import clock_from_env
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
-
 
 logger = logging.getLogger("algo.control")
 
@@ -34,7 +36,7 @@ def kill_switch_set(
     level: KillSwitch | str,
     *,
     reason: str,
-    user: AbstractBaseUser | None,
+    by: Actor,
     at: datetime | None = None,
     target: Target | None = None,
     seen_version: int | None = None,
@@ -44,15 +46,22 @@ def kill_switch_set(
 
     Turning it to where it stands changes nothing, so a double click counts once. A stricter level is taken at once. A
     milder one only from who saw how it stands (`seen_version`, where given), and from FLATTEN only with a proof that
-    every account in scope is flat, or with `unproven_ok`. ControlRefused says why it was not turned. `user` is None
-    where no account of the platform turned it; `at` is platform time, now where not given.
+    every account in scope is flat, or with `unproven_ok`. ControlRefused says why it was not turned, PermissionDenied
+    that `by` may not turn this one. `at` is platform time, now where not given.
 
     Claims of entries hold the system's row while they look at the switches, so whatever is sent after this commits was
     claimed before, and the send deadline bounds it.
     """
     level, reason = KillSwitch(level), reason.strip()
+    if by.user is not None and not may_switch(by.user, target):
+        raise PermissionDenied(
+            gettext("You may not turn the kill switch of %(scope)s. Nothing was changed.")
+            % {"scope": told(scope_name(target))}
+        )
     if not reason:
-        raise ControlRefused("The kill switch was not turned: say why in `reason`, for those who find it later.")
+        raise ControlRefused(
+            gettext("The kill switch was not turned: say why in `reason`, for those who find it later.")
+        )
     at = at or clock_from_env().now()
     row = _locked_switch(target)
     before = level_of(row)
@@ -61,28 +70,39 @@ def kill_switch_set(
     milder = level.severity < before.severity
     if milder and seen_version is not None and seen_version != row.version:
         raise ControlRefused(
-            f"The kill switch of {scope_name(target)} was turned by somebody else meanwhile; it stands at “"
-            f"{before.label}” ({row.reason}). Nothing was changed. Look again and decide anew."
+            gettext(
+                "The kill switch of %(scope)s was turned by somebody else meanwhile; it stands at "
+                "“%(label)s” (%(reason)s). Nothing was changed. Look again and decide anew."
+            )
+            % {"scope": told(scope_name(target)), "label": before.label, "reason": row.reason}
         )
     unproven = _unproven(target, row, at) if milder and before == KillSwitch.FLATTEN else []
     if unproven and not unproven_ok:
         raise ControlRefused(
-            f"The kill switch of {scope_name(target)} was not turned: not everything is proved flat. "
-            f"{'; '.join(unproven)}. Wait for the proof, or confirm that you release it without one."
+            gettext(
+                "The kill switch of %(scope)s was not turned: not everything is proved flat. "
+                "%(unproven)s. Wait for the proof, or confirm that you release it without one."
+            )
+            % {"scope": told(scope_name(target)), "unproven": gettext("; ").join(map(told, unproven))}
         )
-    _turn(row, level, reason, user, at)
+    _turn(row, level, reason, by, at)
     event_record(
-        "kill_switch.changed",
+        EventKind.KILL_SWITCH,
         {
             "scope": scope_name(target),
             "from": before,
             "to": level,
             "reason": reason,
-            "by": user and user.get_username(),
+            "by": by.name if by.user is not None else None,
             "not_proved_flat": unproven,
         },
         at=at,
+        config=target if isinstance(target, StrategyConfig) else None,
+        account=target if isinstance(target, Account) else None,
+        severity=Severity.WARNING if milder else Severity.CRITICAL,
     )
+    details = {"from": before, "to": level, "not_proved_flat": unproven}
+    audit_record("kill_switch.turn", by=by, subject=target, at=at, reason=reason, details=details)
     logger.warning("kill switch of %s: %s -> %s reason=%s", scope_name(target), before, level, reason)
     return row
 
@@ -97,16 +117,14 @@ def _locked_switch(target: Target | None) -> SystemControl | Halt:
     return Halt.objects.get_or_create(**named)[0]
 
 
-def _turn(
-    row: SystemControl | Halt, level: KillSwitch, reason: str, user: AbstractBaseUser | None, at: datetime
-) -> None:
+def _turn(row: SystemControl | Halt, level: KillSwitch, reason: str, by: Actor, at: datetime) -> None:
     """`changed_at` is platform time, like the proofs that are compared with it."""
     name = "kill_switch" if isinstance(row, SystemControl) else "level"
     values = {
         name: level,
         "reason": reason[:400],
         "version": row.version + 1,
-        "changed_by_id": user.pk if user else None,
+        "changed_by_id": by.user_id,
         "changed_at": at,
     }
     type(row).objects.filter(pk=row.pk).update(**values)
@@ -122,29 +140,53 @@ def _unproven(target: Target | None, row: SystemControl | Halt, now: datetime) -
 # --- strategies -------------------------------------------------------------------------------------------------------
 
 
-def strategy_start(config: StrategyConfig) -> bool:
+def strategy_start(config: StrategyConfig, *, by: Actor, at: datetime, reason: str = "") -> bool:
     """Let it decide from the next closed candle on. False where it runs already; ControlRefused where it cannot run, or
-    where this version of it failed its bias checks. A version never checked is checked here."""
+    where this version of it failed its bias checks. A version never checked is checked here. PermissionDenied, here and
+    below, for who may not trade with its account."""
+    by.must_trade(config.account)
     problems = config_problems(config)
     if problems:
         sentences = [f"{field}: {message}" for field, messages in problems.items() for message in messages]
-        raise ControlRefused(f"{config.name} was not started. Correct it first: {'; '.join(sentences)}")
-    check = strategy_check_current(config, now=clock_from_env().now())
+        raise ControlRefused(
+            gettext("%(config)s was not started. Correct it first: %(sentences)s")
+            % {"config": config.name, "sentences": gettext("; ").join(sentences)}
+        )
+    check = strategy_check_current(config, now=at)
     if not check.passed:
-        raise ControlRefused(f"{config.name} was not started: {check_refusal(check)}.")
-    return _move(config, StrategyStatus.RUNNING)
+        raise ControlRefused(
+            gettext("%(config)s was not started: %(why)s.") % {"config": config.name, "why": told(check_refusal(check))}
+        )
+    return _change(config, "strategy.start", by, at, reason, status=StrategyStatus.RUNNING)
 
 
-def strategy_stop(config: StrategyConfig) -> bool:
+def strategy_stop(config: StrategyConfig, *, by: Actor, at: datetime, reason: str = "") -> bool:
     """No more decisions; an open deal stays protected and runs to its stop or target. False where it stood already."""
-    return _move(config, StrategyStatus.STOPPED)
+    with transaction.atomic():
+        if not _change(config, "strategy.stop", by, at, reason, status=StrategyStatus.STOPPED):
+            return False
+        payload = {"strategy": config.name, "account": config.account.name, "reason": reason, "by": by.name}
+        event_record(EventKind.STRATEGY_STOPPED, payload, at=at, config=config)
+    return True
 
 
-def strategy_ordering_set(config: StrategyConfig, *, enabled: bool) -> bool:
+def strategy_ordering_set(config: StrategyConfig, *, enabled: bool, by: Actor, at: datetime, reason: str = "") -> bool:
     """Pause ordering (signals go on being recorded) or resume it. False where nothing changed."""
-    rows = StrategyConfig.objects.filter(pk=config.pk, ordering_enabled=not enabled)
-    return bool(rows.update(ordering_enabled=enabled))
+    act = "strategy.ordering_resume" if enabled else "strategy.ordering_pause"
+    return _change(config, act, by, at, reason, ordering_enabled=enabled)
 
 
-def _move(config: StrategyConfig, status: StrategyStatus) -> bool:
-    return bool(StrategyConfig.objects.filter(pk=config.pk).exclude(status=status).update(status=status))
+@transaction.atomic
+def _change(config: StrategyConfig, act: str, by: Actor, at: datetime, reason: str, **values: Any) -> bool:
+    """Write `values` where they differ, and the record of it. False where they stood so already."""
+    by.must_trade(config.account)
+    rows = StrategyConfig.objects.select_for_update(no_key=True).filter(pk=config.pk)
+    row = rows.exclude(**values).first()
+    if row is None:
+        return False
+    for name, value in values.items():
+        setattr(row, name, value)
+    with told_by(row, by, at=at, why=reason):
+        row.save(update_fields=list(values))
+    audit_record(act, by=by, subject=config, at=at, reason=reason)
+    return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from django.contrib.auth import get_user_model
 from django.db.models import Model, QuerySet
+from django.utils.translation import gettext
 
 from algo.models import FINISHED_DEALS, Account, Deal, Market, Signal, StrategyConfig, Ticket
 
@@ -17,14 +18,19 @@ def deletion_refusal(row: Model) -> str:
     if deals is None:
         return ""
     if live := list(deals.exclude(status__in=FINISHED_DEALS).select_related("market").order_by("pk")):
-        named = ", ".join(f"{deal.pk} on {deal.market.symbol}" for deal in live[:_MOST_NAMED])
-        more = f" and {len(live) - _MOST_NAMED} more" if len(live) > _MOST_NAMED else ""
-        return (
-            f"{row} was not deleted: deal {named}{more} has not ended. It stays protected and runs to its end under "
-            f"the rules it was opened with. {_instead(row)}"
+        named = ", ".join(
+            gettext("%(deal)s on %(symbol)s") % {"deal": deal.pk, "symbol": deal.market.symbol}
+            for deal in live[:_MOST_NAMED]
         )
+        more = gettext(" and %(value)s more") % {"value": len(live) - _MOST_NAMED} if len(live) > _MOST_NAMED else ""
+        return gettext(
+            "%(row)s was not deleted: deal %(named)s%(more)s has not ended. It stays protected and "
+            "runs to its end under the rules it was opened with. %(instead)s"
+        ) % {"row": row, "named": named, "more": more, "instead": _instead(row)}
     if deals.exists() or _has_history(row):
-        return f"{row} was not deleted: its deals, orders or signals are history that is kept. {_instead(row)}"
+        return gettext(
+            "%(row)s was not deleted: its deals, orders or signals are history that is kept. %(instead)s"
+        ) % {"row": row, "instead": _instead(row)}
     return ""
 
 
@@ -40,7 +46,7 @@ def _has_history(row: Model) -> bool:
     if isinstance(row, StrategyConfig):
         return Signal.objects.filter(config=row).exists()
     if isinstance(row, Account):
-        return row.strategies.exists() or Ticket.objects.filter(account=row).exists()
+        return row.strategies.exists() or row.probe_orders.exists() or Ticket.objects.filter(account=row).exists()
     if isinstance(row, Market):
         return row.read_by.exists() or row.traded_by.exists()
     return Account.objects.filter(owner=row.pk).exists()
@@ -48,9 +54,9 @@ def _has_history(row: Model) -> bool:
 
 def _instead(row: Model) -> str:
     if isinstance(row, StrategyConfig):
-        return "Stop the strategy instead: it decides nothing any more."
+        return gettext("Stop the strategy instead: it decides nothing any more.")
     if isinstance(row, Account):
-        return "Pause the account instead: it takes no new positions."
+        return gettext("Pause the account instead: it takes no new positions.")
     if isinstance(row, Market):
-        return "Stop the strategies that trade it instead."
-    return "Take the user's mark 'Active' away instead: nobody signs in with it any more."
+        return gettext("Stop the strategies that trade it instead.")
+    return gettext("Take the user's mark 'Active' away instead: nobody signs in with it any more.")

@@ -38,6 +38,7 @@ from algo.backtest.space import Space, longest_warmup
 from algo.backtest.walk_forward import Fold, folds_of
 from algo.models import Market, OptimisationChunk, OptimisationRun, OptimisationStatus
 from algo.selectors.candles import candles_range
+from algo.services.audit import Actor, audit_record
 from algo.services.backtests import candles_fingerprint
 from algo.services.optuna_studies import Directions, open_study, study_forget_unfinished
 from algo.strategies import Candles
@@ -414,10 +415,13 @@ def _keep_chunk(search: Search, number: int, rows: Sequence[Figures | None], wat
 # --- stopped and gone on with ---------------------------------------------------------------------------------------
 
 
-def optimisation_stop(run: OptimisationRun) -> bool:
+@transaction.atomic
+def optimisation_stop(run: OptimisationRun, *, by: Actor, at: datetime) -> bool:
     """Ask whoever works at it to stop; what was found is kept. False where it is over already."""
     asked = OptimisationRun.objects.filter(pk=run.pk, status__in=OPEN).update(stop_requested=True, status=S.STOPPED)
     run.refresh_from_db()
+    if asked:
+        audit_record("optimisation.stop", by=by, subject=run, at=at, details={"trials_done": run.trials_done})
     return bool(asked)
 
 

@@ -10,8 +10,12 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, cast
 
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+
+from algo.localised import digits, minute, zone_name
 from algo.models import Account
-from algo.services.accounts import account_stop, balances_note, key_note_expiry, key_warning_due
+from algo.services.accounts import account_stop, balances_note, key_note_expiry, key_note_scopes, key_warning_due
 from providers.clock import Clock
 from providers.errors import AuthFailed, RateLimited
 from providers.interface import ExchangeProvider
@@ -22,10 +26,10 @@ CLOCK_WARNING = timedelta(seconds=5)
 CLOCK_ERROR = timedelta(seconds=25)  # Nobitex refuses API keys beyond 30 s (contract: nobitex 3.2)
 
 PROTECTION = {
-    ProtectionMode.NATIVE_OCO: "stop and target rest at the exchange as one pair (native OCO)",
-    ProtectionMode.FREE_STOPS: "stop and target both rest at the exchange; the fill of one cancels the other",
-    ProtectionMode.LOCKING_STOPS: "the stop rests at the exchange and makes way for the target when it is reached",
-    ProtectionMode.NO_STOPS: "NO STOPS: nothing rests at the exchange, only the running platform watches the price",
+    ProtectionMode.NATIVE_OCO: _("stop and target rest at the exchange as one pair (native OCO)"),
+    ProtectionMode.FREE_STOPS: _("stop and target both rest at the exchange; the fill of one cancels the other"),
+    ProtectionMode.LOCKING_STOPS: _("the stop rests at the exchange and makes way for the target when it is reached"),
+    ProtectionMode.NO_STOPS: _("NO STOPS: nothing rests at the exchange, only the running platform watches the price"),
 }
 
 
@@ -72,7 +76,7 @@ class Patient:
             return value
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            for _ in range(MOST_WAITS):
+            for _unused in range(MOST_WAITS):
                 try:
                     return value(*args, **kwargs)
                 except RateLimited as exc:
@@ -87,7 +91,7 @@ class Patient:
 def account_probe(
     account: Account, provider: ExchangeProvider, *, clock: Clock, sleep: Callable[[float], None] = time.sleep
 ) -> Findings:
-    """Ask the exchange everything that costs nothing. Keeps the key's expiry and the balances it was told.
+    """Ask the exchange everything that costs nothing. Keeps what it was told of the key and the balances.
 
     Raises `ProviderError`; a refused key (`AuthFailed`) stops the account first, and nothing more is asked with it.
     """
@@ -102,6 +106,7 @@ def account_probe(
         account_stop(account, str(exc), at=clock.now())
         raise
     key_note_expiry(account, key.expires_at)
+    key_note_scopes(account, key.scopes)
     balances_note(account, balances, read_at=read_at)
     difference, now = provider.clock_difference, clock.now()
     return Findings(
@@ -131,42 +136,61 @@ def fee_lines(markets: Iterable[MarketRules]) -> tuple[FeeLine, ...]:
 
 def _errors(key: KeyDetails, expires_at: datetime | None, difference: timedelta | None, now: datetime) -> Iterable[str]:
     if key.scopes is not None and "trade" not in key.scopes:
-        yield "The key may not trade: nothing can be ordered or cancelled with it. Make one with the trade permission."
+        yield gettext(
+            "The key may not trade: nothing can be ordered or cancelled with it. Make one with the trade permission."
+        )
     if expires_at is not None and now >= expires_at:
-        yield f"The key expired on {expires_at:%Y-%m-%d %H:%M} UTC by what is stored here. Enter a new one."
+        yield gettext("The key expired on %(expires_at)s %(zone)s by what is stored here. Enter a new one.") % {
+            "zone": zone_name(),
+            "expires_at": minute(expires_at),
+        }
     if difference is not None and abs(difference) > CLOCK_ERROR:
         yield (
-            f"The clock of this machine is {_off(difference)}. Nobitex refuses API keys beyond 30 s, and prices look "
-            "older or newer than they are. Set this machine's clock (NTP) before trading."
+            gettext(
+                "The clock of this machine is %(off)s. Nobitex refuses API keys beyond 30 s, and prices "
+                "look older or newer than they are. Set this machine's clock (NTP) before trading."
+            )
+            % {"off": _off(difference)}
         )
 
 
 def _warnings(account: Account, key: KeyDetails, difference: timedelta | None, now: datetime) -> Iterable[str]:
     if key.scopes is not None and "withdraw" in key.scopes:
-        yield "The key may withdraw. The platform never does: make a key without that permission and delete this one."
+        yield gettext(
+            "The key may withdraw. The platform never does: make a key without that permission and delete this one."
+        )
     due = key_warning_due(account.key_expires_at, now)
     if due and account.key_expires_at is not None:
-        opens = "it opens no new positions any more" if due <= 1 else "no new positions in its last day"
-        yield f"The key expires on {account.key_expires_at:%Y-%m-%d %H:%M} UTC: {opens}. Make a new one in time."
+        opens = (
+            gettext("it opens no new positions any more") if due <= 1 else gettext("no new positions in its last day")
+        )
+        yield gettext("The key expires on %(key_expires_at)s %(zone)s: %(opens)s. Make a new one in time.") % {
+            "zone": zone_name(),
+            "key_expires_at": minute(account.key_expires_at),
+            "opens": opens,
+        }
     if difference is not None and CLOCK_WARNING < abs(difference) <= CLOCK_ERROR:
-        yield f"The clock of this machine is {_off(difference)}. Set it (NTP) before it grows beyond what keys allow."
+        yield gettext("The clock of this machine is %(off)s. Set it (NTP) before it grows beyond what keys allow.") % {
+            "off": _off(difference)
+        }
 
 
 def _off(difference: timedelta) -> str:
     """`difference` is the exchange's clock minus ours."""
     seconds = difference.total_seconds()
-    return f"{abs(seconds):.0f} s {'behind' if seconds > 0 else 'ahead of'} the exchange's"
+    words = gettext("%(abs)s s behind the exchange's") if seconds > 0 else gettext("%(abs)s s ahead of the exchange's")
+    return words % {"abs": digits(f"{abs(seconds):.0f}")}
 
 
 def unknown_of(account: Account, key: KeyDetails, difference: timedelta | None) -> Iterable[str]:
     """What nobody has shown about this account so far."""
     if key.scopes is None:
-        yield "what the key may do (the exchange does not tell): look at it in the exchange's panel"
+        yield gettext("what the key may do (the exchange does not tell): look at it in the exchange's panel")
     if account.key_expires_at is None:
-        yield "when the key expires (the exchange does not tell): enter the date on the account's page"
+        yield gettext("when the key expires (the exchange does not tell): enter the date on the account's page")
     if difference is None:
-        yield "how far the exchange's clock is from ours: it sends no time"
+        yield gettext("how far the exchange's clock is from ours: it sends no time")
     if account.capabilities_probed_at is None:
-        yield "whether stops work and lock the balance: only documented so far; --orders finds out"
+        yield gettext("whether stops work and lock the balance: only documented so far; --orders finds out")
     else:
-        yield "whether a stop that is reached triggers: no probe can show that"
+        yield gettext("whether a stop that is reached triggers: no probe can show that")

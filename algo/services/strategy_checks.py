@@ -11,7 +11,7 @@ from django.db import transaction
 from algo.backtest.bias import candles_wanted, check_strategy
 from algo.backtest.bias_findings import Checked
 from algo.backtest.synthetic import synthetic_market
-from algo.models import StrategyCheck, StrategyConfig, StrategyStatus
+from algo.models import EventKind, StrategyCheck, StrategyConfig, StrategyStatus
 from algo.selectors.candles import candles_window
 from algo.selectors.strategy_checks import newest_check
 from algo.services.alone import alone
@@ -67,7 +67,8 @@ def strategy_check_record(
     running = StrategyConfig.objects.filter(pk=config.pk, status=StrategyStatus.RUNNING)
     if not checked.passed and running.update(status=StrategyStatus.STOPPED):
         logger.error("strategy=%s stopped: its checks %s", config.name, check.summary)
-        event_record("strategy.stopped", {"strategy": config.name, "reason": check_refusal(check)}, at=now)
+        payload = {"strategy": config.name, "account": config.account.name, "reason": check_refusal(check)}
+        event_record(EventKind.STRATEGY_STOPPED, payload, at=now, config=config)
     return check
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from django.utils.translation import gettext
+
 from algo.models import FINISHED_DEALS, Account, Market, StrategyConfig
 from algo.risk.costs import target_pays_fees
 from algo.sentences import sentence
@@ -30,12 +32,16 @@ def venue_problems(account: Account | None, data_market: Market | None, market: 
     problems: Problems = {}
     if market and account and market.provider != account.provider:
         problems["market"] = [
-            f"{market} cannot be traded with the account {account.name}, which is at {account.get_provider_display()}. "
-            "Choose a market of the account's exchange, or another account."
+            gettext(
+                "%(market)s cannot be traded with the account %(account)s, which is at %(provider)s. "
+                "Choose a market of the account's exchange, or another account."
+            )
+            % {"market": market, "account": account.name, "provider": account.get_provider_display()}
         ]
     if market and data_market and market.pair != data_market.pair:
         problems["data_market"] = [
-            f"Its candles are of {data_market.pair}, but orders go to {market.pair}. Choose a market of the same pair."
+            gettext("Its candles are of %(pair)s, but orders go to %(pair_2)s. Choose a market of the same pair.")
+            % {"pair": data_market.pair, "pair_2": market.pair}
         ]
     return problems
 
@@ -59,18 +65,28 @@ def config_warnings(config: StrategyConfig) -> list[str]:
     warnings = [sentence(unpaid)] if unpaid else []
     if config.account.protection == ProtectionMode.NO_STOPS:
         warnings.append(
-            f"The account {config.account.name} can place no stop orders: only the running guardian protects its "
-            "positions. While the platform is down, nothing does."
+            gettext(
+                "The account %(name)s can place no stop orders: only the running guardian protects its "
+                "positions. While the platform is down, nothing does."
+            )
+            % {"name": config.account.name}
         )
     if not config.market.is_open:
-        warnings.append(f"{config.market} is closed at the exchange: nothing will be ordered there.")
+        warnings.append(
+            gettext("%(market)s is closed at the exchange: nothing will be ordered there.") % {"market": config.market}
+        )
     return warnings + _live_deal_warnings(config)
 
 
 def _live_deal_warnings(config: StrategyConfig) -> list[str]:
+    if config.pk is None:
+        return []
     live = config.deals.exclude(status__in=FINISHED_DEALS).select_related("market", "account")
     return [
-        f"Deal {deal.pk} on {deal.market.symbol} with the account {deal.account.name} has not ended: it keeps the "
-        "rules it was opened with. What is changed here counts from the next deal on."
+        gettext(
+            "Deal %(deal)s on %(symbol)s with the account %(name)s has not ended: it keeps the rules "
+            "it was opened with. What is changed here counts from the next deal on."
+        )
+        % {"deal": deal.pk, "symbol": deal.market.symbol, "name": deal.account.name}
         for deal in live
     ]

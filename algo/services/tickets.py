@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.db import transaction
+from django.utils.translation import gettext
 
+from algo.localised import minute, zone_name
 from algo.models import (
     FINISHED_DEALS,
     Account,
     Deal,
+    EventKind,
     Market,
     Order,
     StrategyConfig,
@@ -24,24 +27,22 @@ from algo.models import (
     TicketAnswer,
     TicketKind,
 )
+from algo.services.audit import Actor, audit_record
 from algo.services.outbox import event_record
+from algo.services.refused import Refused
 from algo.services.strategy_configs import config_problems
 from providers.clock import clock_from_env
-
-if TYPE_CHECKING:
-    from django.contrib.auth.models import AbstractBaseUser
 
 logger = logging.getLogger("algo.tickets")
 
 NO_REFERENCE = "unknown"  # the reference of an order that its exchange gave no name
 
 
-class TicketRefused(ValueError):
-    """The answer does not fit. The message says why and what does; nothing was changed. `field` is what to correct."""
+class TicketRefused(Refused):
+    """The answer does not fit."""
 
-    def __init__(self, message: str, field: str = "answer") -> None:
-        super().__init__(message)
-        self.field = field
+    def __init__(self, text: str, field: str = "answer") -> None:
+        super().__init__(text, field)
 
 
 @transaction.atomic
@@ -64,8 +65,20 @@ def ticket_open(
     )
     if created:
         logger.error("ticket kind=%s about=%s account=%s market=%s", kind, reference, account.name, market)
-        event_record("ticket.opened", {"account": account.name, "reference": reference}, at=at)
+        payload = ticket_payload(account, kind, reference, summary, market)
+        event_record(EventKind.TICKET_OPENED, payload, at=at, account=account)
     return created
+
+
+def ticket_payload(account: Any, kind: str, reference: str, summary: str, market: Any) -> dict[str, Any]:
+    """What the world is told of a new one; the same from both ledgers."""
+    return {
+        "account": account.name,
+        "kind": kind,
+        "reference": reference,
+        "market": market.symbol if market is not None else None,
+        "summary": summary[:400],
+    }
 
 
 def ticket_answers(ticket: Ticket) -> tuple[TicketAnswer, ...]:
@@ -102,28 +115,36 @@ def ticket_answer(
     answer: TicketAnswer | str,
     *,
     note: str,
-    user: AbstractBaseUser,
+    by: Actor,
     at: datetime | None = None,
     config: StrategyConfig | None = None,
 ) -> bool:
-    """Record what a person decides. False where it was decided so before: twice is once. Raises TicketRefused.
+    """Record what a person decides. False where it was decided so before: twice is once. Raises TicketRefused,
+    and PermissionDenied for who may not trade with the account.
 
     An answer that waits to be carried out may be replaced by another one. `config` is the strategy under whose rules
     an adopted order is looked after; needed where no live deal stands on the market.
     """
     answer, note, at = TicketAnswer(answer), note.strip(), at or clock_from_env().now()
     row = Ticket.objects.select_for_update(of=("self",)).select_related("market", "account").get(pk=ticket.pk)
+    by.must_trade(row.account)
     if answer is not TicketAnswer.ADOPT or ticket_live_deal(row) is not None:
         config = None  # the rules are those of the deal that is there
     if row.answer == answer and row.adopt_config_id == (config.pk if config else None):
         return False
     if row.resolved_at is not None:
-        raise TicketRefused(f"This ticket was resolved on {row.resolved_at:%Y-%m-%d %H:%M} UTC; nothing was changed.")
+        raise TicketRefused(
+            gettext("This ticket was resolved on %(resolved_at)s %(zone)s; nothing was changed.")
+            % {"zone": zone_name(), "resolved_at": minute(row.resolved_at)}
+        )
     _check_answer(row, answer, note, config)
     row.answer, row.answer_note, row.answered_at = answer, note[:400], at
-    row.adopt_config, row.resolved_by_id, row.outcome = config, user.pk, ""
+    row.adopt_config, row.resolved_by_id, row.outcome = config, by.user_id, ""
     row.save(update_fields=["answer", "answer_note", "answered_at", "adopt_config", "resolved_by", "outcome"])
-    event_record("ticket.answered", _payload(row) | {"note": note, "by": user.get_username()}, at=at)
+    payload = _payload(row) | {"note": note, "by": by.name}
+    event_record(EventKind.TICKET_ANSWERED, payload, at=at, account=row.account)
+    details = {"answer": answer, "reference": row.reference, "strategy": config.name if config else None}
+    audit_record("ticket.answer", by=by, subject=row, at=at, reason=note, details=details)
     if answer is TicketAnswer.IGNORE:
         ticket_resolve(row, "Explained by a person; nothing was done at the exchange.", at=at)
     return True
@@ -137,7 +158,9 @@ def ticket_resolve(ticket: Ticket, outcome: str, *, at: datetime) -> bool:
     if not rows.update(resolved_at=at, outcome=outcome[:400]):
         return False
     logger.info("ticket=%s answer=%s resolved: %s", ticket.pk, ticket.answer, outcome)
-    event_record("ticket.resolved", _payload(ticket) | {"outcome": outcome[:400]}, at=at)
+    event_record(
+        EventKind.TICKET_RESOLVED, _payload(ticket) | {"outcome": outcome[:400]}, at=at, account=ticket.account
+    )
     return True
 
 
@@ -147,7 +170,7 @@ def ticket_reopen(ticket: Ticket, why: str, *, at: datetime) -> None:
     rows = Ticket.objects.filter(pk=ticket.pk, resolved_at=None, answer=ticket.answer, answered_at=ticket.answered_at)
     if rows.update(answer="", answered_at=None, adopt_config=None, resolved_by=None, outcome=why[:400]):
         logger.warning("ticket=%s answer=%s refused: %s", ticket.pk, ticket.answer, why)
-        event_record("ticket.refused", _payload(ticket) | {"outcome": why[:400]}, at=at)
+        event_record(EventKind.TICKET_REFUSED, _payload(ticket) | {"outcome": why[:400]}, at=at, account=ticket.account)
 
 
 def ticket_hint(ticket: Ticket, why: str) -> None:
@@ -160,11 +183,13 @@ def _check_answer(ticket: Ticket, answer: TicketAnswer, note: str, config: Strat
     if not names_order(ticket):
         if answer is not TicketAnswer.IGNORE:
             raise TicketRefused(
-                "This ticket is about no order that could be adopted or closed. Settle it at the exchange where that "
-                "is needed, then ignore it and say in the note how it is explained."
+                gettext(
+                    "This ticket is about no order that could be adopted or closed. Settle it at the "
+                    "exchange where that is needed, then ignore it and say in the note how it is explained."
+                )
             )
         if not note:
-            raise TicketRefused("Say in the note how it is explained, for those who read it later.", "note")
+            raise TicketRefused(gettext("Say in the note how it is explained, for those who read it later."), "note")
     if answer is TicketAnswer.ADOPT:
         _check_adoption(ticket, config)
 
@@ -176,29 +201,38 @@ def _check_adoption(ticket: Ticket, config: StrategyConfig | None) -> None:
         return
     if config is None:
         raise TicketRefused(
-            "No deal is open on this market: choose the strategy under whose rules the order is to be looked after.",
+            gettext(
+                "No deal is open on this market: choose the strategy under whose rules the order is to be looked after."
+            ),
             "config",
         )
     if (config.account_id, config.market_id) != (ticket.account_id, ticket.market_id):
         raise TicketRefused(
-            f"The strategy {config.name} trades on another account or market. Choose one of "
-            f"{ticket.account.name} on {ticket.market}.",
+            gettext(
+                "The strategy %(config)s trades on another account or market. Choose one of %(name)s on %(market)s."
+            )
+            % {"config": config.name, "name": ticket.account.name, "market": ticket.market},
             "config",
         )
     problems = config_problems(config)
     if problems:
         sentences = "; ".join(f"{name}: {', '.join(told)}" for name, told in problems.items())
-        raise TicketRefused(f"The strategy {config.name} cannot work as it is. Correct it first: {sentences}", "config")
+        raise TicketRefused(
+            gettext("The strategy %(config)s cannot work as it is. Correct it first: %(sentences)s")
+            % {"config": config.name, "sentences": sentences},
+            "config",
+        )
 
 
 def _adoption_problem(ticket: Ticket) -> str:
     order, deal = _known_order(ticket), ticket_live_deal(ticket)
     if order is None or deal is None or order.deal_id == deal.pk:
         return ""
-    return (
-        f"This order belongs to deal {order.deal_id}, which has ended, and deal {deal.pk} is open on the same market: "
-        f"two deals cannot share one position. Close the order, or wait until deal {deal.pk} has ended."
-    )
+    return gettext(
+        "This order belongs to deal %(deal_id)s, which has ended, and deal %(deal)s is open on "
+        "the same market: two deals cannot share one position. Close the order, or wait until "
+        "deal %(deal)s has ended."
+    ) % {"deal_id": order.deal_id, "deal": deal.pk}
 
 
 def _known_order(ticket: Ticket) -> Order | None:

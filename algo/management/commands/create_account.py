@@ -16,7 +16,9 @@ from django.db import IntegrityError
 from algo import exchanges
 from algo.management._cli import CliCommand, to_moment
 from algo.models import Account, Environment, Provider
+from algo.selectors.rights import Role, role_of
 from algo.services.accounts import account_create
+from algo.services.audit import SHELL
 from providers.provider_factory import create_provider
 
 WALLEX_KEY_LIFE = timedelta(days=90)  # contract: wallex 1
@@ -49,6 +51,8 @@ class Command(CliCommand):
                 environment=Environment(options["environment"]),
                 provider=client,
                 api_key=key,
+                by=SHELL,
+                at=exchanges.CLOCK.now(),
                 key_expires_at=expires_at,
             )
         except IntegrityError:
@@ -57,6 +61,11 @@ class Command(CliCommand):
         self.stdout.write(
             f"Account {account.name} stored: {provider} accepted the key {account.api_key_hint} ({assets})."
         )
+        if role_of(owner) not in (Role.TRADER, Role.ADMIN):
+            self.stdout.write(
+                f"{owner.get_username()} is no {Role.TRADER}: they see the account and do not act on it until an Admin "
+                "gives them that role on their page in the admin."
+            )
         if provider == Provider.WALLEX and expires_at is None:
             self.stdout.write(
                 "Its expiry is not known (no --expires was given): Wallex keys stop working, silently, within 90 days."

@@ -14,6 +14,7 @@ from algo.management._cli import CliCommand
 from algo.models import Account, KillSwitch, StrategyConfig
 from algo.selectors.halts import SwitchState, Target, level_of, scope_name, switch_of, switch_states
 from algo.selectors.markets import market_get
+from algo.services.audit import SHELL
 from algo.services.control import ControlRefused, kill_switch_set
 
 LEVELS = [level.value for level in KillSwitch]
@@ -53,7 +54,7 @@ class Command(CliCommand):
             row = kill_switch_set(
                 options["level"],
                 reason=options["reason"] or "",
-                user=None,
+                by=SHELL,
                 at=exchanges.CLOCK.now(),
                 target=target,
                 seen_version=before.version,

@@ -31,6 +31,7 @@ from algo.management._optimise_tables import moment_name, optimise_tables
 from algo.models import OptimisationRun, OptimisationStatus
 from algo.queues import NoBroker, search_hand_out
 from algo.sentences import sentence
+from algo.services.audit import SHELL
 from algo.services.optimisation_evidence import optimisation_judge, optimisation_report
 from algo.services.optimisations import (
     DATABASE,
@@ -210,7 +211,7 @@ class Command(CliCommand):
                 told(run, "searching", run.trials_done, run.trials_wanted)
         finally:
             if halted():
-                optimisation_stop(run)
+                optimisation_stop(run, by=SHELL, at=exchanges.CLOCK.now())
             for child in children:
                 child.join(10)
                 if child.is_alive():
@@ -224,7 +225,7 @@ class Command(CliCommand):
         try:
             search_hand_out(run.pk, jobs=jobs)
         except NoBroker as exc:
-            optimisation_stop(run)
+            optimisation_stop(run, by=SHELL, at=exchanges.CLOCK.now())
             raise CommandError(
                 f"{exc}. Start the platform with ./run, or search here, with this process: {_resume(run)}"
             ) from exc
@@ -244,7 +245,7 @@ class Command(CliCommand):
             raise CommandError(f"The search failed: {run.note} {KEPT}")
 
     def _interrupted(self, run: OptimisationRun) -> None:
-        optimisation_stop(run)
+        optimisation_stop(run, by=SHELL, at=exchanges.CLOCK.now())
         report = optimisation_report(run)
         if report["best"] is None or run.status != OptimisationStatus.DONE:
             self.stderr.write(sentence(best_line(run.best, run.objectives)))

@@ -17,7 +17,8 @@ from algo.execution.probe import OrdersProbed, ProbeRefused, account_probe_order
 from algo.management._cli import CliCommand
 from algo.models import Account, Environment
 from algo.models.fields import plain
-from algo.services.accounts import account_stop
+from algo.services.accounts import account_note, account_stop
+from algo.services.audit import SHELL
 from algo.services.probe import PROTECTION, Findings, account_probe, unknown_of
 from providers.errors import AuthFailed
 from providers.interface import ExchangeProvider
@@ -46,6 +47,8 @@ class Command(CliCommand):
         findings = account_probe(account, provider, clock=exchanges.CLOCK)
         probed: OrdersProbed | None = None
         if options["orders"] and not findings.errors:
+            # before the first order: whatever becomes of this process, the record says who placed it
+            account_note(account, "account.probe_orders", by=SHELL, at=exchanges.CLOCK.now())
             self.kept = "Look at the open orders of the account at the exchange."
             try:
                 probed = account_probe_orders(

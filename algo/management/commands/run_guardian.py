@@ -24,14 +24,14 @@ from typing import Any, cast
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, close_old_connections
 
-from algo.exchanges import CLOCK, account_provider
+from algo.exchanges import CLOCK, account_provider, sign_of_life
 from algo.execution.advance import look_after
 from algo.execution.ledger import Fenced
 from algo.execution.locks import Beating, LetGo, let_go
 from algo.execution.quotes import Quotes
 from algo.execution.reconcile import accounts_due
 from algo.execution.views import Quote
-from algo.models import Account, AccountState, Heartbeat
+from algo.models import Account, AccountState, EventKind, Heartbeat
 from algo.selectors.sessions import is_lost
 from algo.services.outbox import event_record
 from providers.interface import ExchangeProvider
@@ -127,7 +127,8 @@ class Guardian:
         if stuck := [name for crew in self._crews.values() for name in crew.stuck()]:
             logger.error("no sign of life: a thread hangs at the accounts %s. Restart the guardian.", ", ".join(stuck))
             return
-        Heartbeat.objects.update_or_create(name="guardian", defaults={"at": CLOCK.now()})
+        told = {"at": CLOCK.now(), "detail": sign_of_life()}
+        Heartbeat.objects.update_or_create(name="guardian", defaults=told)
         self._beat_at = time.monotonic()
 
 
@@ -215,7 +216,7 @@ def _alarm(account: Account, error: Exception) -> None:
     )
     payload = {"account": account.name, "failures": POISON_FAILURES, "error": type(error).__name__}
     try:
-        event_record("account.failing", payload, at=CLOCK.now())
+        event_record(EventKind.ACCOUNT_FAILING, payload, at=CLOCK.now(), account=account)
     except DatabaseError as exc:
         logger.error("account=%s: nobody could be told: %s", account.name, exc)
 

@@ -15,13 +15,15 @@ from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, transaction
-from knox.models import AuthToken
+from django.utils import timezone
 
 from algo.exchanges import CLOCK, account_provider, public_provider
 from algo.live.join import join_other_processes
-from algo.models import Account, Environment, Market, Provider, StrategyConfig, StrategyStatus
+from algo.models import Account, Environment, Market, Provider, StrategyConfig, StrategyStatus, TokenScope
+from algo.services.audit import SHELL
 from algo.services.markets import markets_refresh
 from algo.services.strategy_checks import strategy_check_current
+from algo.services.tokens import token_give
 from algo.strategies.schemas import BreakoutStrategySchema
 from providers.errors import ProviderError
 from providers.types import Resolution
@@ -80,7 +82,8 @@ class Command(BaseCommand):
             return existing, None, None
         password = os.environ.get("DEMO_ADMIN_PASSWORD") or secrets.token_urlsafe(15)
         user = users.create_superuser(ADMIN, password=password)
-        _, token = AuthToken.objects.create(user)
+        wanted: dict[str, Any] = {"scope": TokenScope.ADMIN, "label": "of the demonstration"}
+        _, token = token_give(user, by=SHELL, now=timezone.now(), at=CLOCK.now(), **wanted)
         return user, password, token
 
     def _refresh(self, name: str) -> str:
