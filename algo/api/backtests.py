@@ -9,18 +9,22 @@ import django_filters as filters
 from django.contrib.auth.models import User
 from django.db.models import QuerySet
 from django.http import HttpResponse
+from django.utils.translation import gettext
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import NotFound, ValidationError
+from rest_framework.exceptions import NotFound, PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.throttling import BaseThrottle
 
+from algo.api.access import actor
+from algo.api.acts import KnownFields
+from algo.api.filters import AnyOfFilter, IdFilter, id_of
+from algo.api.rows import RowsViewSet
 from algo.api.serializers import MarketSerializer
 from algo.api.throttling import BacktestThrottle
-from algo.api.views import RowsViewSet
 from algo.backtest import FillModel
 from algo.models import AllowedSides, BacktestRun, Market, RunStatus, StrategyConfig
 from algo.models.fields import choices
@@ -28,6 +32,7 @@ from algo.queues import backtest_enqueue
 from algo.report_pages import html_report_response
 from algo.selectors import visible
 from algo.selectors.backtests import FEWEST, MOST, backtests_compare, has_report
+from algo.selectors.rights import may_act_on_run
 from algo.services.backtest_money import Money
 from algo.services.backtests import BacktestAsked, BacktestRefused, backtest_cancel, backtest_request
 from providers.clock import clock_from_env
@@ -35,8 +40,8 @@ from providers.types import Resolution
 
 
 class BacktestFilter(filters.FilterSet):
-    status = filters.MultipleChoiceFilter(choices=RunStatus.choices)
-    config = filters.NumberFilter(field_name="config_id", label="Id of the strategy")
+    status = AnyOfFilter(choices=RunStatus.choices)
+    config = IdFilter(field_name="config_id", label="Id of the strategy")
     market = filters.CharFilter(
         field_name="market__symbol", lookup_expr="iexact", label="Symbol as the exchange spells it"
     )
@@ -98,7 +103,7 @@ class BacktestDetailSerializer(BacktestSerializer):
         return has_report(run)
 
 
-class BacktestStartSerializer(serializers.Serializer[Any]):
+class BacktestStartSerializer(KnownFields):
     """A config brings strategy, parameters, market, length of candles and sides; the rest overrules it."""
 
     config = serializers.PrimaryKeyRelatedField(
@@ -163,23 +168,28 @@ class BacktestViewSet(RowsViewSet):
     @extend_schema(request=BacktestStartSerializer, responses={201: BacktestDetailSerializer})
     def create(self, request: Request) -> Response:
         """Start one. It is queued, and a worker downloads what candles are missing: ask for it again and look at
-        `status` and `progress`. Twelve a minute; twenty of one user may wait."""
+        `status` and `progress`. Twelve a minute; twenty of one user may wait. For Traders and Admins."""
+        if not cast(User, request.user).has_perm("algo.add_backtestrun"):
+            raise PermissionDenied(gettext("Only a Trader or an Admin may start a backtest. Nothing was started."))
         given = BacktestStartSerializer(data=request.data, context=self.get_serializer_context())
         given.is_valid(raise_exception=True)
         now = clock_from_env().now()
         try:
             run = backtest_request(_asked(given.validated_data, now), user=cast(User, request.user), now=now)
         except BacktestRefused as exc:
-            raise ValidationError(_nested(exc.errors)) from exc
+            raise ValidationError(_by_field(exc.errors)) from exc
         backtest_enqueue(run.pk)
         return Response(BacktestDetailSerializer(run).data, status=201)
 
     @extend_schema(request=None, responses=BacktestDetailSerializer)
     @action(detail=True, methods=["post"])
     def cancel(self, request: Request, pk: str | None = None) -> Response:
-        """Cancel one that waits or runs; its worker stops at its next step. One that has ended stays as it is."""
+        """Cancel one that waits or runs; its worker stops at its next step. One that has ended stays as it is. One's
+        own, and those of strategies on accounts one may act on."""
         run = self.get_object()
-        backtest_cancel(run.pk, clock_from_env().now())
+        if not may_act_on_run(request.user, run):
+            raise PermissionDenied(gettext("It was started by somebody else, on an account you may only look at."))
+        backtest_cancel(run, clock_from_env().now(), by=actor(request))
         return Response(BacktestDetailSerializer(self.get_queryset().get(pk=run.pk)).data)
 
     @extend_schema(
@@ -194,11 +204,18 @@ class BacktestViewSet(RowsViewSet):
         return html_report_response(run)
 
     @extend_schema(
-        parameters=[OpenApiParameter("ids", str, required=True, description="Two to six ids: `1,2`.")],
+        parameters=[
+            OpenApiParameter(
+                "ids",
+                {"type": "string", "pattern": "^[0-9]{1,19}(,[0-9]{1,19}){1,5}$"},
+                required=True,
+                description="Two to six ids: `1,2`.",
+            )
+        ],
         responses=BacktestComparisonSerializer,
         filters=False,
     )
-    @action(detail=False, methods=["get"], pagination_class=None, filterset_class=None)
+    @action(detail=False, methods=["get"], pagination_class=None, filterset_class=None, query_parameters=["ids"])
     def compare(self, request: Request) -> Response:
         """Two to six that are done, side by side."""
         wanted = _ids(request.query_params.get("ids", ""))
@@ -223,21 +240,14 @@ def _asked(given: Mapping[str, Any], now: Any) -> BacktestAsked:
     )
 
 
-def _nested(errors: Mapping[str, list[str]]) -> dict[str, Any]:
-    """`parameters.NAME` below `parameters`; what belongs to no field where the framework keeps such errors."""
-    nested: dict[str, Any] = {}
-    for at, texts in errors.items():
-        outer, _, inner = at.partition(".")
-        if inner:
-            nested.setdefault(outer, {})[inner] = texts
-        else:
-            nested["non_field_errors" if outer == "__all__" else outer] = texts
-    return nested
+def _by_field(errors: Mapping[str, list[str]]) -> dict[str, list[str]]:
+    """What belongs to no field where the framework keeps such errors."""
+    return {"non_field_errors" if at == "__all__" else at: texts for at, texts in errors.items()}
 
 
 def _ids(text: str) -> list[int]:
-    parts = [part.strip() for part in text.split(",") if part.strip()]
-    ids = list(dict.fromkeys(int(part) for part in parts if part.isdecimal() and len(part) < 19))
+    parts = [id_of(part) for part in text.split(",")]
+    ids = list(dict.fromkeys(part for part in parts if part is not None))
     if len(ids) != len(parts) or not FEWEST <= len(ids) <= MOST:
         raise ValidationError({"ids": [f"Name {FEWEST} to {MOST} different backtests by their ids: ids=1,2"]})
     return ids

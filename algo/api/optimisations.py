@@ -9,15 +9,19 @@ from typing import Any, ClassVar, cast
 import django_filters as filters
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.utils.translation import gettext
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import APIException, PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from algo.api.access import actor
+from algo.api.acts import NO_WORKERS, KnownFields, WorkersAway
+from algo.api.filters import AnyOfFilter
+from algo.api.rows import RowsViewSet
 from algo.api.serializers import MarketSerializer
-from algo.api.views import RowsViewSet
 from algo.backtest import BacktestSettings
 from algo.backtest.search import Objective
 from algo.backtest.space import SpaceRefused, space_of
@@ -26,6 +30,7 @@ from algo.models.fields import choices
 from algo.queues import NoBroker, search_hand_out
 from algo.selectors import visible
 from algo.selectors.candles import candles_range
+from algo.selectors.rights import may_act_on_run
 from algo.services.optimisation_evidence import optimisation_report
 from algo.services.optimisations import (
     GRID,
@@ -46,14 +51,9 @@ WORKERS = 2  # messages for each search
 LONGEST = timedelta(days=3650)
 
 
-class NoWorkers(APIException):
-    status_code = 503
-    default_code = "no_broker"
-
-
 class OptimisationFilter(filters.FilterSet):
     market = filters.CharFilter(field_name="market__symbol", lookup_expr="iexact", label="Symbol")
-    status = filters.MultipleChoiceFilter(choices=OptimisationStatus.choices)
+    status = AnyOfFilter(choices=OptimisationStatus.choices)
 
     class Meta:
         model = OptimisationRun
@@ -87,7 +87,7 @@ class OptimisationDetailSerializer(OptimisationSerializer):
         return optimisation_report(run)
 
 
-class OptimisationBeginSerializer(serializers.Serializer[Any]):
+class OptimisationBeginSerializer(KnownFields):
     name = serializers.CharField(max_length=120, help_text="To find it again; free.")
     strategy = serializers.ChoiceField(choices=strategy_names())
     market = serializers.PrimaryKeyRelatedField(queryset=Market.objects.all())
@@ -121,7 +121,7 @@ class OptimisationBeginSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if not attrs["start"] < attrs["end"] <= attrs["start"] + LONGEST:
-            raise ValidationError({"end": ["must lie after start, at most ten years"]})
+            raise ValidationError({"end": [gettext("must lie after start, at most ten years")]})
         return attrs
 
 
@@ -138,13 +138,13 @@ class OptimisationViewSet(RowsViewSet):
     def get_serializer_class(self) -> type[OptimisationSerializer]:
         return OptimisationSerializer if self.action == "list" else OptimisationDetailSerializer
 
-    @extend_schema(request=OptimisationBeginSerializer, responses={201: OptimisationDetailSerializer})
+    @extend_schema(request=OptimisationBeginSerializer, responses={201: OptimisationDetailSerializer, 503: NO_WORKERS})
     @action(detail=False, methods=["post"])
     def begin(self, request: Request) -> Response:
         """Begin a search on stored candles, by the workers. Needs the permission `algo.add_optimisationrun`."""
         user = cast(User, request.user)
         if not user.has_perm("algo.add_optimisationrun"):
-            raise PermissionDenied("Searches need the permission to add an optimisation. Nothing was begun.")
+            raise PermissionDenied(gettext("Searches need the permission to add an optimisation. Nothing was begun."))
         given = OptimisationBeginSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         now = clock_from_env().now()
@@ -160,19 +160,21 @@ class OptimisationViewSet(RowsViewSet):
         try:
             search_hand_out(run.pk, jobs=WORKERS)
         except NoBroker as exc:
-            optimisation_stop(run)
-            raise NoWorkers(f"{exc}. The search is kept, stopped; nothing was searched.") from exc
+            optimisation_stop(run, by=actor(request), at=now)
+            raise WorkersAway(
+                gettext("%(why)s. The search is kept, stopped; nothing was searched.") % {"why": exc}
+            ) from exc
         return Response(OptimisationDetailSerializer(run).data, status=201)
 
     @extend_schema(request=None, responses=OptimisationDetailSerializer)
     @action(detail=True, methods=["post"])
     def stop(self, request: Request, pk: str | None = None) -> Response:
-        """Stop a search; what was found is kept. One's own, or with the permission `algo.change_optimisationrun`."""
+        """Stop a search; what was found is kept. One's own, or as an Admin anybody's."""
         run: OptimisationRun = self.get_object()
         user = cast(User, request.user)
-        if run.requested_by_id != user.pk and not user.has_perm("algo.change_optimisationrun"):
-            raise PermissionDenied("Only who began a search, or who may change optimisations, can stop it.")
-        optimisation_stop(run)
+        if not may_act_on_run(user, run):
+            raise PermissionDenied(gettext("Only who began a search, or an Admin, can stop it."))
+        optimisation_stop(run, by=actor(request), at=clock_from_env().now())
         return Response(OptimisationDetailSerializer(self.get_queryset().get(pk=run.pk)).data)
 
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import cache, cached_property
+from operator import attrgetter
+from typing import Any, TypeVar, cast
 
 from django.db import models
 from rest_framework import serializers
@@ -12,12 +16,22 @@ from algo.models import Account, Deal, Fill, Market, Order, Signal, StrategyConf
 from algo.models.fields import AmountField, plain
 from providers.types import ProtectionMode
 
+Row = TypeVar("Row", bound=models.Model)
+Readers = list[tuple[str, Callable[[Any], Any], Callable[[Any], Any]]]  # name, how it is read of a row, how it is said
+
 
 class AmountText(serializers.DecimalField):
     """An exact amount as text in plain notation: "50000", "0.00000123", never "5E+4"."""
 
     def to_representation(self, value: Any) -> str:
         return format(plain(Decimal(value)), "f")
+
+
+class UtcTime(serializers.DateTimeField):
+    """ISO 8601 in UTC, without asking for the time zone of the request in every field of every row."""
+
+    def to_representation(self, value: datetime) -> str:
+        return value.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
 class ProtectionModeName(serializers.ChoiceField):
@@ -28,20 +42,85 @@ class ProtectionModeName(serializers.ChoiceField):
         return ProtectionMode(value).name
 
 
-class _Serializer(serializers.ModelSerializer[Any]):
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+@cache
+def one_of(serializer: Any) -> Any:
+    """One of a class to look at: making its fields costs more than reading ten rows."""
+    return serializer()
+
+
+@cache
+def _readers_of(serializer: Any) -> Readers | None:
+    """Those that serve every serializer of the class; None where one of its own methods says a field."""
+    one = one_of(serializer)
+    if any(isinstance(field, serializers.SerializerMethodField) for field in one.fields.values()):
+        return None
+    made: Readers = one.readers_made()
+    return made
+
+
+class SaidAlike:
+    """Before a serializer's class: how each field is read is found out once, and not for every row. For serializers
+    whose fields know nothing of the request."""
+
+    fields: Any
+
+    def to_representation(self, instance: Any) -> dict[str, Any]:
+        """As the framework does."""
+        told: dict[str, Any] = {}
+        for name, read, say in self._readers:
+            try:
+                value = read(instance)
+            except serializers.SkipField:
+                continue
+            told[name] = None if value is None else say(value)
+        return told
+
+    @cached_property
+    def _readers(self) -> Readers:
+        """Those of the class, unless fields were taken away from this one."""
+        known = None if "fields" in self.__dict__ else _readers_of(cast(Any, type(self)))
+        return self.readers_made() if known is None else known
+
+    def readers_made(self) -> Readers:
+        return [(name, *self._reader(field)) for name, field in self.fields.items() if not field.write_only]
+
+    def _reader(self, field: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """How it is read of a row, and how it is said."""
+        return field.get_attribute, field.to_representation
+
+
+class ModelText(SaidAlike, serializers.ModelSerializer[Row]):
+    """A row whose amounts are exact text, and times UTC."""
+
     serializer_field_mapping = serializers.ModelSerializer.serializer_field_mapping | {
         AmountField: AmountText,
         models.DecimalField: AmountText,
+        models.DateTimeField: UtcTime,
     }
 
+    def _reader(self, field: Any) -> tuple[Callable[[Any], Any], Callable[[Any], Any]]:
+        """Columns of the row itself are read without asking around."""
+        model: Any = self.Meta.model
+        columns = {column.name: column for column in model._meta.concrete_fields}
+        column = columns.get(field.source)
+        if column is None or isinstance(field, serializers.BaseSerializer):
+            return super()._reader(field)
+        if isinstance(field, serializers.PrimaryKeyRelatedField):
+            return attrgetter(column.attname), _as_it_is
+        return attrgetter(column.name), field.to_representation
 
-class MarketSerializer(_Serializer):
+
+class MarketSerializer(ModelText[Any]):
     class Meta:
         model = Market
         fields = ("id", "provider", "symbol", "pair", "base", "quote")
 
 
-class AccountNameSerializer(_Serializer):
+class AccountNameSerializer(ModelText[Any]):
     """Which account, and nothing else about it."""
 
     class Meta:
@@ -49,7 +128,7 @@ class AccountNameSerializer(_Serializer):
         fields = ("id", "name", "provider", "environment")
 
 
-class StrategySerializer(_Serializer):
+class StrategySerializer(ModelText[Any]):
     account = AccountNameSerializer()
     market = MarketSerializer()
     data_market = MarketSerializer()
@@ -74,7 +153,7 @@ class StrategySerializer(_Serializer):
         )
 
 
-class SignalSerializer(_Serializer):
+class SignalSerializer(ModelText[Any]):
     config_name = serializers.CharField(source="config.name")
     deal = serializers.IntegerField(source="deal_id_of_signal", allow_null=True, help_text="The deal it led to.")
 
@@ -98,7 +177,7 @@ class SignalSerializer(_Serializer):
         )
 
 
-class DealSerializer(_Serializer):
+class DealSerializer(ModelText[Any]):
     config_name = serializers.CharField(source="config.name")
     market = MarketSerializer()
     protection_mode = ProtectionModeName(help_text="How its position is protected, best first.")
@@ -141,7 +220,7 @@ class DealSerializer(_Serializer):
         )
 
 
-class OrderSerializer(_Serializer):
+class OrderSerializer(ModelText[Any]):
     market = MarketSerializer()
 
     class Meta:
@@ -174,7 +253,7 @@ class OrderSerializer(_Serializer):
         )
 
 
-class FillSerializer(_Serializer):
+class FillSerializer(ModelText[Any]):
     deal = serializers.IntegerField(source="order.deal_id")
     side = serializers.CharField(source="order.side")
 
@@ -193,18 +272,6 @@ class FillSerializer(_Serializer):
             "fee_asset",
             "executed_at",
         )
-
-
-class LoginSerializer(serializers.Serializer[Any]):
-    username = serializers.CharField(max_length=150, write_only=True)
-    password = serializers.CharField(
-        max_length=4096, write_only=True, trim_whitespace=False, style={"input_type": "password"}
-    )
-
-
-class TokenSerializer(serializers.Serializer[Any]):
-    token = serializers.CharField(help_text="Shown once; only its hash is kept. Send `Authorization: Token <token>`.")
-    expiry = serializers.DateTimeField()
 
 
 class HeartbeatSerializer(serializers.Serializer[Any]):
@@ -227,6 +294,9 @@ class AccountsHealthSerializer(serializers.Serializer[Any]):
 class HealthSerializer(serializers.Serializer[Any]):
     status = serializers.ChoiceField(choices=["ok", "unavailable"])
     database = serializers.BooleanField()
+    redis = serializers.BooleanField(
+        required=False, help_text="Without it nothing new is begun by workers; open positions stay protected."
+    )
     heartbeats = HeartbeatSerializer(many=True)
     streams = StreamSerializer(many=True)
     accounts = AccountsHealthSerializer(required=False)

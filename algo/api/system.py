@@ -1,19 +1,29 @@
-"""The kill switch over REST: how the switches stand, what is proved flat, and turning them."""
+"""The system over REST: the kill switches and what is proved flat, versions, and the audit log."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, cast
+import platform
+from collections.abc import Mapping
+from typing import Any, ClassVar, cast
 
+import django
+import django_filters as filters
 from django.contrib.auth.models import User
+from django.db import connection
+from django.utils.translation import gettext
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.exceptions import PermissionDenied, ValidationError
 from rest_framework.request import Request
 from rest_framework.response import Response
-from rest_framework.views import APIView
 
-from algo.models import Account, KillSwitch, Market, StrategyConfig
+from algo.api.access import actor
+from algo.api.acts import KnownFields
+from algo.api.base import ApiView
+from algo.api.filters import AnyOfFilter, IdFilter, after, before
+from algo.api.rows import RowsViewSet
+from algo.models import Account, AuditRecord, Door, KillSwitch, Market, StrategyConfig, TokenScope
+from algo.phrases import told
 from algo.selectors import visible
 from algo.selectors.halts import (
     AccountFlat,
@@ -25,7 +35,10 @@ from algo.selectors.halts import (
     switch_states,
     target_field,
 )
+from algo.selectors.rights import may_administer, may_switch
+from algo.selectors.visible import row_seen
 from algo.services.control import ControlRefused, kill_switch_set
+from algo.version import VERSION
 from providers.clock import clock_from_env
 
 SCOPES = {"account": "account", "config": "strategy", "market": "market"}
@@ -59,7 +72,7 @@ class SwitchSerializer(serializers.Serializer[SwitchState]):
         return level_of(state.row).value
 
 
-class SwitchTurnSerializer(serializers.Serializer[Any]):
+class SwitchTurnSerializer(KnownFields):
     level = serializers.ChoiceField(choices=KillSwitch.choices)
     reason = serializers.CharField(max_length=400, help_text="For those who find the switch turned.")
     account = serializers.PrimaryKeyRelatedField(queryset=Account.objects.none(), required=False)
@@ -80,12 +93,24 @@ class SwitchTurnSerializer(serializers.Serializer[Any]):
 
     def validate(self, attrs: dict[str, Any]) -> dict[str, Any]:
         if len([name for name in SCOPES.values() if attrs.get(name)]) > 1:
-            raise ValidationError("Name one account, one strategy or one market; none of them is the whole system.")
+            raise ValidationError(
+                gettext("Name one account, one strategy or one market; none of them is the whole system.")
+            )
         return attrs
 
 
-class KillSwitchView(APIView):
+def _switch_scope(request: Request) -> TokenScope | None:
+    """Switches that stop everybody need `admin`."""
+    if request.method != "POST":
+        return None
+    of_somebody = isinstance(request.data, Mapping) and {"account", "strategy"} & set(request.data)
+    return TokenScope.TRADE if of_somebody else TokenScope.ADMIN
+
+
+class KillSwitchView(ApiView):
     """The kill switches: of the whole system, and of single accounts, strategies and markets."""
+
+    scope_needed = staticmethod(_switch_scope)
 
     @extend_schema(responses=SwitchSerializer(many=True), operation_id="kill_switches")
     def get(self, request: Request) -> Response:
@@ -98,21 +123,24 @@ class KillSwitchView(APIView):
     @extend_schema(request=SwitchTurnSerializer, responses=SwitchSerializer, operation_id="kill_switch_turn")
     def post(self, request: Request) -> Response:
         """Turn one. Stricter is taken at once. Milder needs `seen_version`, and from `flatten` a proof that every
-        account under it is flat, or `unproven_ok`. Needs the permission `algo.change_systemcontrol` for the whole
-        system and `algo.change_halt` for the others; the owner of an account may always turn its switches."""
+        account under it is flat, or `unproven_ok`. The whole system's and a market's are for Admins, with a token of
+        scope `admin`; an account's and its strategies' also for the Trader who owns the account."""
         user = cast(User, request.user)
         given = SwitchTurnSerializer(data=request.data, context={"user": user})
         given.is_valid(raise_exception=True)
         asked = given.validated_data
         target = next((asked[name] for name in SCOPES.values() if asked.get(name)), None)
-        if not _may_turn(user, target):
-            raise PermissionDenied(f"You may not turn the kill switch of {scope_name(target)}. Nothing was changed.")
+        if not may_switch(user, target):
+            raise PermissionDenied(
+                gettext("You may not turn the kill switch of %(scope)s. Nothing was changed.")
+                % {"scope": told(scope_name(target))}
+            )
         clock = clock_from_env()
         try:
             row = kill_switch_set(
                 asked["level"],
                 reason=asked["reason"],
-                user=user,
+                by=actor(request),
                 at=clock.now(),
                 target=target,
                 seen_version=asked.get("seen_version", -1),  # a turn to something milder by who did not look: refused
@@ -123,22 +151,86 @@ class KillSwitchView(APIView):
         return Response(SwitchSerializer(_seen_by(user, switch_state(target, row, clock))).data)
 
 
-def _owns(user: User, target: Target | None) -> bool:
-    account = target.account if isinstance(target, StrategyConfig) else target
-    return isinstance(account, Account) and account.owner_id == user.pk
-
-
-def _may_turn(user: User, target: Target | None) -> bool:
-    return user.has_perm("algo.change_systemcontrol" if target is None else "algo.change_halt") or _owns(user, target)
-
-
 def _may_see(user: User, target: Target | None) -> bool:
-    return user.is_staff or target is None or isinstance(target, Market) or _owns(user, target)
+    return target is None or row_seen(user, target)
 
 
 def _seen_by(user: User, state: SwitchState) -> SwitchState:
     """Without the accounts of others; who turned it and why is for everybody whom it stops."""
-    accounts: Sequence[AccountFlat] = [
-        each for each in state.accounts if user.is_staff or each.account.owner_id == user.pk
-    ]
-    return SwitchState(state.target, state.row, accounts)
+    mine = set(visible.accounts_visible(user).values_list("pk", flat=True)) if state.accounts else set()
+    return SwitchState(state.target, state.row, [each for each in state.accounts if each.account.pk in mine])
+
+
+# --- versions ---------------------------------------------------------------------------------------------------------
+
+
+class VersionSerializer(serializers.Serializer[Any]):
+    version = serializers.CharField(help_text="Of the platform.")
+    api = serializers.CharField()
+    python = serializers.CharField(allow_null=True, help_text="This and what follows: for Admins, else null.")
+    django = serializers.CharField(allow_null=True)
+    database = serializers.CharField(allow_null=True)
+
+
+class VersionView(ApiView):
+    """Which version runs."""
+
+    @extend_schema(responses=VersionSerializer, operation_id="version")
+    def get(self, request: Request) -> Response:
+        """Of the platform, and for Admins of what it stands on."""
+        told: dict[str, Any] = {"version": VERSION, "api": "1", "python": None, "django": None, "database": None}
+        if may_administer(request.user):
+            major, minor = divmod(int(cast(Any, connection).pg_version), 10_000)
+            database = f"PostgreSQL {major}.{minor}"
+            told |= {"python": platform.python_version(), "django": django.get_version(), "database": database}
+        return Response(VersionSerializer(told).data)
+
+
+# --- the audit log ----------------------------------------------------------------------------------------------------
+
+
+class AuditFilter(filters.FilterSet):
+    act = filters.CharFilter(lookup_expr="startswith", label="How it begins: `deal.close`, or `deal.` for all of deals")
+    username = filters.CharFilter(label="Who; the shell and the platform have none")
+    door = AnyOfFilter(choices=Door.choices)
+    account = IdFilter(field_name="account_id", label="Id of the account")
+    subject_kind = filters.CharFilter(label="As `deal` or `strategyconfig`")
+    subject_id = filters.CharFilter(label="Together with `subject_kind`")
+    after, before = after("at", "Done"), before("at", "Done")
+
+    class Meta:
+        model = AuditRecord
+        fields: list[str] = []
+
+
+class AuditSerializer(serializers.ModelSerializer[AuditRecord]):
+    account = serializers.IntegerField(source="account_id", allow_null=True, help_text="Its id, also once it is gone.")
+    details = serializers.DictField(help_text="What changed, from what to what. Never a secret.")
+
+    class Meta:
+        model = AuditRecord
+        fields = (
+            "id",
+            "at",
+            "username",
+            "door",
+            "act",
+            "subject_kind",
+            "subject_id",
+            "subject_name",
+            "account",
+            "reason",
+            "details",
+        )
+
+
+class AuditViewSet(RowsViewSet):
+    """Who did what that could cost money, when, through which door and why. One sees what one did oneself and what was
+    done to one's accounts; an Admin all."""
+
+    queryset = AuditRecord.objects.none()
+    rows: ClassVar[Any] = visible.audit_visible
+    serializer_class = AuditSerializer
+    filterset_class = AuditFilter
+    ordering = ("-at", "-id")
+    ordering_fields = ("id", "at")

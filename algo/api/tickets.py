@@ -6,31 +6,33 @@ from typing import Any, ClassVar, cast
 
 import django_filters as filters
 from django.contrib.auth.models import User
-from django.db.models import F
+from django.utils.translation import gettext
 from drf_spectacular.utils import extend_schema
 from rest_framework import serializers
 from rest_framework.decorators import action
-from rest_framework.exceptions import PermissionDenied, ValidationError
+from rest_framework.exceptions import PermissionDenied
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from algo.api.access import actor
+from algo.api.acts import KnownFields, refusals
+from algo.api.filters import AnyOfFilter, IdFilter, YesNoFilter
+from algo.api.rows import RowsViewSet
 from algo.api.serializers import MarketSerializer
-from algo.api.views import RowsViewSet
 from algo.models import StrategyConfig, Ticket, TicketAnswer, TicketKind
 from algo.selectors import visible
-from algo.services.tickets import TicketRefused, ticket_answer, ticket_answers
+from algo.selectors.rights import may_trade
+from algo.services.tickets import ticket_answer, ticket_answers
 from providers.clock import clock_from_env
 
 
 class TicketFilter(filters.FilterSet):
-    account = filters.NumberFilter(field_name="account_id", label="Id of the account")
+    account = IdFilter(field_name="account_id", label="Id of the account")
     market = filters.CharFilter(
         field_name="market__symbol", lookup_expr="iexact", label="Symbol as the exchange spells it"
     )
-    kind = filters.MultipleChoiceFilter(choices=TicketKind.choices)
-    open = filters.BooleanFilter(
-        field_name="resolved_at", lookup_expr="isnull", label="Not resolved: entries on its market wait"
-    )
+    kind = AnyOfFilter(choices=TicketKind.choices)
+    open = YesNoFilter(field_name="resolved_at", lookup_expr="isnull", label="Not resolved: entries on its market wait")
 
     class Meta:
         model = Ticket
@@ -74,7 +76,7 @@ class TicketDetailSerializer(TicketSerializer):
         return list(ticket_answers(ticket))
 
 
-class TicketAnswerSerializer(serializers.Serializer[Any]):
+class TicketAnswerSerializer(KnownFields):
     answer = serializers.ChoiceField(choices=TicketAnswer.choices)
     note = serializers.CharField(required=False, default="", allow_blank=True, max_length=400)
     config = serializers.PrimaryKeyRelatedField(
@@ -99,7 +101,7 @@ class TicketViewSet(RowsViewSet):
     rows: ClassVar[Any] = visible.tickets_visible
     serializer_class = TicketSerializer
     filterset_class = TicketFilter
-    ordering = (F("resolved_at").desc(nulls_first=True), "-created_at", "-id")  # type: ignore[assignment]
+    ordering = ("-resolved_at", "-created_at", "-id")  # those without an end first
     ordering_fields = ("id", "created_at", "resolved_at")
 
     def get_serializer_class(self) -> type[TicketSerializer]:
@@ -108,16 +110,14 @@ class TicketViewSet(RowsViewSet):
     @extend_schema(request=TicketAnswerSerializer, responses=TicketDetailSerializer)
     @action(detail=True, methods=["post"])
     def answer(self, request: Request, pk: str | None = None) -> Response:
-        """Decide about a ticket of one's own account (others need the permission `algo.change_ticket`). Adopting and
+        """Decide about a ticket of one's own account. Adopting and
         closing are carried out within a minute: look at `outcome` and `resolved_at`. The same answer twice is once."""
         ticket: Ticket = self.get_object()
         user = cast(User, request.user)
-        if ticket.account.owner_id != user.pk and not user.has_perm("algo.change_ticket"):
-            raise PermissionDenied("Only the owner of the account, or who may change tickets, can answer this one.")
+        if not may_trade(user, ticket.account):
+            raise PermissionDenied(gettext("Only a Trader who owns the account, or an Admin, can answer this ticket."))
         given = TicketAnswerSerializer(data=request.data, context=self.get_serializer_context())
         given.is_valid(raise_exception=True)
-        try:
-            ticket_answer(ticket, **given.validated_data, user=user, at=clock_from_env().now())
-        except TicketRefused as exc:
-            raise ValidationError({exc.field: [str(exc)]}) from exc
+        with refusals():
+            ticket_answer(ticket, **given.validated_data, by=actor(request), at=clock_from_env().now())
         return Response(TicketDetailSerializer(self.get_queryset().get(pk=ticket.pk)).data)
