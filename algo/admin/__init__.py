@@ -1,12 +1,17 @@
 """The admin: accounts, markets and strategies are set up here; the ledger is looked at, never written."""
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 
 from algo.admin import (
     accounts,
+    audit_log,
     backtests,
+    candles,
+    channels,
     control,
     home,
+    inbound,
     inbox,
     journal,
     ledger,
@@ -20,9 +25,13 @@ from algo.admin import (
 
 __all__ = [
     "accounts",
+    "audit_log",
     "backtests",
+    "candles",
+    "channels",
     "control",
     "home",
+    "inbound",
     "inbox",
     "journal",
     "ledger",
@@ -35,4 +44,4 @@ __all__ = [
 ]
 
 admin.site.index_template = home.TEMPLATE
-admin.site.index_title = "At a glance"
+admin.site.index_title = _("At a glance")

@@ -7,6 +7,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any, cast
 
 from django import forms
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from pydantic.fields import FieldInfo
 from unfold.widgets import UnfoldAdminDecimalFieldWidget, UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
 
@@ -14,13 +16,14 @@ from algo.admin.strategy_form import PREFIX, form_field, resolution_label
 from algo.backtest import FillModel
 from algo.models import AllowedSides, Market, StrategyConfig
 from algo.models.fields import choices
+from algo.selectors.visible import strategies_visible
 from algo.services.backtest_money import Money
 from algo.services.backtests import BacktestAsked, BacktestRefused
 from algo.strategies.strategy_factory import schema_for, strategy_names
 from providers.types import Resolution
 
 DEFAULT_DAYS = 30
-AS_CONFIGURED = [("", "As configured")]
+AS_CONFIGURED: list[tuple[str, Any]] = [("", _("As configured"))]
 AMOUNTS = ("fee_percent", "slippage_percent", "balance", "base_balance")
 
 
@@ -28,7 +31,7 @@ class DateBox(UnfoldAdminTextInputWidget):
     input_type = "date"
 
 
-def _amount(label: str, help_text: str) -> forms.DecimalField:
+def _amount(label: Any, help_text: Any) -> forms.DecimalField:
     box = UnfoldAdminDecimalFieldWidget(attrs={"step": "any", "min": "0"})
     return forms.DecimalField(label=label, help_text=help_text, required=False, widget=box)
 
@@ -37,48 +40,59 @@ class BacktestForm(forms.Form):
     """Base of the form; `backtest_form` adds the parameters of one strategy, all of them optional."""
 
     config = forms.ModelChoiceField(
-        StrategyConfig.objects.order_by("name"),
+        StrategyConfig.objects.none(),
+        label=_("Config"),
         required=False,
-        empty_label="None: choose strategy and market yourself",
+        empty_label=_("None: choose strategy and market yourself"),
         widget=UnfoldAdminSelectWidget,
-        help_text="Brings its strategy, parameters, market, candles and sides; what is filled in below overrules it.",
+        help_text=_(
+            "Brings its strategy, parameters, market, candles and sides; what is filled in below overrules it."
+        ),
     )
     strategy = forms.ChoiceField(
+        label=_("Strategy"),
         widget=UnfoldAdminSelectWidget(attrs={"data-reloads": "strategy"}),
-        help_text="Choosing another one shows its parameters.",
+        help_text=_("Choosing another one shows its parameters."),
     )
     market = forms.ModelChoiceField(
         Market.objects.order_by("provider", "symbol"),
-        label="Market of the candles",
+        label=_("Market of the candles"),
         required=False,
-        empty_label="As configured",
+        empty_label=_("As configured"),
         widget=UnfoldAdminSelectWidget,
-        help_text="Candles that are missing are downloaded.",
+        help_text=_("Candles that are missing are downloaded."),
     )
-    resolution = forms.ChoiceField(label="Candles", required=False, widget=UnfoldAdminSelectWidget)
-    start = forms.DateField(label="From (UTC)", widget=DateBox)
-    end = forms.DateField(label="To (UTC)", required=False, widget=DateBox, help_text="Not included. Empty: now.")
+    resolution = forms.ChoiceField(label=_("Candles"), required=False, widget=UnfoldAdminSelectWidget)
+    start = forms.DateField(label=_("From (UTC)"), widget=DateBox)
+    end = forms.DateField(label=_("To (UTC)"), required=False, widget=DateBox, help_text=_("Not included. Empty: now."))
     sides = forms.ChoiceField(
+        label=_("Sides"),
         choices=AS_CONFIGURED + AllowedSides.choices,
         required=False,
         widget=UnfoldAdminSelectWidget,
-        help_text="Without a config: buy only.",
+        help_text=_("Without a config: buy only."),
     )
     fill_model = forms.ChoiceField(
+        label=_("Fill model"),
         choices=choices(FillModel),
         initial=FillModel.CONSERVATIVE.value,
         widget=UnfoldAdminSelectWidget,
-        help_text="Both are computed; this one is listed first.",
+        help_text=_("Both are computed; this one is listed first."),
     )
-    fee_percent = _amount("Fee (%)", "Of each fill. Empty: what the market states.")
-    slippage_percent = _amount("Slippage (%)", "Against every market order. Empty: 0.05.")
-    balance = _amount("Balance in quote", "Empty: 10,000; toman: 1,000,000,000.")
-    base_balance = _amount("Balance in base", "What SELL deals sell. Empty: none.")
+    fee_percent = _amount(_("Fee (%)"), _("Of each fill. Empty: what the market states."))
+    slippage_percent = _amount(_("Slippage (%)"), _("Against every market order. Empty: 0.05."))
+    balance = _amount(_("Balance in quote"), _("Empty: 10,000; toman: 1,000,000,000."))
+    base_balance = _amount(_("Balance in base"), _("What SELL deals sell. Empty: none."))
 
-    def __init__(self, *args: Any, today: date, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, today: date, user: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        configs = cast("forms.ModelChoiceField[StrategyConfig]", self.fields["config"])
+        configs.queryset = strategies_visible(user).order_by("name")
         lengths = [(each.value, resolution_label(each)) for each in Resolution]
-        cast(forms.ChoiceField, self.fields["resolution"]).choices = [("", "As configured, else 1 minute"), *lengths]
+        cast(forms.ChoiceField, self.fields["resolution"]).choices = [
+            ("", gettext("As configured, else 1 minute")),
+            *lengths,
+        ]
         cast(forms.ChoiceField, self.fields["strategy"]).choices = [(name, name) for name in strategy_names()]
         self.initial.setdefault("start", today - timedelta(days=DEFAULT_DAYS))
 
@@ -134,7 +148,7 @@ def _optional(name: str, info: FieldInfo) -> forms.Field:
     field = form_field(name, info)
     words: dict[str, Any] = {"label": field.label, "help_text": field.help_text, "required": False}
     if isinstance(field, forms.BooleanField):
-        options = [*AS_CONFIGURED, ("true", "On"), ("false", "Off")]
+        options = [*AS_CONFIGURED, ("true", gettext("On")), ("false", gettext("Off"))]
         return forms.ChoiceField(choices=options, widget=UnfoldAdminSelectWidget, **words)
     if isinstance(field, forms.ChoiceField):
         options = [*AS_CONFIGURED, *cast(Any, field.choices)]

@@ -14,32 +14,30 @@ from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import mark_safe
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action, display
 
 from algo.admin.backtest_form import DEFAULT_DAYS, BacktestForm, backtest_form
-from algo.admin.base import NOTHING, LedgerAdmin, badge, two_lines
+from algo.admin.base import NOTHING, RUN_KINDS, LedgerAdmin, actor, badge, two_lines
 from algo.admin.strategy_form import candle_length, resolution_label
 from algo.backtest.words import amount_in, figure_rows, models_of, number, percent, tally_of, toman_line
 from algo.models import UNFINISHED_RUNS, BacktestRun, RunStatus, StrategyConfig
+from algo.phrases import told
 from algo.queues import backtest_enqueue
 from algo.report_pages import html_report_response
 from algo.selectors.backtests import FEWEST, MOST, backtests_compare, has_report
+from algo.selectors.rights import may_act_on_run
+from algo.selectors.visible import backtests_visible, strategies_visible
 from algo.sentences import sentence
 from algo.services.backtests import BacktestAsked, BacktestRefused, backtest_cancel, backtest_request
 from algo.strategies.strategy_factory import strategy_names
 from providers.clock import clock_from_env
 from providers.types import Resolution
 
-KINDS = {
-    RunStatus.QUEUED: "info",
-    RunStatus.RUNNING: "primary",
-    RunStatus.DONE: "success",
-    RunStatus.FAILED: "danger",
-    RunStatus.CANCELLED: "warning",
-}
-TALLIES = (("Exit", "by_exit_reason"), ("Weekday", "by_weekday"), ("Hour", "by_hour"))
+TALLIES = ((_("Exit"), "by_exit_reason"), (_("Weekday"), "by_weekday"), (_("Hour"), "by_hour"))
 
 
 @admin.register(BacktestRun)
@@ -106,14 +104,19 @@ class BacktestRunAdmin(LedgerAdmin):
     def has_start_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("algo.add_backtestrun")
 
-    @action(description="Run a backtest", url_path="start", permissions=["start"])
+    @action(description=_("Run a backtest"), url_path="start", permissions=["start"])
     def start(self, request: HttpRequest) -> HttpResponse:
         now = clock_from_env().now()
         kind = backtest_form(_shown_strategy(request))
-        form = kind(request.POST or None, initial=_initial(request), today=now.date())
+        form = kind(request.POST or None, initial=_initial(request), today=now.date(), user=request.user)
         if request.method == "POST" and form.is_valid() and (run := self._request(request, form)):
             return HttpResponseRedirect(reverse("admin:algo_backtestrun_change", args=[run.pk]))
-        context = {**self.admin_site.each_context(request), "title": "Run a backtest", "form": form, "opts": self.opts}
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Run a backtest"),
+            "form": form,
+            "opts": self.opts,
+        }
         return TemplateResponse(request, "algo/admin/backtest_start.html", context)
 
     def _request(self, request: HttpRequest, form: BacktestForm) -> BacktestRun | None:
@@ -142,17 +145,19 @@ class BacktestRunAdmin(LedgerAdmin):
     def report_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self._run(request, object_id)
         if not has_report(run):
-            raise Http404("There is no report: the backtest is not done, or an earlier version stored it.")
+            raise Http404(gettext("There is no report: the backtest is not done, or an earlier version stored it."))
         return html_report_response(run)
 
     def cancel_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
         run = self._run(request, object_id)
         if not self._may_cancel(request, run):
             raise PermissionDenied
-        if backtest_cancel(run.pk, clock_from_env().now()):
-            messages.success(request, f"Backtest {run.pk} was cancelled.")
+        if backtest_cancel(run, clock_from_env().now(), by=actor(request)):
+            messages.success(request, gettext("Backtest %(run)s was cancelled.") % {"run": run.pk})
         else:
-            messages.info(request, f"Backtest {run.pk} had ended already: nothing was changed.")
+            messages.info(
+                request, gettext("Backtest %(run)s had ended already: nothing was changed.") % {"run": run.pk}
+            )
         return HttpResponseRedirect(reverse("admin:algo_backtestrun_change", args=[run.pk]))
 
     def _run(self, request: HttpRequest, object_id: str) -> BacktestRun:
@@ -164,15 +169,19 @@ class BacktestRunAdmin(LedgerAdmin):
         return cast(BacktestRun, run)
 
     def _may_cancel(self, request: HttpRequest, run: BacktestRun) -> bool:
-        return request.user.has_perm("algo.change_backtestrun") or run.requested_by_id == request.user.pk
+        return may_act_on_run(request.user, run)
 
     # --- several -----------------------------------------------------------------------------------------------------
 
-    @admin.action(description="Compare: two to six that are done, side by side", permissions=["view"])
+    @admin.action(description=_("Compare: two to six that are done, side by side"), permissions=["view"])
     def compare(self, request: HttpRequest, rows: Any) -> HttpResponse | None:
         ids = list(rows.filter(status=RunStatus.DONE).order_by("pk").values_list("pk", flat=True))
         if not FEWEST <= len(ids) <= MOST:
-            messages.error(request, f"Choose {FEWEST} to {MOST} backtests that are done. {len(ids)} of these are.")
+            messages.error(
+                request,
+                gettext("Choose %(fewest)s to %(most)s backtests that are done. %(ids)s of these are.")
+                % {"fewest": FEWEST, "most": MOST, "ids": len(ids)},
+            )
             return None
         wanted = ",".join(map(str, ids))
         return HttpResponseRedirect(f"{reverse('admin:algo_backtestrun_compare')}?ids={wanted}")
@@ -181,15 +190,18 @@ class BacktestRunAdmin(LedgerAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         ids = [int(each) for each in request.GET.get("ids", "").split(",") if each.isdecimal() and len(each) < 19]
-        runs = list(BacktestRun.objects.filter(pk__in=ids, status=RunStatus.DONE).select_related("market", "config"))
+        runs = list(backtests_visible(request.user).filter(pk__in=ids, status=RunStatus.DONE))
         if not FEWEST <= len(runs) <= MOST:
-            messages.error(request, f"Choose {FEWEST} to {MOST} backtests that are done.")
+            messages.error(
+                request,
+                gettext("Choose %(fewest)s to %(most)s backtests that are done.") % {"fewest": FEWEST, "most": MOST},
+            )
             return HttpResponseRedirect(reverse("admin:algo_backtestrun_changelist"))
         runs.sort(key=lambda run: ids.index(run.pk))
         told = backtests_compare(runs)
         context = {
             **self.admin_site.each_context(request),
-            "title": "Backtests side by side",
+            "title": gettext("Backtests side by side"),
             "opts": self.opts,
             "figures_table": _compared(runs, told["figures"]),
             "differences_table": _compared(runs, told["differences"]),
@@ -198,48 +210,48 @@ class BacktestRunAdmin(LedgerAdmin):
 
     # --- columns -----------------------------------------------------------------------------------------------------
 
-    @display(description="what", ordering="strategy")
+    @display(description=_("what"), ordering="strategy")
     def what(self, run: BacktestRun) -> str:
         return two_lines(
             run.config.name if run.config else run.strategy,
             f"{run.market}, {resolution_label(Resolution(run.resolution))}",
         )
 
-    @display(description="candles", ordering="data_from")
+    @display(description=_("candles"), ordering="data_from")
     def period(self, run: BacktestRun) -> str:
         first, last = run.asked.get("from") or run.data_from, run.asked.get("to") or run.data_to
         return two_lines(str(first or NOTHING)[:10], str(last or NOTHING)[:10])
 
-    @display(description="fingerprint of the candles")
+    @display(description=_("fingerprint of the candles"))
     def fingerprint_of_candles(self, run: BacktestRun) -> str:
         return _breakable(run.data_fingerprint)
 
-    @display(description="fingerprint of the strategy's source")
+    @display(description=_("fingerprint of the strategy's source"))
     def fingerprint_of_strategy(self, run: BacktestRun) -> str:
         return _breakable(run.strategy_fingerprint)
 
-    @display(description="status", ordering="status")
+    @display(description=_("status"), ordering="status")
     def status_badge(self, run: BacktestRun) -> str:
         status = RunStatus(run.status)
         progress = f" · {run.progress} %" if status == RunStatus.RUNNING else ""
-        return badge(f"{status.label}{progress}", KINDS[status])
+        return badge(f"{status.label}{progress}", RUN_KINDS[status])
 
-    @display(description="net profit", ordering="net_profit_percent")
+    @display(description=_("net profit"), ordering="net_profit_percent")
     def profit(self, run: BacktestRun) -> str:
         value = run.net_profit_percent
         if value is None:
             return NOTHING
         return badge(percent(value), "success" if value > 0 else "danger" if value < 0 else "")
 
-    @display(description="Sharpe", ordering="sharpe")
+    @display(description=_("Sharpe"), ordering="sharpe")
     def sharpe_text(self, run: BacktestRun) -> str:
         return NOTHING if run.sharpe is None else number(run.sharpe)
 
-    @display(description="drawdown", ordering="max_drawdown_percent")
+    @display(description=_("drawdown"), ordering="max_drawdown_percent")
     def drawdown(self, run: BacktestRun) -> str:
         return NOTHING if run.max_drawdown_percent is None else percent(run.max_drawdown_percent)
 
-    @display(description="win rate", ordering="win_rate_percent")
+    @display(description=_("win rate"), ordering="win_rate_percent")
     def win_rate(self, run: BacktestRun) -> str:
         return NOTHING if run.win_rate_percent is None else percent(run.win_rate_percent)
 
@@ -252,11 +264,16 @@ def backtest_last_days(request: HttpRequest, configs: Iterable[StrategyConfig]) 
         try:
             run = backtest_request(asked, user=cast(User, request.user), now=now)
         except BacktestRefused as exc:
-            messages.error(request, f"{config.name} was not tested: {exc}")
+            messages.error(request, gettext("%(config)s was not tested: %(why)s") % {"config": config.name, "why": exc})
             continue
         backtest_enqueue(run.pk)
         address = reverse("admin:algo_backtestrun_change", args=[run.pk])
-        messages.success(request, format_html('<a class="underline" href="{}">{}</a> was queued.', address, str(run)))
+        messages.success(
+            request,
+            format_html(
+                '<a class="underline" href="{}">{}</a>', address, gettext("%(run)s was queued.") % {"run": run}
+            ),
+        )
 
 
 # --- what a page shows -----------------------------------------------------------------------------------------------
@@ -277,22 +294,24 @@ def _initial(request: HttpRequest) -> dict[str, Any]:
 
 def _config(request: HttpRequest) -> StrategyConfig | None:
     wanted = request.GET.get("config", "")
-    return StrategyConfig.objects.filter(pk=int(wanted)).first() if wanted.isdecimal() and len(wanted) < 19 else None
+    if not wanted.isdecimal() or len(wanted) >= 19:
+        return None
+    return strategies_visible(request.user).filter(pk=int(wanted)).first()
 
 
 def _report_context(report: Mapping[str, Any]) -> dict[str, Any]:
     models = models_of(report)
     metrics, amount = report["metrics"], amount_in(report["quote"])
     figures = [
-        [label, *(words(name, model["metrics"]) for name, model in models.items())]
+        [told(label), *(words(name, model["metrics"]) for name, model in models.items())]
         for label, words in figure_rows(report)
     ]
     return {
-        "figures_table": {"headers": ["Figure", *models], "rows": figures},
+        "figures_table": {"headers": [gettext("Figure"), *map(told, models)], "rows": figures},
         "tally_tables": {
             what: _tally_table(what, rows, amount) for what, name in TALLIES if (rows := tally_of(metrics, name))
         },
-        "run_warnings": [sentence(each) for each in report["warnings"]],
+        "run_warnings": [told(sentence(each)) for each in report["warnings"]],
         "toman_line": toman_line(report),
     }
 
@@ -303,11 +322,16 @@ def _breakable(fingerprint: str) -> str:
     return format_html_join(mark_safe("<wbr>"), "{}", parts) if fingerprint else NOTHING
 
 
-def _tally_table(what: str, rows: Mapping[str, Mapping[str, float]], amount: Any) -> dict[str, Any]:
+def _tally_table(what: Any, rows: Mapping[str, Mapping[str, float]], amount: Any) -> dict[str, Any]:
     return {
-        "headers": [what, "Deals", "Won", "Profit"],
+        "headers": [what, gettext("Deals"), gettext("Won"), gettext("Profit")],
         "rows": [
-            [name.replace("_", " "), str(row["deals"]), percent(row["win_rate_percent"]), amount(row["profit"])]
+            [
+                told(name.replace("_", " ")),
+                number(row["deals"]),
+                percent(row["win_rate_percent"]),
+                amount(row["profit"]),
+            ]
             for name, row in rows.items()
         ],
     }

@@ -6,17 +6,18 @@ from typing import Any, cast
 
 from django import forms
 from django.contrib import admin, messages
-from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import F
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import URLPattern, path, reverse
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from django.views.decorators.http import require_POST
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminRadioSelectWidget, UnfoldAdminSelectWidget, UnfoldAdminTextareaWidget
 
-from algo.admin.base import LedgerAdmin, badge
+from algo.admin.base import LedgerAdmin, actor, badge, may_act
 from algo.models import StrategyConfig, Ticket, TicketAnswer
 from algo.services.tickets import (
     TicketRefused,
@@ -29,24 +30,32 @@ from algo.services.tickets import (
 from providers.clock import clock_from_env
 
 NEWEST_OPEN_FIRST = (F("resolved_at").desc(nulls_first=True), "-created_at", "-pk")
-CARRIED_OUT = "It is carried out when the account is looked after next, within a minute; what came of it is shown here."
+CARRIED_OUT = _(
+    "It is carried out when the account is looked after next, within a minute; what came of it is shown here."
+)
 
 
 class TicketAnswerForm(forms.Form):
     """The answers that fit this ticket. The service has the last word."""
 
-    answer = forms.ChoiceField(widget=UnfoldAdminRadioSelectWidget)
+    answer = forms.ChoiceField(label=_("Answer"), widget=UnfoldAdminRadioSelectWidget)
     config = forms.ModelChoiceField(
         StrategyConfig.objects.none(),
-        label="Strategy",
+        label=_("Strategy"),
         required=False,
         widget=UnfoldAdminSelectWidget,
-        help_text="Needed to adopt: no deal is open on this market, so the order becomes a deal of its own under the "
-        "rules of this strategy. What is filled of it is protected at once, and sold at once where the price is "
-        "through its stop already.",
+        help_text=_(
+            "Needed to adopt: no deal is open on this market, so the order becomes a deal of its own "
+            "under the rules of this strategy. What is filled of it is protected at once, and sold "
+            "at once where the price is through its stop already."
+        ),
     )
     note = forms.CharField(
-        required=False, max_length=400, widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}), help_text="Why."
+        label=_("Note"),
+        required=False,
+        max_length=400,
+        widget=UnfoldAdminTextareaWidget(attrs={"rows": 2}),
+        help_text=_("Why."),
     )
 
     def __init__(self, ticket: Ticket, *args: Any, **kwargs: Any) -> None:
@@ -94,15 +103,15 @@ class TicketAdmin(LedgerAdmin):
         answer = self.admin_site.admin_view(require_POST(self.answer_view))
         return [path("<path:object_id>/answer/", answer, name="algo_ticket_answer"), *super().get_urls()]
 
-    def has_answer_permission(self, request: HttpRequest) -> bool:
-        return request.user.has_perm("algo.change_ticket")
+    def has_answer_permission(self, request: HttpRequest, ticket: Ticket | None = None) -> bool:
+        return request.user.has_perm("algo.change_ticket") and may_act(request, ticket)
 
     def change_view(
         self, request: HttpRequest, object_id: str, form_url: str = "", extra_context: dict[str, Any] | None = None
     ) -> Any:
         ticket = self.get_object(request, object_id)
         more: dict[str, Any] = dict(extra_context or {})
-        if ticket and ticket.resolved_at is None and self.has_answer_permission(request):
+        if ticket and ticket.resolved_at is None and self.has_answer_permission(request, ticket):
             more.setdefault("answer_form", TicketAnswerForm(ticket))
             more |= {"ticket": ticket, "live_deal": ticket_live_deal(ticket) if names_order(ticket) else None}
         return super().change_view(request, object_id, form_url, more)
@@ -113,11 +122,13 @@ class TicketAdmin(LedgerAdmin):
         ticket = self.get_object(request, object_id)
         if ticket is None:
             raise Http404
+        if not self.has_answer_permission(request, ticket):
+            raise PermissionDenied
         form = TicketAnswerForm(ticket, request.POST)
         if form.is_valid() and self._answer(request, ticket, form):
             return HttpResponseRedirect(reverse("admin:algo_ticket_change", args=[ticket.pk]))
         if ticket.resolved_at is not None:
-            messages.warning(request, "It was resolved by somebody else meanwhile. Nothing was changed.")
+            messages.warning(request, gettext("It was resolved by somebody else meanwhile. Nothing was changed."))
             return HttpResponseRedirect(reverse("admin:algo_ticket_change", args=[ticket.pk]))
         request.method = "GET"  # the same page again, with what was typed and what is wrong with it
         return cast(HttpResponse, self.change_view(request, object_id, extra_context={"answer_form": form}))
@@ -129,7 +140,7 @@ class TicketAdmin(LedgerAdmin):
                 ticket,
                 answer,
                 note=form.cleaned_data["note"],
-                user=cast(User, request.user),
+                by=actor(request),
                 at=clock_from_env().now(),
                 config=form.cleaned_data.get("config"),
             )
@@ -137,17 +148,23 @@ class TicketAdmin(LedgerAdmin):
             form.add_error(exc.field if exc.field in form.fields else None, str(exc))
             return False
         if not recorded:
-            messages.info(request, "It was answered so before: nothing was changed.")
+            messages.info(request, gettext("It was answered so before: nothing was changed."))
         elif answer is TicketAnswer.IGNORE:
-            messages.success(request, "Resolved: its market takes entries again where no other ticket is open.")
+            messages.success(
+                request, gettext("Resolved: its market takes entries again where no other ticket is open.")
+            )
         else:
-            messages.success(request, f"Answered: {answer.label.partition(':')[0].lower()}. {CARRIED_OUT}")
+            messages.success(
+                request,
+                gettext("Answered: %(answer)s. %(carried_out)s")
+                % {"answer": str(answer.label).partition(":")[0].lower(), "carried_out": CARRIED_OUT},
+            )
         return True
 
-    @display(description="state", ordering="resolved_at")
+    @display(description=_("state"), ordering="resolved_at")
     def state(self, ticket: Ticket) -> str:
         if ticket.resolved_at:
-            return badge("Resolved", "success")
+            return badge(gettext("Resolved"), "success")
         if ticket.answer:
-            return badge("Answered, being carried out: blocks entries", "warning")
-        return badge("Open: blocks entries", "danger")
+            return badge(gettext("Answered, being carried out: blocks entries"), "warning")
+        return badge(gettext("Open: blocks entries"), "danger")

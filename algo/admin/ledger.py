@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Context
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
-from django.utils.formats import localize
 from django.utils.html import format_html
-from django.utils.timezone import localtime
-from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.contrib.filters.admin import (
+    ChoicesDropdownFilter,
+    FieldTextFilter,
+    RangeDateTimeFilter,
+    RelatedDropdownFilter,
+)
 from unfold.decorators import display
 
 from algo.admin.accounts import PROTECTION
-from algo.admin.base import NOTHING, LedgerAdmin, LedgerInline, amount_text, badge, two_lines
+from algo.admin.act_pages import DEAL_ACTS, ORDER_ACTS, ActPages
+from algo.admin.base import NOTHING, LedgerAdmin, LedgerInline, amount_text, badge, choice_badge, two_lines
+from algo.admin.deal_chart import chart_context
+from algo.localised import digits, duration, moment, money, reader, written
 from algo.models import CloseReason, Deal, DealStatus, Fill, Order, OrderEvent, Signal
-from algo.selectors.story import deal_events, deal_fills
+from algo.phrases import told
+from algo.selectors.story import StoryLine, deal_fills, deal_story, held_time, risk_multiple
+from providers.clock import clock_from_env
 from providers.types import ProtectionMode
 
 EIGHT_DIGITS = Context(prec=8)
@@ -30,18 +41,33 @@ CLOSED_BY = {
 }
 
 
+STORY_KINDS = {
+    "signal": "info",
+    "planned": "info",
+    "denial": "warning",
+    "unprotected": "danger",
+    "protected": "success",
+    "fill": "success",
+    "stop_moved": "primary",
+    "exit": "warning",
+    "reopened": "danger",
+    "ended": "success",
+}
+_SAID = {"order", "why", "note", "by", "from", "to"}  # said beside it already
+
+
 def deal_status_badge(deal: Deal) -> str:
     """For a closed deal, why it closed."""
     if deal.close_reason:
         return badge(deal.get_close_reason_display(), CLOSED_BY.get(CloseReason(deal.close_reason), "info"))
-    return badge("Canceled" if deal.status == DealStatus.CANCELED else deal.get_status_display())
+    return badge(gettext("Canceled")) if deal.status == DealStatus.CANCELED else choice_badge(deal, "status")
 
 
 def deal_profit_badge(deal: Deal) -> str:
     """To eight digits; the deal's page has all of them."""
     if deal.profit is None:
         return NOTHING
-    text = f"{amount_text(deal.profit.normalize(EIGHT_DIGITS))} {deal.market.quote}"
+    text = money(deal.profit.normalize(EIGHT_DIGITS), deal.market.quote)
     return badge(text, "success" if deal.profit > 0 else "danger")
 
 
@@ -62,7 +88,7 @@ class OrderInline(LedgerInline):
     )
     ordering = ("created_at", "id")
 
-    @display(description="order")
+    @display(description=_("order"))
     def link(self, order: Order) -> str:
         address = reverse("admin:algo_order_change", args=[order.pk])
         return format_html('<a class="text-link" href="{}">{}</a>', address, order.get_role_display())
@@ -79,7 +105,8 @@ class FillInline(LedgerInline):
 
 
 @admin.register(Deal)
-class DealAdmin(LedgerAdmin):
+class DealAdmin(ActPages, LedgerAdmin):
+    acts = DEAL_ACTS
     list_display = (
         "id",
         "created_at",
@@ -92,19 +119,20 @@ class DealAdmin(LedgerAdmin):
         "protection_badge",
         "unprotected",
     )
-    list_select_related = ("market", "config", "account", "signal")
+    list_select_related = ("market", "config__data_market", "account", "signal")
     list_filter = (
         ("status", ChoicesDropdownFilter),
         ("side", ChoicesDropdownFilter),
         ("close_reason", ChoicesDropdownFilter),
         ("config", RelatedDropdownFilter),
         ("account", RelatedDropdownFilter),
+        ("created_at", RangeDateTimeFilter),
     )
     search_fields = ("=id", "market__symbol", "config__name", "=orders__client_order_id")
-    search_help_text = "Number of the deal, symbol, strategy, or the client id of one of its orders"
-    date_hierarchy = "created_at"
+    search_help_text = _("Number of the deal, symbol, strategy, or the client id of one of its orders")
     ordering = ("-created_at",)
     inlines = (OrderInline,)
+    change_form_outer_before_template = "algo/admin/act_links.html"
     change_form_outer_after_template = "algo/admin/deal_story.html"
     sections = {
         "": ("market", "config", "account", "signal", "side_badge", "status_badge", "note"),
@@ -135,41 +163,64 @@ class DealAdmin(LedgerAdmin):
     }
 
     def told(self, request: HttpRequest, row: Deal) -> dict[str, Any]:
-        return {"fills_table": _fills_table(row), "events_table": _events_table(row)}
+        return {
+            "act_links": self.act_links(request, row),
+            "numbers": self._numbers(row),
+            "chart": chart_context(row, clock_from_env().now()),
+            "story_table": _story_table(row),
+            "fills_table": _fills_table(row),
+        }
 
-    @display(description="side", ordering="side")
+    def _numbers(self, deal: Deal) -> list[tuple[str, str]]:
+        """What stands at the top of its page."""
+        multiple, held = risk_multiple(deal), held_time(deal, clock_from_env().now())
+        return [
+            (gettext("Profit after fees"), deal_profit_badge(deal)),
+            (gettext("R multiple"), NOTHING if multiple is None else f"{written(f'{multiple:,}')} R"),
+            (gettext("Held"), NOTHING if held is None else duration(held) if reader().right_to_left else str(held)),
+            (gettext("Unprotected"), self.unprotected(deal)),
+            (gettext("Protection"), self.protection_badge(deal)),
+        ]
+
+    @display(description=_("side"), ordering="side")
     def side_badge(self, deal: Deal) -> str:
-        return badge(deal.side.capitalize())
+        return choice_badge(deal, "side")
 
-    @display(description="status", ordering="status")
+    @display(description=_("status"), ordering="status")
     def status_badge(self, deal: Deal) -> str:
         return deal_status_badge(deal)
 
-    @display(description="market and strategy", ordering="market__symbol")
+    @display(description=_("market and strategy"), ordering="market__symbol")
     def where(self, deal: Deal) -> str:
         return two_lines(str(deal.market), deal.config.name)
 
-    @display(description="stop / target", ordering="stop_price")
+    @display(description=_("stop / target"), ordering="stop_price")
     def stop_and_target(self, deal: Deal) -> str:
         return two_lines(amount_text(deal.stop_price), amount_text(deal.target_price))
 
-    @display(description="profit", ordering="profit")
+    @display(description=_("profit"), ordering="profit")
     def profit_badge(self, deal: Deal) -> str:
         return deal_profit_badge(deal)
 
-    @display(description="protection", ordering="protection_mode")
+    @display(description=_("protection"), ordering="protection_mode")
     def protection_badge(self, deal: Deal) -> str:
         return badge(*PROTECTION[ProtectionMode(deal.protection_mode)])
 
-    @display(description="unprotected", ordering="unprotected_seconds")
+    @display(description=_("unprotected"), ordering="unprotected_seconds")
     def unprotected(self, deal: Deal) -> str:
         """Seconds without a live stop or exit; red while it is so."""
-        seconds = f"{amount_text(deal.unprotected_seconds)} s"
-        return badge(f"{seconds}, and NOW", "danger") if deal.unprotected_since else seconds
+        seconds = gettext("%(seconds)s s") % {"seconds": amount_text(deal.unprotected_seconds)}
+        return (
+            badge(gettext("%(seconds)s, and NOW") % {"seconds": seconds}, "danger")
+            if deal.unprotected_since
+            else seconds
+        )
 
 
 @admin.register(Order)
-class OrderAdmin(LedgerAdmin):
+class OrderAdmin(ActPages, LedgerAdmin):
+    acts = ORDER_ACTS
+    change_form_outer_before_template = "algo/admin/act_links.html"
     list_display = (
         "id",
         "deal_link",
@@ -191,10 +242,10 @@ class OrderAdmin(LedgerAdmin):
         ("role", ChoicesDropdownFilter),
         ("type", ChoicesDropdownFilter),
         ("account", RelatedDropdownFilter),
+        ("created_at", RangeDateTimeFilter),
     )
     search_fields = ("=id", "=client_order_id", "=exchange_order_id", "market__symbol")
-    search_help_text = "Number, client id or exchange id of the order, or a symbol"
-    date_hierarchy = "created_at"
+    search_help_text = _("Number, client id or exchange id of the order, or a symbol")
     inlines = (FillInline, OrderEventInline)
     sections = {
         "": ("deal_link", "account", "market", "role", "leg", "side_badge", "type", "status_badge", "reason"),
@@ -220,21 +271,22 @@ class OrderAdmin(LedgerAdmin):
         "Times": ("created_at", "submitted_at", "accepted_at", "checked_at", "closed_at"),
     }
 
-    @display(description="deal", ordering="deal")
+    def told(self, request: HttpRequest, row: Order) -> dict[str, Any]:
+        return {"act_links": self.act_links(request, row)}
+
+    @display(description=_("deal"), ordering="deal")
     def deal_link(self, order: Order) -> str:
         address = reverse("admin:algo_deal_change", args=[order.deal_id])
         return format_html('<a class="text-link" href="{}">Deal {}</a>', address, order.deal_id)
 
-    @display(description="side", ordering="side")
+    @display(description=_("side"), ordering="side")
     def side_badge(self, order: Order) -> str:
-        return badge(order.side.capitalize())
+        return choice_badge(order, "side")
 
-    @display(description="status", ordering="status")
+    @display(description=_("status"), ordering="status")
     def status_badge(self, order: Order) -> str:
         return (
-            badge(f"{order.get_status_display()} ?", "danger")
-            if order.unknown_since
-            else badge(order.get_status_display())
+            badge(f"{order.get_status_display()} ?", "danger") if order.unknown_since else choice_badge(order, "status")
         )
 
 
@@ -242,11 +294,14 @@ class OrderAdmin(LedgerAdmin):
 class FillAdmin(LedgerAdmin):
     list_display = ("id", "order", "market", "price", "quantity", "fee", "fee_asset", "executed_at")
     list_select_related = ("order", "order__market", "account")
-    list_filter = (("account", RelatedDropdownFilter), "fee_asset")
+    list_filter = (
+        ("account", RelatedDropdownFilter),
+        ("fee_asset", FieldTextFilter),
+        ("executed_at", RangeDateTimeFilter),
+    )
     search_fields = ("=trade_id", "=order__client_order_id", "order__market__symbol")
-    date_hierarchy = "executed_at"
 
-    @display(description="market", ordering="order__market__symbol")
+    @display(description=_("market"), ordering="order__market__symbol")
     def market(self, fill: Fill) -> str:
         return str(fill.order.market)
 
@@ -267,23 +322,23 @@ class SignalAdmin(LedgerAdmin):
     list_select_related = ("config", "deal")
     list_filter = (
         ("side", ChoicesDropdownFilter),
-        "reason",
-        "denial_code",
+        ("reason", FieldTextFilter),
+        ("denial_code", FieldTextFilter),
         ("config", RelatedDropdownFilter),
+        ("created_at", RangeDateTimeFilter),
     )
     search_fields = ("config__name", "denial_code", "denial_message")
-    date_hierarchy = "created_at"
     sections = {
         "": ("config", "bar_open_at", "created_at", "side_badge", "reason", "confidence", "price"),
         "What became of it": ("result", "denial_message", "warnings"),
         "Indicators": ("indicators",),
     }
 
-    @display(description="side", ordering="side")
+    @display(description=_("side"), ordering="side")
     def side_badge(self, signal: Signal) -> str:
-        return badge(signal.side.capitalize())
+        return choice_badge(signal, "side")
 
-    @display(description="result", ordering="denial_code")
+    @display(description=_("result"), ordering="denial_code")
     def result(self, signal: Signal) -> str:
         if signal.denial_code:
             return badge(signal.denial_code, "warning")
@@ -291,37 +346,70 @@ class SignalAdmin(LedgerAdmin):
         if deal is None:
             return NOTHING
         address = reverse("admin:algo_deal_change", args=[deal.pk])
-        return format_html('<a class="text-link" href="{}">Deal {}</a>', address, deal.pk)
+        return format_html(
+            '<a class="text-link" href="{}">{}</a>', address, gettext("Deal %(deal)s") % {"deal": digits(deal.pk)}
+        )
 
 
 def _fills_table(deal: Deal) -> dict[str, Any]:
     rows = [
         [
             _time(fill.executed_at),
-            fill.order.role.capitalize(),
+            fill.order.get_role_display(),
             amount_text(fill.price),
             amount_text(fill.quantity),
-            f"{amount_text(fill.fee)} {fill.fee_asset}",
+            money(fill.fee, fill.fee_asset),
             fill.trade_id,
         ]
         for fill in deal_fills(deal)
     ]
-    return {"headers": ["Executed at", "Order", "Price", "Quantity", "Fee", "Trade id"], "rows": rows}
+    return {
+        "headers": [
+            gettext("Executed at"),
+            gettext("Order"),
+            gettext("Price"),
+            gettext("Quantity"),
+            gettext("Fee"),
+            gettext("Trade id"),
+        ],
+        "rows": rows,
+    }
 
 
-def _events_table(deal: Deal) -> dict[str, Any]:
+def _story_table(deal: Deal) -> dict[str, Any]:
     rows = [
-        [
-            _time(event.at),
-            f"{event.order.role.capitalize()} {event.order.client_order_id}",
-            event.from_status or NOTHING,
-            event.to_status,
-            event.reason or NOTHING,
-        ]
-        for event in deal_events(deal)
+        [_time(line.at), badge(line.title, STORY_KINDS.get(line.kind)), told(line.text) or NOTHING, _told_details(line)]
+        for line in deal_story(deal)
     ]
-    return {"headers": ["At", "Order", "From", "To", "Why"], "rows": rows}
+    return {"headers": [gettext("At"), gettext("What"), gettext("In words"), gettext("Numbers")], "rows": rows}
+
+
+def _told_details(line: StoryLine) -> str:
+    """Name and value of each; a link to the order where it is about one."""
+    words = [
+        f"{_told_name(name)}: {_told_value(value)}"
+        for name, value in line.details.items()
+        if name not in _SAID and value not in ("", {})
+    ]
+    text = format_html('<span class="break-words">{}</span>', " · ".join(words))
+    if "order" not in line.details:
+        return text
+    order = line.details["order"]
+    name = gettext("Order %(order)s") % {"order": digits(order)}
+    return format_html(
+        '<a class="text-link" href="{}">{}</a> {}', reverse("admin:algo_order_change", args=[order]), name, text
+    )
+
+
+def _told_name(name: str) -> str:
+    """A column by its title, in a language that has one for it."""
+    title = gettext(name.replace("_", " "))
+    return name if title == name.replace("_", " ") else title
+
+
+def _told_value(value: Any) -> str:
+    return digits(value) if re.fullmatch(r"-?[\d.]+", str(value)) else told(str(value))
 
 
 def _time(value: Any) -> str:
-    return str(localize(localtime(value)))
+    return format_html('<span class="whitespace-nowrap">{}</span>', moment(value))

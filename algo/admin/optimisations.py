@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin, messages
 from django.http import Http404, HttpRequest, HttpResponse
 from django.urls import path, reverse
 from django.utils.html import format_html
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import ChoicesDropdownFilter, RelatedDropdownFilter
 from unfold.decorators import action, display
 
-from algo.admin.base import NOTHING, LedgerAdmin, badge
+from algo.admin.base import NOTHING, LedgerAdmin, actor, badge
 from algo.admin.strategy_form import candle_length
 from algo.backtest.optimise_words import (
     FOLD_HEADS,
@@ -24,10 +27,13 @@ from algo.backtest.optimise_words import (
     walk_line,
     window_rows,
 )
+from algo.localised import digits, listed
 from algo.models import OptimisationRun, OptimisationStatus
+from algo.phrases import told
 from algo.sentences import sentence
 from algo.services.optimisation_evidence import optimisation_report
 from algo.services.optimisations import optimisation_stop, optimisation_trials
+from providers.clock import clock_from_env
 
 STATES = {
     OptimisationStatus.QUEUED: "info",
@@ -79,41 +85,49 @@ class OptimisationRunAdmin(LedgerAdmin):
             raise Http404
         return HttpResponse(optimisation_html(optimisation_report(run), run.evidence, optimisation_trials(run)))
 
-    @action(description="Stop: what was found is kept", permissions=["stop"])
+    @action(description=_("Stop: what was found is kept"), permissions=["stop"])
     def stop(self, request: HttpRequest, rows: Any) -> None:
         for run in rows:
-            if optimisation_stop(run):
-                self.log_change(request, run, "Stopped.")
-                messages.success(request, f"{run.name} is stopped: manage.py optimise_strategy --resume {run.name}")
+            if optimisation_stop(run, by=actor(request), at=clock_from_env().now()):
+                self.log_change(request, run, gettext("Stopped."))
+                messages.success(
+                    request,
+                    gettext("%(run)s is stopped: manage.py optimise_strategy --resume %(run)s") % {"run": run.name},
+                )
             else:
-                messages.info(request, f"{run.name} was over already: nothing was changed.")
+                messages.info(request, gettext("%(run)s was over already: nothing was changed.") % {"run": run.name})
 
     def has_stop_permission(self, request: HttpRequest) -> bool:
         return bool(request.user.has_perm("algo.change_optimisationrun"))
 
-    @display(description="state", ordering="status")
+    @display(description=_("state"), ordering="status")
     def state(self, run: OptimisationRun) -> str:
         return badge(run.get_status_display(), STATES[OptimisationStatus(run.status)])
 
-    @display(description="progress")
+    @display(description=_("progress"))
     def progress(self, run: OptimisationRun) -> str:
-        return f"{run.progress_percent:.0f} % of {run.trials_wanted}"
+        return gettext("%(progress_percent)s %% of %(trials_wanted)s") % {
+            "progress_percent": digits(f"{run.progress_percent:.0f}"),
+            "trials_wanted": run.trials_wanted,
+        }
 
-    @display(description="worth")
+    @display(description=_("worth"))
     def worth(self, run: OptimisationRun) -> str:
         verdict = run.verdict.get("verdict")
         return badge(str(verdict).capitalize(), VERDICTS[verdict]) if verdict else NOTHING
 
-    @display(description="objectives")
+    @display(description=_("objectives"))
     def goals(self, run: OptimisationRun) -> str:
-        return ", ".join(OBJECTIVES[name] for name in run.objectives)
+        return listed(told(OBJECTIVES[name]) for name in run.objectives)
 
-    @display(description="report")
+    @display(description=_("report"))
     def report(self, run: OptimisationRun) -> str:
         if not run.evidence.get("best"):
             return NOTHING
         address = reverse("admin:algo_optimisationrun_report", args=[run.pk])
-        return format_html('<a class="text-link" href="{}" target="_blank">Report with charts</a>', address)
+        return format_html(
+            '<a class="text-link" href="{}" target="_blank">{}</a>', address, gettext("Report with charts")
+        )
 
 
 def _told(run: OptimisationRun) -> dict[str, Any]:
@@ -122,11 +136,15 @@ def _told(run: OptimisationRun) -> dict[str, Any]:
     judgement, walk, windows = report["judgement"] or {}, report["walk_forward"], window_rows(report)
     judged = judgement.get("sentence") or sentence(best_line(run.best, run.objectives))
     return {
-        "judgement": judged,
+        "judgement": told(judged),
         "judgement_template": f"unfold/helpers/messages/{MESSAGES[judgement.get('verdict', '')]}.html",
-        "judgement_notes": [sentence(note) for note in judgement.get("warnings", ())],
-        "parameters_table": {"headers": PARAMETER_HEADS, "rows": parameter_rows(report)},
-        "windows_table": {"headers": WINDOW_HEADS, "rows": windows} if windows else None,
-        "walk_table": {"headers": FOLD_HEADS, "rows": fold_rows(walk)} if walk else None,
-        "walk_line": walk_line(walk) if walk else "",
+        "judgement_notes": [told(sentence(note)) for note in judgement.get("warnings", ())],
+        "parameters_table": _table(PARAMETER_HEADS, parameter_rows(report)),
+        "windows_table": _table(WINDOW_HEADS, windows) if windows else None,
+        "walk_table": _table(FOLD_HEADS, fold_rows(walk)) if walk else None,
+        "walk_line": told(walk_line(walk)) if walk else "",
     }
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Any]:
+    return {"headers": [told(each) for each in heads], "rows": [[told(cell) for cell in row] for row in rows]}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import RelatedDropdownFilter
 from unfold.decorators import display
 
@@ -20,7 +23,9 @@ from algo.backtest.parity_words import (
     money,
     verdict,
 )
+from algo.localised import day, digits, unit
 from algo.models import ParityReport, StrategyConfig
+from algo.phrases import told
 from algo.selectors.parity import latest_reports
 from algo.sentences import sentence
 
@@ -40,19 +45,19 @@ class ParityReportAdmin(LedgerAdmin):
     def told(self, request: HttpRequest, row: ParityReport) -> dict[str, Any]:
         return _told(row)
 
-    @display(description="signals equal")
+    @display(description=_("signals equal"))
     def signals(self, report: ParityReport) -> str:
         return equal_of(report, "signals")
 
-    @display(description="deals equal")
+    @display(description=_("deals equal"))
     def deals(self, report: ParityReport) -> str:
         return equal_of(report, "deals")
 
-    @display(description="profit, live and engine")
+    @display(description=_("profit, live and engine"))
     def profit(self, report: ParityReport) -> str:
         return profits(report)
 
-    @display(description="unexplained", ordering="unexplained")
+    @display(description=_("unexplained"), ordering="unexplained")
     def unexplained_badge(self, report: ParityReport) -> str:
         return unexplained_badge(report)
 
@@ -61,11 +66,15 @@ def _told(report: ParityReport) -> dict[str, Any]:
     """The report in tables and sentences, as the command prints it."""
     summary, kept = report.summary, report.differences
     return {
-        "parity_verdict": verdict(summary, len(kept)),
-        "parity_notes": [sentence(note) for note in summary["notes"]],
-        "parity_figures": {"headers": FIGURE_HEADS, "rows": figure_rows(summary)},
-        "parity_differences": {"headers": DIFFERENCE_HEADS, "rows": difference_rows(kept)} if kept else None,
+        "parity_verdict": told(verdict(summary, len(kept))),
+        "parity_notes": [told(sentence(note)) for note in summary["notes"]],
+        "parity_figures": _table(FIGURE_HEADS, figure_rows(summary)),
+        "parity_differences": _table(DIFFERENCE_HEADS, difference_rows(kept)) if kept else None,
     }
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Any]:
+    return {"headers": [told(each) for each in heads], "rows": [[digits(told(cell)) for cell in row] for row in rows]}
 
 
 def recent_reports(config: StrategyConfig) -> str:
@@ -73,32 +82,40 @@ def recent_reports(config: StrategyConfig) -> str:
     rows = [
         (
             reverse("admin:algo_parityreport_change", args=[report.pk]),
-            f"{report.day:%Y-%m-%d}",
+            day(report.day),
             unexplained_badge(report),
-            f"{report.summary.get('differences', 0)} differences",
-            f"signals {equal_of(report, 'signals')}, deals {equal_of(report, 'deals')}",
-            f"profit {profits(report)}",
+            gettext("%(count)s differences") % {"count": digits(report.summary.get("differences", 0))},
+            gettext("signals %(signals)s, deals %(deals)s")
+            % {"signals": equal_of(report, "signals"), "deals": equal_of(report, "deals")},
+            gettext("profit %(profits)s") % {"profits": profits(report)},
         )
         for report in latest_reports(config)
     ]
     if not rows:
-        return f"{NOTHING} (a day is compared in the hour after its end)"
+        return gettext("%(nothing)s (a day is compared in the hour after its end)") % {"nothing": NOTHING}
     lines = format_html_join("", '<li><a class="underline" href="{}">{}</a> {} {} · {} · {}</li>', rows)
     return format_html("<ul>{}</ul>", lines)
 
 
 def equal_of(report: ParityReport, what: str) -> str:
-    return f"{report.summary.get(f'{what}_equal', 0)} of {report.summary.get(f'{what}_compared', 0)}"
+    return gettext("%(equal)s of %(compared)s") % {
+        "equal": digits(report.summary.get(f"{what}_equal", 0)),
+        "compared": digits(report.summary.get(f"{what}_compared", 0)),
+    }
 
 
 def profits(report: ParityReport) -> str:
     """Of the deals that were closed that day."""
     figures, quote = report.summary, report.summary["quote"]
     live, engine = (money(figures[f"profit_{side}"], quote) for side in ("live", "engine"))
-    return f"{live} live, {engine} engine ({quote})"
+    return gettext("%(live)s live, %(engine)s engine (%(quote)s)") % {
+        "live": digits(live),
+        "engine": digits(engine),
+        "quote": unit(quote),
+    }
 
 
 def unexplained_badge(report: ParityReport) -> str:
     if not report.unexplained:
-        return badge("All explained", "success")
-    return badge(f"{report.unexplained} unexplained", "danger")
+        return badge(gettext("All explained"), "success")
+    return badge(gettext("%(unexplained)s unexplained") % {"unexplained": report.unexplained}, "danger")

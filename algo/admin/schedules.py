@@ -1,12 +1,15 @@
-"""The schedules of Celery beat, in the theme."""
+"""The schedules of Celery beat, in the theme, for Admins."""
 
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.translation import gettext_lazy as _
 from django_celery_beat import admin as beat
 from django_celery_beat.models import ClockedSchedule, CrontabSchedule, IntervalSchedule, PeriodicTask, SolarSchedule
 from unfold.admin import ModelAdmin, TabularInline
 from unfold.widgets import UnfoldAdminSelectWidget, UnfoldAdminTextInputWidget
+
+from algo.admin.base import AdminsOnly, Audited
 
 for _model in (PeriodicTask, IntervalSchedule, CrontabSchedule, SolarSchedule, ClockedSchedule):
     admin.site.unregister(_model)
@@ -29,35 +32,36 @@ class TasksInline(TabularInline):
     extra = 0
     can_delete = False
     show_change_link = True
-    verbose_name_plural = "Tasks on this schedule"
+    verbose_name_plural = _("Tasks on this schedule")
 
     def has_add_permission(self, request: object, obj: object = None) -> bool:
         return False
 
 
 @admin.register(PeriodicTask)
-class PeriodicTaskAdmin(beat.PeriodicTaskAdmin, ModelAdmin):
+class PeriodicTaskAdmin(AdminsOnly, Audited, beat.PeriodicTaskAdmin, ModelAdmin):
     form = PeriodicTaskForm
+    change_form_template = None  # the original's holds an inline script, which says a crontab in words
     list_display = ("name", "task", "enabled", "scheduler", "last_run_at", "total_run_count")
     list_filter = ("enabled",)
     date_hierarchy = None
 
 
 @admin.register(IntervalSchedule)
-class IntervalScheduleAdmin(ModelAdmin):
+class IntervalScheduleAdmin(AdminsOnly, Audited, ModelAdmin):
     inlines = (TasksInline,)
 
 
 @admin.register(SolarSchedule)
-class SolarScheduleAdmin(ModelAdmin):
+class SolarScheduleAdmin(AdminsOnly, Audited, ModelAdmin):
     inlines = (TasksInline,)
 
 
 @admin.register(CrontabSchedule)
-class CrontabScheduleAdmin(beat.CrontabScheduleAdmin, ModelAdmin):
+class CrontabScheduleAdmin(AdminsOnly, Audited, beat.CrontabScheduleAdmin, ModelAdmin):
     inlines = (TasksInline,)
 
 
 @admin.register(ClockedSchedule)
-class ClockedScheduleAdmin(beat.ClockedScheduleAdmin, ModelAdmin):
+class ClockedScheduleAdmin(AdminsOnly, Audited, beat.ClockedScheduleAdmin, ModelAdmin):
     inlines = (TasksInline,)

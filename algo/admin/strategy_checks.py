@@ -9,11 +9,15 @@ from django.contrib import messages
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils.html import format_html, format_html_join
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.decorators import action, display
 
-from algo.admin.base import badge
+from algo.admin.base import badge, rows_to_act_on
+from algo.localised import digits, moment, number, zone_name
 from algo.models import StrategyCheck, StrategyConfig
+from algo.phrases import told
 from algo.selectors.strategy_checks import last_check, with_newest_check
 from algo.services.strategy_checks import strategy_check, strategy_check_current
 from algo.services.strategy_configs import config_problems
@@ -41,59 +45,85 @@ class ChecksPage(ModelAdmin):
     def get_queryset(self, request: HttpRequest) -> QuerySet[StrategyConfig]:
         return with_newest_check(super().get_queryset(request))
 
-    @display(description="bias checks")
+    @display(description=_("bias checks"))
     def check_badge(self, config: StrategyConfig) -> str:
         check = last_check(config)
         if check is None or check.fingerprint != config_fingerprint(config):
-            return badge("Not yet")
-        word = "Passed" if check.passed else "Failed"
-        return badge(word, BADGES[word.lower()])
+            return badge(gettext("Not yet"))
+        return badge(gettext("Passed"), "success") if check.passed else badge(gettext("Failed"), "danger")
 
-    @display(description="what was found")
+    @display(description=_("what was found"))
     def check_found(self, config: StrategyConfig) -> str:
         check = last_check(config)
         if check is None:
-            return "This config was never checked. It is checked when it is saved, and before it starts."
-        other = "" if check.fingerprint == config_fingerprint(config) else " It was another version of the strategy."
+            return gettext("This config was never checked. It is checked when it is saved, and before it starts.")
+        other = (
+            ""
+            if check.fingerprint == config_fingerprint(config)
+            else gettext(" It was another version of the strategy.")
+        )
         return format_html(
-            '<p class="mb-2">Checked {} UTC in {} s over {} candles ({}), {} signals.{}</p>{}{}',
-            f"{check.checked_at:%Y-%m-%d %H:%M:%S}",
-            check.seconds,
-            f"{check.candles:,}",
-            check.source,
-            check.findings.get("signals", 0),
+            '<p class="mb-2">{}{}</p>{}{}',
+            gettext(
+                "Checked %(at)s %(zone)s in %(seconds)s s over %(candles)s candles (%(source)s), %(signals)s signals."
+            )
+            % {
+                "at": moment(check.checked_at),
+                "zone": zone_name(),
+                "seconds": digits(check.seconds),
+                "candles": number(check.candles),
+                "source": told(check.source),
+                "signals": digits(check.findings.get("signals", 0)),
+            },
             other,
             _list(check),
             format_html_join(
-                "", '<p class="mt-2">Note: {}.</p>', ((note,) for note in check.findings.get("notes", ()))
+                "",
+                '<p class="mt-2">{}</p>',
+                ((gettext("Note: %(note)s.") % {"note": told(note)},) for note in check.findings.get("notes", ())),
             ),
         )
 
-    @action(description="Check now: look-ahead, warm-up, memory", permissions=["change"])
+    @action(description=_("Check now: look-ahead, warm-up, memory"), permissions=["change"])
     def check_now(self, request: HttpRequest, rows: Any) -> None:
-        for config in rows.select_related("account", "market", "data_market"):
+        for config in rows_to_act_on(request, rows.select_related("account", "market", "data_market")):
             if config_problems(config):
-                messages.error(request, f"{config.name} was not checked: correct its parameters first.")
+                messages.error(
+                    request,
+                    gettext("%(config)s was not checked: correct its parameters first.") % {"config": config.name},
+                )
                 continue
-            self._tell_check(request, config, strategy_check(config, now=clock_from_env().now()), told_before="")
+            self._tell_check(request, config, strategy_check(config, now=clock_from_env().now()), saved=False)
 
     def _check_saved(self, request: HttpRequest, config: StrategyConfig) -> None:
         """Check the version that was saved, where it is a new one. The config stays saved, whatever is found."""
         check = strategy_check_current(config, now=clock_from_env().now())
         if not check.passed:
-            self._tell_check(request, config, check, told_before="was saved. It ")
+            self._tell_check(request, config, check, saved=True)
 
-    def _tell_check(
-        self, request: HttpRequest, config: StrategyConfig, check: StrategyCheck, *, told_before: str
-    ) -> None:
+    def _tell_check(self, request: HttpRequest, config: StrategyConfig, check: StrategyCheck, *, saved: bool) -> None:
         if check.passed:
-            notes = "".join(f" Note: {note}." for note in check.findings["notes"])
-            messages.success(request, f"{config.name} passed every bias check.{notes}")
+            notes = "".join(gettext(" Note: %(note)s.") % {"note": told(note)} for note in check.findings["notes"])
+            messages.success(
+                request,
+                gettext("%(config)s passed every bias check.%(notes)s") % {"config": config.name, "notes": notes},
+            )
             return
         messages.error(
             request,
-            f"{config.name} {told_before}will not run: its bias checks {check.summary}. Open deals stay protected. The "
-            "page of the strategy lists what was found; correct the strategy or its parameters, then check it again.",
+            (
+                gettext(
+                    "%(config)s was saved. It will not run: its bias checks %(summary)s. Open deals stay protected. "
+                    "The page of the strategy lists what was found; correct the strategy or its parameters, then "
+                    "check it again."
+                )
+                if saved
+                else gettext(
+                    "%(config)s will not run: its bias checks %(summary)s. Open deals stay protected. The page of the "
+                    "strategy lists what was found; correct the strategy or its parameters, then check it again."
+                )
+            )
+            % {"config": config.name, "summary": told(check.summary)},
         )
 
 
@@ -102,27 +132,33 @@ def _list(check: StrategyCheck) -> str:
     return format_html('<ul class="list-none">{}</ul>', format_html_join("", '<li class="mb-1">{}</li>', rows))
 
 
+def _finding(each: Mapping[str, Any]) -> str:
+    what = f"{told(each['what'])} ({each['at']})" if each["at"] else told(each["what"])
+    return gettext("%(what)s: expected %(expected)s, found %(found)s") % {
+        "what": what,
+        "expected": each["expected"],
+        "found": each["found"],
+    }
+
+
 def _row(result: Mapping[str, Any]) -> str:
-    facts = "; ".join(part for part in (result["scope"], result["note"]) if part)
+    facts = gettext("; ").join(told(part) for part in (result["scope"], result["note"]) if part)
     found = format_html_join(
         "",
-        "<li>{}{}: expected {}, found {}</li>",
-        (
-            (each["what"], f" ({each['at']})" if each["at"] else "", each["expected"], each["found"])
-            for each in result["findings"]
-        ),
+        "<li>{}</li>",
+        ((_finding(each),) for each in result["findings"]),
     )
     more = result["differences"] - len(result["findings"])
     return format_html(
         '{} {} <span class="text-subtle">{}</span>{}',
-        badge(result["verdict"].capitalize(), BADGES.get(result["verdict"], "")),
-        result["title"],
+        badge(told(result["verdict"].capitalize()), BADGES.get(result["verdict"], "")),
+        told(result["title"]),
         facts,
         format_html(
             '<ul class="list-disc ml-8">{}{}</ul><p class="ml-8">{}</p>',
             found,
-            format_html("<li>and {} more</li>", more) if more > 0 else "",
-            result["hint"],
+            format_html("<li>{}</li>", gettext("and %(count)s more") % {"count": digits(more)}) if more > 0 else "",
+            told(result["hint"]),
         )
         if found
         else "",

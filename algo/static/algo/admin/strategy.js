@@ -8,3 +8,6 @@ document.addEventListener("change", (event) => {
   }
   window.location.search = query.toString();
 });
+
+// On a new strategy's page the first field takes the focus, and with it the window: away from what was asked for.
+window.addEventListener("load", () => document.getElementById("preview")?.scrollIntoView());
