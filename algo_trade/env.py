@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Literal
-from urllib.parse import urlsplit
+from typing import Any, Literal
+from urllib.parse import unquote, urlsplit
 from zoneinfo import available_timezones
 
 from cryptography.fernet import Fernet
@@ -21,6 +21,7 @@ BASE_DIR = Path(__file__).resolve().parent.parent
 PAPER, LIVE = "paper", "live"
 
 
+_MAIL_PORTS = {"smtp": 25, "smtp+tls": 587, "smtps": 465}
 REAL_EXCHANGES = ("wallex.ir", "nobitex.ir")
 
 
@@ -54,12 +55,21 @@ class Env(BaseSettings):
     PAPER_CONTROL_TOKEN: SecretStr = SecretStr("")
 
     TRADING_DAY_TIME_ZONE: str = "Asia/Tehran"
+    INBOUND_SIGNALS: bool = Field(False, description="Signals from outside (TradingView …) may be sent to strategies")
     LOG_LEVEL: str = "INFO"
     FLOWER_URL: str = "http://127.0.0.1:5555"
+    WEB_URL: str = Field("", description="Where people open the platform; empty: not known")
+    LIVE_URL: str = Field("", description="Where the process `live` is; empty: same origin as the page")
+    LIVE_CONNECTIONS: int = Field(1000, ge=1, le=20_000)
+    LIVE_CONNECTIONS_OF_USER: int = Field(20, ge=1, le=20_000)
     TLS: bool = False
     SENTRY_DSN: SecretStr = SecretStr("")
     WEBHOOK_URL: str = ""
     WEBHOOK_SECRET: SecretStr = Field(SecretStr(""), description="Signs every webhook: HMAC-SHA256")
+    EMAIL_URL: SecretStr = Field(SecretStr(""), description="smtp://, smtps:// or smtp+tls://user:password@host:port")
+    EMAIL_FROM: str = Field("", description="Sender of e-mails; empty: the user of EMAIL_URL")
+    NOTIFY_CHAT_SERVICES: str = Field("", description="More services of Apprise, comma separated, as ntfys,gotifys")
+    NOTIFY_PRIVATE_ADDRESSES: bool = Field(False, description="Whether users may have private addresses sent to")
 
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Env:
@@ -89,6 +99,10 @@ class Env(BaseSettings):
         if self.TRADING_DAY_TIME_ZONE not in available_timezones():
             raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
         self._refuse_wrong_exchanges()
+        self.mail  # noqa: B018 - refused here, not when the first mail is sent
+        for name in ("WEB_URL", "LIVE_URL"):
+            if getattr(self, name) and urlsplit(getattr(self, name)).scheme not in ("http", "https"):
+                raise ValueError(f"{name} must be an http or https address, or empty.")
         if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():
             raise ValueError(
                 "WEBHOOK_URL is set and WEBHOOK_SECRET is not: nobody could tell our webhooks from forged ones. "
@@ -110,6 +124,35 @@ class Env(BaseSettings):
                     "real money. Nothing was started. Set EXCHANGE_ENVIRONMENT=live deliberately, or use the address "
                     "of a paper exchange."
                 )
+
+    @property
+    def mail(self) -> dict[str, Any]:
+        """EMAIL_URL as Django's settings. ValueError, which does not repeat it, where it is none."""
+        url = self.EMAIL_URL.get_secret_value()
+        if not url:
+            return {"EMAIL_HOST": "", "DEFAULT_FROM_EMAIL": self.EMAIL_FROM or "algo_trade@localhost"}
+        wrong = ValueError(
+            "EMAIL_URL must be smtp://, smtp+tls:// or smtps://user:password@host:port (reserved characters of user "
+            "and password as %40): nothing was started."
+        )
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            raise wrong from None
+        if parts.scheme not in _MAIL_PORTS or not parts.hostname or parts.path not in ("", "/"):
+            raise wrong
+        user = unquote(parts.username or "")
+        sender = self.EMAIL_FROM or (user if "@" in user else f"algo_trade@{parts.hostname}")
+        return {
+            "EMAIL_HOST": parts.hostname,
+            "EMAIL_PORT": port or _MAIL_PORTS[parts.scheme],
+            "EMAIL_HOST_USER": user,
+            "EMAIL_HOST_PASSWORD": unquote(parts.password or ""),
+            "EMAIL_USE_TLS": parts.scheme == "smtp+tls",
+            "EMAIL_USE_SSL": parts.scheme == "smtps",
+            "DEFAULT_FROM_EMAIL": sender,
+        }
 
     @property
     def secret_key(self) -> str:

@@ -6,11 +6,14 @@ import sys
 import warnings
 from datetime import timedelta
 from decimal import Decimal
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import dj_database_url
 from pydantic import ValidationError
 
+from algo_trade.csp import ADMIN, REDOC, SWAGGER, strict_policy
 from algo_trade.env import BASE_DIR, Env, join_session
 from providers.clock import clock_from_env
 
@@ -23,6 +26,16 @@ except ValidationError as exc:
         for error in exc.errors(include_input=False)
     ]
     sys.exit("Configuration error. " + " ".join(sentences))
+
+
+def _files_of(package: str, folder: str) -> Path:
+    """What an installed package ships there, found without importing it."""
+    spec = find_spec(package)
+    places = spec.submodule_search_locations if spec else None
+    if not places:
+        sys.exit(f"Configuration error. The package {package} is not installed: install requirements.lock.")
+    return Path(places[0]) / folder
+
 
 CLOCK = clock_from_env()
 SECRET_KEY = env.secret_key
@@ -39,6 +52,8 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "django_htmx",
+    "csp",
     "rest_framework",
     "knox",
     "django_filters",
@@ -46,15 +61,19 @@ INSTALLED_APPS = [
     "drf_spectacular_sidecar",
     "drf_standardized_errors",
     "django_celery_beat",
+    "simple_history",
     "algo.apps.AlgoConfig",
 ]
 MIDDLEWARE = [
     "django.middleware.security.SecurityMiddleware",
+    "algo_trade.csp.PagesCSPMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.middleware.common.CommonMiddleware",
+    "algo.api.middleware.AnswersOfTheApi",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "algo.personal.middleware.WrittenForItsReader",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -103,7 +122,8 @@ CACHES = {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
         "LOCATION": REDIS_URL,
         "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},  # a page never waits for a hanging cache
-    }
+    },
+    "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 500}},
 }
 
 AUTH_PASSWORD_VALIDATORS = [
@@ -121,19 +141,28 @@ SESSION_COOKIE_HTTPONLY = True
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
+CONTENT_SECURITY_POLICY = {"DIRECTIVES": strict_policy(env.LIVE_URL)}
+# By the name of their address; the admin's are the admin's.
+CSP_OF_PAGES = {"api-docs": SWAGGER, "api-redoc": REDOC, "preferences": ADMIN}
 if env.TLS:
-    SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
+    SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     SECURE_HSTS_SECONDS = 31_536_000
     SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = True
     SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https")
 
-LANGUAGE_CODE = "en"
+LANGUAGE_CODE = "en"  # what is stored and logged is English; a page is in its reader's language
+LANGUAGES = [("en", "English"), ("fa", "فارسی")]
+LOCALE_PATHS = [BASE_DIR / "algo" / "locale"]  # ours before Django's
+LANGUAGE_COOKIE_SAMESITE = "Lax"
+LANGUAGE_COOKIE_HTTPONLY = True
+LANGUAGE_COOKIE_AGE = 31_536_000
 TIME_ZONE = "UTC"
 USE_TZ = True
 USE_I18N = True
 FORMAT_MODULE_PATH = ["algo_trade.formats"]
 STATIC_URL = "/static/"
 STATIC_ROOT = BASE_DIR / "staticfiles"
+STATICFILES_DIRS = [("litecharts", _files_of("litecharts", "js"))]
 STORAGES = {
     "default": {"BACKEND": "django.core.files.storage.FileSystemStorage"},
     "staticfiles": {"BACKEND": "whitenoise.storage.CompressedStaticFilesStorage"},
@@ -157,6 +186,7 @@ DEFAULT_STOP_LOSS_PERCENT = Decimal("0.3")
 DEFAULT_TAKE_PROFIT_PERCENT = Decimal("0.6")
 MAX_POSITION_SIZE_PERCENT = Decimal("50.0")
 TRADING_DAY_TIME_ZONE = env.TRADING_DAY_TIME_ZONE
+INBOUND_SIGNALS = env.INBOUND_SIGNALS
 
 # --- tasks --------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
@@ -170,42 +200,78 @@ def _every(task: str, seconds: float) -> dict[str, Any]:
     return {"task": f"algo.tasks.{task}", "schedule": period, "options": {"expires": max(period * 0.9, 1.0)}}
 
 
+def _to_queue(queue: str, entry: dict[str, Any]) -> dict[str, Any]:
+    return {**entry, "args": [queue], "options": {**entry["options"], "queue": queue}}
+
+
+QUEUES = ("orders", "strategies", "market_data", "notifications", "backtests")
 CELERY_BEAT_SCHEDULE = {
     "run strategies": _every("run_strategies", 5),
+    "decide signals": _every("decide_signals", 5 * _speed),
     "sweep accounts": _every("sweep_accounts", 20 * _speed),
+    "watch for alarms": _every("watch_alarms", 10 * _speed),
     "deliver events": _every("deliver_outbox", 10 * _speed),
     "refresh markets": _every("refresh_markets", 600 * _speed),
+    "fetch candles": _every("fetch_candles", 5 * _speed),
     "sweep backtests": _every("sweep_backtests", 60 * _speed),
     "sweep searches": _every("sweep_optimisations", 60 * _speed),
+    **{f"sign of life: {queue}": _to_queue(queue, _every("worker_alive", 20 * _speed)) for queue in QUEUES},
+    "tell summaries": _every("tell_summaries", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
+    "prune notifications": _every("prune_notifications", 86400),
+    "prune the API": _every("prune_api", 3600 * _speed),  # tokens live in wall time
     "compare with the backtest": _every("compare_days", 3600),  # nightly: a day that has its report is left alone
 }
 FLOWER_URL = env.FLOWER_URL
 
+# --- live updates -------------------------------------------------------------------------------------------------
+WEB_URL = env.WEB_URL.rstrip("/")
+LIVE_URL = env.LIVE_URL.rstrip("/")  # the page listens at LIVE_URL + "/live/events"
+LIVE_CONNECTIONS = env.LIVE_CONNECTIONS
+LIVE_CONNECTIONS_OF_USER = env.LIVE_CONNECTIONS_OF_USER
+
 # --- REST ---------------------------------------------------------------------------------------------------------
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
-        "knox.auth.TokenAuthentication",
+        "algo.api.access.ScopedTokenAuthentication",
         "rest_framework.authentication.SessionAuthentication",
     ],
-    "DEFAULT_PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
-    "DEFAULT_PAGINATION_CLASS": "algo.api.pagination.Pagination",
+    "DEFAULT_PERMISSION_CLASSES": ["algo.api.access.InScope"],
+    "DEFAULT_PAGINATION_CLASS": "algo.api.pagination.Keyset",
     "DEFAULT_FILTER_BACKENDS": ["django_filters.rest_framework.DjangoFilterBackend"],
-    "DEFAULT_SCHEMA_CLASS": "drf_standardized_errors.openapi.AutoSchema",
+    "DEFAULT_SCHEMA_CLASS": "algo.api.schema.ProblemAutoSchema",
+    "DEFAULT_RENDERER_CLASSES": ["rest_framework.renderers.JSONRenderer"],  # to look around there is /api/
+    "DEFAULT_PARSER_CLASSES": ["algo.api.parsers.StrictJSONParser"],
+    "DEFAULT_METADATA_CLASS": None,
+    "URL_FORMAT_OVERRIDE": None,
+    "TEST_REQUEST_DEFAULT_FORMAT": "json",
     "EXCEPTION_HANDLER": "drf_standardized_errors.handler.exception_handler",
+    # By user and by what the request needs: a screen that polls ten times a second still leaves room to close deals,
+    # and more than two acts a second nobody means. What stops everybody is not turned every other second.
     "DEFAULT_THROTTLE_RATES": {
         "anon": "30/min",
-        "user": "600/min",
+        "read": "600/min",
+        "trade": "120/min",
+        "admin": "30/min",
         "login": "5/min",
         "health": "120/min",
+        "inbound": "60/min",
+        "inbound_all": "240/min",
         "backtests": "12/min",
+        "exchange": "12/min",
     },
-    "DEFAULT_THROTTLE_CLASSES": ["algo.api.throttling.AnonymousThrottle", "algo.api.throttling.UserThrottle"],
+    "DEFAULT_THROTTLE_CLASSES": ["algo.api.throttling.AnonymousThrottle", "algo.api.throttling.ScopeThrottle"],
     # whose X-Forwarded-For is believed: nobody's, unless TLS says that a proxy of ours stands in front
     "NUM_PROXIES": 1 if env.TLS else 0,
     "COERCE_DECIMAL_TO_STRING": True,
 }
+DRF_STANDARDIZED_ERRORS = {
+    "EXCEPTION_HANDLER_CLASS": "algo.api.problems.ProblemHandler",
+    "EXCEPTION_FORMATTER_CLASS": "algo.api.problems.ProblemFormatter",
+    "ALLOWED_ERROR_STATUS_CODES": ["400", "401", "403", "404", "405", "406", "409", "413", "415", "422", "429", "500"],
+}
+KNOX_TOKEN_MODEL = "knox.AuthToken"  # noqa: S105 - its own default, which migrations cannot ask for
 REST_KNOX = {"TOKEN_TTL": timedelta(days=90), "AUTO_REFRESH": False}
 SPECTACULAR_SETTINGS = {
     "TITLE": "algo_trade API",
@@ -217,31 +283,39 @@ SPECTACULAR_SETTINGS = {
     "REDOC_DIST": "SIDECAR",
     "SCHEMA_PATH_PREFIX": "/api/v1/",
     "COMPONENT_SPLIT_REQUEST": True,
-    "POSTPROCESSING_HOOKS": ["drf_standardized_errors.openapi_hooks.postprocess_schema_enums"],
+    "POSTPROCESSING_HOOKS": [
+        "drf_standardized_errors.openapi_hooks.postprocess_schema_enums",
+        "algo.api.schema.leave_out",
+        "algo.api.examples.with_examples",
+    ],
     "ENUM_NAME_OVERRIDES": {
         "CloseReasonEnum": "algo.models.CloseReason",
         "AllowedSidesEnum": "algo.models.AllowedSides",
+        "DealStatusEnum": "algo.models.DealStatus",
+        "AccountStateEnum": "algo.models.AccountState",
+        "DeliveryStateEnum": "algo.models.DeliveryState",
+        "StrategyStatusEnum": "algo.models.StrategyStatus",
+        "TicketKindEnum": "algo.models.TicketKind",
         "RunStatusEnum": "algo.models.RunStatus",
         "OptimisationStatusEnum": "algo.models.OptimisationStatus",
         "SearchMethodEnum": "algo.models.SearchMethod",
-        "ValidationErrorEnum": "drf_standardized_errors.openapi_serializers.ValidationErrorEnum.choices",
-        "ClientErrorEnum": "drf_standardized_errors.openapi_serializers.ClientErrorEnum.choices",
-        "ServerErrorEnum": "drf_standardized_errors.openapi_serializers.ServerErrorEnum.choices",
-        "ErrorCode401Enum": "drf_standardized_errors.openapi_serializers.ErrorCode401Enum.choices",
-        "ErrorCode403Enum": "drf_standardized_errors.openapi_serializers.ErrorCode403Enum.choices",
-        "ErrorCode404Enum": "drf_standardized_errors.openapi_serializers.ErrorCode404Enum.choices",
-        "ErrorCode405Enum": "drf_standardized_errors.openapi_serializers.ErrorCode405Enum.choices",
-        "ErrorCode406Enum": "drf_standardized_errors.openapi_serializers.ErrorCode406Enum.choices",
-        "ErrorCode415Enum": "drf_standardized_errors.openapi_serializers.ErrorCode415Enum.choices",
-        "ErrorCode429Enum": "drf_standardized_errors.openapi_serializers.ErrorCode429Enum.choices",
-        "ErrorCode500Enum": "drf_standardized_errors.openapi_serializers.ErrorCode500Enum.choices",
+        "ChannelTypeEnum": "algo.models.ChannelType",
+        "QuietRuleEnum": "algo.models.QuietRule",
+        "ChannelLanguageEnum": "algo.models.Language",
+        "AlertStateEnum": "algo.models.AlertState",
+        "AlertActionEnum": "algo.models.AlertAction",
     },
 }
 UNFOLD = {
     "SITE_TITLE": "algo_trade",
     "SITE_HEADER": "algo_trade",
-    "SITE_SUBHEADER": "Nobitex and Wallex · UTC",
+    "SITE_SUBHEADER": "algo.admin.navigation.subheader",
     "SITE_SYMBOL": "candlestick_chart",
+    "SITE_FAVICONS": [{"rel": "icon", "type": "image/svg+xml", "href": f"{STATIC_URL}algo/icon.svg"}],
+    "STYLES": [f"{STATIC_URL}algo/admin.css"],
+    "SHOW_LANGUAGES": True,
+    "THEME": "algo.admin.navigation.theme",
+    "ACCOUNT": {"navigation": "algo.admin.navigation.account_links"},
     "ENVIRONMENT": "algo.admin.navigation.environment",
     "DASHBOARD_CALLBACK": "algo.admin.home.home",
     "SIDEBAR": {"navigation": "algo.admin.navigation.sidebar"},
@@ -250,6 +324,10 @@ UNFOLD = {
 # --- notifications ------------------------------------------------------------------------------------------------
 WEBHOOK_URL = env.WEBHOOK_URL
 WEBHOOK_SECRET = env.WEBHOOK_SECRET.get_secret_value()
+NOTIFY_PRIVATE_ADDRESSES = env.NOTIFY_PRIVATE_ADDRESSES
+NOTIFY_CHAT_SERVICES = [name.strip().lower() for name in env.NOTIFY_CHAT_SERVICES.split(",") if name.strip()]
+globals().update(env.mail)  # EMAIL_HOST …: no mail is sent where EMAIL_HOST is empty
+EMAIL_TIMEOUT = 5
 
 # --- words in the log ---------------------------------------------------------------------------------------------
 STRATEGY_PROCESSOR_LOG_PREFIX = "PROCESSOR => "

@@ -175,9 +175,15 @@ def _quote_news(market: MarketPicture) -> str:
             "bid": _text(book.best_bid) if book else None,
             "ask": _text(book.best_ask) if book else None,
             "last": _text(market.last),
+            "imbalance": _text(book.imbalance()) if book else None,
             "at": _ms(market.received_at or market.last_received_at),
         }
     )
+
+
+def quote_news(symbol: str, value: str) -> str:
+    """What is published of a market, from what is kept of it."""
+    return _quote_news(_parsed(symbol, json.loads(value)))
 
 
 def _candle_news(resolution: Resolution, candle: Candle, *, is_closed: bool) -> str:
