@@ -149,4 +149,7 @@ class DemoWatch:
 def _progress(status: Mapping[str, Any], seconds: float) -> str:
     deals = f"{status.get('deals_opened', 0)} opened, {status.get('deals_closed', 0)} closed"
     rest = f"{status.get('orders', 0)} orders, {status.get('fills', 0)} fills"
-    return f"  {seconds:4.0f} s: deals {deals}; {rest}; ledger difference {status.get('ledger_difference', '?')}"
+    difference = f"ledger difference {status.get('ledger_difference', '?')}"
+    if "ledger_difference" in status and not books_agree(status):
+        difference += " (something is under way: asked about again)"
+    return f"  {seconds:4.0f} s: deals {deals}; {rest}; {difference}"

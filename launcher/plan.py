@@ -23,7 +23,7 @@ from launcher.replay import Recording
 from launcher.session import Secrets, user_environment
 from launcher.supervisor import Service, answers_http, said
 
-WEB_PORT, FLOWER_PORT = 8000, 5555
+WEB_PORT, LIVE_PORT, FLOWER_PORT = 8000, 8002, 5555
 EXCHANGE_URLS = ("WALLEX_BASE_URL", "NOBITEX_BASE_URL")
 STREAM_URLS = ("WALLEX_WS_URL", "NOBITEX_WS_URL")
 PUBLIC_EXCHANGES = {"WALLEX_BASE_URL": "https://api.wallex.ir", "NOBITEX_BASE_URL": "https://apiv2.nobitex.ir"}
@@ -67,6 +67,7 @@ class Plan:
     postgres: PostgreSQL | None = None
     paper: bool = True
     web_port: int = WEB_PORT
+    live_port: int = LIVE_PORT
     flower_port: int = FLOWER_PORT
 
     @property
@@ -144,6 +145,7 @@ def make_plan(
     secrets = Secrets.load_or_make(state_dir / "secrets.json")
     plan = Plan(mode, state_dir, secrets, {}, paper=paper)
     plan.web_port = _port("The web application", WEB_PORT)
+    plan.live_port = live_port(plan.web_port)
     plan.flower_port = _port("Flower", FLOWER_PORT)
     valkey = None if "REDIS_URL" in user else Valkey(state_dir / "valkey", secrets.valkey_password)
     plan.postgres = None if "DATABASE_URL" in user else PostgreSQL(state_dir / "pg")
@@ -217,6 +219,11 @@ def _port(who: str, wanted: int) -> int:
     return port
 
 
+def live_port(web_port: int) -> int:
+    """Of live updates. Nobody types it, for pages are told. Never the web's own, which is free until the web runs."""
+    return free_port(max(LIVE_PORT, web_port + 1))
+
+
 def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int, control_port: int) -> dict[str, str]:
     """The variables of every child, and of session.env."""
     secrets = plan.secrets
@@ -227,6 +234,7 @@ def _shared_environment(plan: Plan, user: Mapping[str, str], paper_port: int, co
         "DEBUG": "False",
         "ALLOWED_HOSTS": "127.0.0.1,localhost",
         "WEB_URL": f"http://127.0.0.1:{plan.web_port}",
+        "LIVE_URL": f"http://127.0.0.1:{plan.live_port}",
         "FLOWER_URL": f"http://127.0.0.1:{plan.flower_port}",
     }
     env |= {name: user[name] for name in FROM_THE_USER if name in user}
@@ -342,8 +350,16 @@ def _platform_services(plan: Plan) -> list[Service]:
             stop_stage=PROTECTION,
             stop_seconds=3,
         ),
+        Service(
+            "live",
+            [str(PYTHON), "-m", "algo_trade.live", "--host", "127.0.0.1", "--port", str(plan.live_port)],
+            env,
+            needs=tables,
+            ready=lambda _: answers_http(f"{plan.env['LIVE_URL']}/live/health"),
+        ),
         worker("worker-orders", "orders", 1),
-        worker("worker", "strategies,market_data,notifications", 2),
+        worker("worker", "strategies,market_data", 2),
+        worker("worker-notify", "notifications", 2),  # a slow receiver must not keep a decision waiting
         worker("worker-backtests", "backtests", 2, nice=10),
         Service(
             "beat",
@@ -410,6 +426,7 @@ def addresses(plan: Plan, seconds: float) -> str:
     }.get(plan.mode, "simulated prices, trades on paper")
     exchange = f"{plan.env['PAPER_URL']}  ({prices})" if plan.paper else _real_exchanges(plan)
     lines = [
+        ("Dashboard", f"{web}/"),
         ("Admin", f"{web}/admin/"),
         ("API", f"{web}/api/"),
         ("Flower", f"{plan.env['FLOWER_URL']}/"),
