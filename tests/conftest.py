@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import pytest
-from django.db import connections
+from django.db import connection, connections
 
 
 @pytest.fixture(scope="session")
@@ -24,3 +24,12 @@ def django_db_modify_db_settings(django_db_modify_db_settings: None) -> None:
     """Sessions of the tests may empty the tables of the ledger between two tests; no other session may."""
     options = connections["default"].settings_dict["OPTIONS"]
     options["options"] += " -c algo.may_erase_history=on"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    """A test that runs inside one transaction may think between two queries as long as it needs: a first import or a
+    compilation takes longer than the platform lets a session idle, where the machine is busy."""
+    if connection.in_atomic_block:
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL idle_in_transaction_session_timeout = 0")

@@ -11,15 +11,23 @@ from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
 from django.db import connection
 
 from algo.models import (
     Account,
     BacktestRun,
+    ChannelType,
     Deal,
     Decision,
+    Delivery,
+    Door,
+    EventKind,
     Fill,
+    InboundAlert,
+    InboundKey,
     Market,
+    NotificationChannel,
     OptimisationRun,
     Order,
     OrderEvent,
@@ -34,6 +42,9 @@ from algo.models import (
     Ticket,
     TicketKind,
 )
+from algo.models.event_kinds import severity_of
+from algo.selectors import rights
+from algo.services.audit import PLATFORM, Actor
 from providers.types import Capabilities, OrderStatus, OrderType, ProtectionMode, Side, canonical_asset
 
 NOW = datetime(2026, 11, 2, 10, 0, tzinfo=UTC)
@@ -52,10 +63,25 @@ def unguarded() -> Iterator[None]:
         cursor.execute("SET session_replication_role = DEFAULT")
 
 
-def make_user(username: str = "", *, password: str | None = None, **fields: Any) -> Any:
-    """An ordinary user, without a password unless one is given (hashing it takes its time); `is_staff=True,
-    is_superuser=True` for the admin."""
-    return get_user_model().objects.create_user(username or f"user{next(_numbers)}", password=password, **fields)
+def make_user(
+    username: str = "", *, password: str | None = None, role: rights.Role | None = None, **fields: Any
+) -> Any:
+    """An ordinary user, in the group of `role` where one is given, without a password unless one is given (hashing it
+    takes its time); `is_staff=True, is_superuser=True` for the admin."""
+    user = get_user_model().objects.create_user(username or f"user{next(_numbers)}", password=password, **fields)
+    if role is not None:
+        user.groups.add(Group.objects.get(name=role.value))
+    return user
+
+
+def make_trader(username: str = "", **fields: Any) -> Any:
+    """Who may act on the accounts they own."""
+    return make_user(username, role=rights.Role.TRADER, **fields)
+
+
+def by(user: Any = None, door: Door = Door.ADMIN) -> Actor:
+    """Who acts: `user` in the admin; without one, the platform itself."""
+    return PLATFORM if user is None else Actor(user, door)
 
 
 def make_account(*, api_key: str = "", **fields: Any) -> Account:
@@ -64,7 +90,7 @@ def make_account(*, api_key: str = "", **fields: Any) -> Account:
     fields.setdefault("provider", "wallex")
     fields.setdefault("capabilities", asdict(NOBITEX_LIKE if fields["provider"] == "nobitex" else WALLEX_LIKE))
     if "owner" not in fields:
-        fields["owner"] = make_user()
+        fields["owner"] = make_trader()
     account = Account(**fields)
     if api_key:
         account.set_api_key(api_key)
@@ -319,9 +345,65 @@ def make_optimisation(**fields: Any) -> OptimisationRun:
     return OptimisationRun.objects.create(**(defaults | fields))
 
 
+def make_inbound_key(config: StrategyConfig | None = None, *, secret: str = "whsec_QUFBQUFBQUE=", **fields: Any) -> Any:
+    """A key that is switched on."""
+    config = config or make_config(strategy="ExternalSignals")
+    fields.setdefault("made_by", config.account.owner)
+    key = InboundKey(config=config, **({"is_on": True, "made_at": NOW, "label": "TradingView"} | fields))
+    key.set_secret(secret)
+    key.save()
+    return key
+
+
+def make_alert(key: InboundKey | None = None, **fields: Any) -> InboundAlert:
+    """A buy that was sent and waits."""
+    key = key or make_inbound_key()
+    defaults: dict[str, Any] = {
+        "alert_id": f"alert-{next(_numbers)}",
+        "action": "buy",
+        "asked": {"action": "buy", "market": "BTCUSDT"},
+        "alert_at": NOW,
+        "received_at": NOW,
+    }
+    return InboundAlert.objects.create(key=key, config=key.config, **(defaults | fields))
+
+
 def make_outbox_event(kind: str = "deal.closed", **fields: Any) -> OutboxEvent:
-    defaults: dict[str, Any] = {"payload": {"deal": 1}, "created_at": NOW, "next_attempt_at": NOW}
+    defaults = {"payload": {"deal": 1}, "created_at": NOW, "severity": severity_of(EventKind(kind))}
     return OutboxEvent.objects.create(kind=kind, **(defaults | fields))
+
+
+def make_channel(owner: Any = None, **fields: Any) -> NotificationChannel:
+    """A webhook of a user's own, or the operator's (no owner), that gets each event alone. `target` and `secret` are
+    sealed."""
+    target, secret = fields.pop("target", ""), fields.pop("secret", "")
+    defaults: dict[str, Any] = {
+        "name": f"channel {next(_numbers)}",
+        "type": ChannelType.WEBHOOK,
+        "groups": False,
+        "most_per_minute": 600,
+    }
+    channel = NotificationChannel(owner=owner, **(defaults | fields))
+    if target:
+        channel.set_target(target, hint="a hint")
+    if secret:
+        channel.set_secret(secret)
+    channel.save()
+    return channel
+
+
+def make_delivery(kind: str = "deal.closed", **fields: Any) -> Delivery:
+    """Of an event with the payload `{"deal": 1}`, waiting on the operator's channel."""
+    if "channel" not in fields:
+        fields["channel"] = NotificationChannel.objects.filter(owner=None).first() or make_channel()
+    at = fields.setdefault("created_at", NOW)
+    if "event" not in fields:
+        about = {name: fields.pop(name) for name in ("payload", "deal") if name in fields}
+        fields["event"] = make_outbox_event(kind, created_at=at, **about)
+    event = fields["event"]
+    defaults = {"next_attempt_at": at, "expires_at": at + timedelta(days=1), "severity": event.severity}
+    defaults["deal"] = event.deal
+    return Delivery.objects.create(**(defaults | fields))
 
 
 def make_backtest(**fields: Any) -> BacktestRun:

@@ -484,7 +484,7 @@ MATRIX = (
         shown="""
     execution/exchange_faults::a_deal_nobody_looks_after_for_five_minutes_is_closed_by_its_stop_at_the_exchange
     end_to_end::a_signal_becomes_a_protected_deal_that_its_stop_closes
-    admin/home::silent_process_is_red
+    admin/home::a_process_that_is_silent_or_never_reported_is_red
     api/system::health_tells_how_old_each_heartbeat_is
     """),
     Row(82, "memory, threads or connections leak", HOST,
@@ -649,10 +649,10 @@ MATRIX = (
     admin/control::every_turn_leaves_an_entry_in_the_log
     """),
     Row(116, "a receiver of webhooks is slow, down or leads elsewhere", PEOPLE, shown="""
-    notifications/outbox::receiver_that_was_down_gets_the_event_once_it_is_back
+    notifications/deliver::receiver_that_is_away_is_left_alone_and_asked_again_later
     notifications/webhook::silent_receiver_does_not_hold_the_sender
     notifications/webhook::anything_but_2xx_is_a_failure_and_redirects_are_not_followed
-    notifications/webhook::live_operation_sends_nothing_to_an_address_that_is_not_public
+    notifications/addresses::bad_address_is_refused_with_a_reason_and_nothing_is_sent
     """),
     Row(117, "the services for errors or mail are down", PEOPLE,
         gap="Nothing is sent to either yet: both come with notifications and operations.", theme="notifications"),

@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from decimal import Decimal
 from typing import Any
 
 import pytest
+from django.test import Client
 
 from algo import exchanges
 from algo.models import Account, OutboxEvent
+from algo.selectors.rights import Role
 from providers.clock import clock_from_env
 from providers.errors import AuthFailed, Unavailable
-from providers.types import KeyDetails
+from providers.types import Balance, KeyDetails
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import errors, form_data, said, shown
@@ -113,6 +116,16 @@ def test_account_without_a_key_is_warned_about(browser):
     assert any("no API key yet" in text for text in said(new_account(browser)))
 
 
+def test_who_is_no_admin_cannot_trade_with_the_key_of_the_environment():
+    client = Client()
+    client.force_login(make.make_trader(is_staff=True))
+    page = new_account(client, api_key="")
+    assert errors(page) == {"api_key": ["Enter the key of your account at the exchange."]}
+    assert not Account.objects.exists()
+    new_account(client, api_key=CANARY)
+    assert Account.objects.get().api_key() == CANARY
+
+
 def test_account_with_orders_is_not_deleted(browser, account):
     make.make_deal(make.make_config(account=account))
     browser.post(f"/admin/algo/account/{account.pk}/delete/", {"post": "yes"})
@@ -173,7 +186,9 @@ class Gate:
         return KeyDetails(scopes=self.scopes)
 
     def balances(self) -> dict[str, Any]:
-        return {}
+        if self.error:
+            raise self.error
+        return {"USDT": Balance("USDT", Decimal("120.5"), Decimal("20.5"))}
 
     def markets(self) -> list[Any]:
         return []
@@ -233,3 +248,54 @@ def test_the_state_is_no_form_field_so_an_old_page_wakes_nothing_up(browser, acc
     browser.post(change(account), data | {"name": "renamed", "state": "active"})
     account.refresh_from_db()
     assert (account.name, account.state) == ("renamed", "stopped")
+
+
+# --- asking the exchange ----------------------------------------------------------------------------------------------
+
+
+def do(browser, account, name, monkeypatch, gate):
+    """A button of its page."""
+    monkeypatch.setattr(exchanges, "account_provider", lambda row: gate)
+    return browser.post(f"/admin/algo/account/{account.pk}/do/", {"act": name}, follow=True)
+
+
+def test_balances_are_read_on_demand_and_shown_as_they_were_read(browser, account, monkeypatch):
+    assert "Its balances were never read." in shown(browser.get(change(account)))
+    answer = do(browser, account, "read_balances", monkeypatch, Gate())
+    assert said(answer) == ["main: 1 balances were read."]
+    assert "USDT 120.5 20.5 100" in shown(answer)
+    away = do(browser, account, "read_balances", monkeypatch, Gate(Unavailable("no answer")))
+    assert said(away) == ["Wallex did not answer: no answer. What was known of main stays. Ask again later."]
+    assert "USDT 120.5 20.5 100" in shown(away)
+
+
+def test_a_probe_tells_what_the_key_may_do_and_what_follows(browser, account, monkeypatch):
+    Account.objects.filter(pk=account.pk).update(capabilities={})
+    text = shown(browser.get(change(account)))
+    assert "3 · locking stops · as documented, not proved" in text
+    assert "manage.py probe_account “main” --orders proves it" in text
+    answer = do(browser, account, "probe", monkeypatch, Gate())
+    (told,) = [text for text in said(answer) if text.startswith("main was probed.")]
+    assert "Its key may read, trade, until when is not known." in told
+    assert "What the key may do Read Trade" in shown(answer)
+    browser.post(change(account), form_data(browser.get(change(account))) | {"api_key": "another-key-of-the-exchange"})
+    assert "no probe has asked since the key was entered" in shown(browser.get(change(account)))
+    refused = do(browser, account, "probe", monkeypatch, Gate(scopes=frozenset({"read"})))
+    assert any("may not trade" in text for text in said(refused))
+
+
+def test_abilities_are_told_in_words(browser, account):
+    text = shown(browser.get(change(account)))
+    assert "Yes a stop that sells at the market rests at the exchange" in text
+    assert "No stop and target rest as one pair" in text
+
+
+def test_who_may_only_look_finds_no_button_and_asks_nobody(account, monkeypatch):
+    looker = make.make_user("looker", is_staff=True, role=Role.VIEWER)
+    account.viewers.add(looker)
+    client, gate = Client(), Gate()
+    client.force_login(looker)
+    assert 'id="buttons"' not in client.get(change(account)).content.decode()
+    assert do(client, account, "probe", monkeypatch, gate).status_code == 403
+    assert do(client, account, "read_balances", monkeypatch, gate).status_code == 403
+    assert gate.asked == 0

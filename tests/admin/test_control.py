@@ -5,17 +5,17 @@ from datetime import timedelta
 
 import pytest
 from django.contrib.admin.models import LogEntry
-from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 
 from algo.models import FlatProof, Halt, KillSwitch, OutboxEvent, SystemControl
 from algo.selectors.halts import halt_for
+from algo.services.audit import PLATFORM
 from algo.services.control import ControlRefused, kill_switch_set
 from providers.clock import clock_from_env
 from tests import factories as make
 from tests.admin.pages import said, shown
-from tests.factories import NOW
+from tests.factories import NOW, by
 
 pytestmark = pytest.mark.django_db
 
@@ -103,7 +103,7 @@ def test_flatten_asks_first(switch):
 def test_page_that_is_out_of_date_releases_nothing(browser, switch, admin_user):
     switch(level="cancel", reason="first")
     old = browser.get(PAGE).context["switch_form"].initial
-    kill_switch_set("flatten", reason="emergency", user=admin_user)
+    kill_switch_set("flatten", reason="emergency", by=by(admin_user))
     page = browser.post(PAGE.replace("change", "kill-switch"), old | {"level": "no_entries", "reason": "calm down"})
     assert "somebody else meanwhile" in errors(page)["__all__"][0]
     assert SystemControl.load().kill_switch == KillSwitch.FLATTEN
@@ -111,7 +111,7 @@ def test_page_that_is_out_of_date_releases_nothing(browser, switch, admin_user):
 
 def test_page_that_is_out_of_date_may_still_make_it_stricter(browser, switch, admin_user):
     old = browser.get(PAGE).context["switch_form"].initial if SystemControl.load() else None
-    kill_switch_set("no_entries", reason="first", user=admin_user)
+    kill_switch_set("no_entries", reason="first", by=by(admin_user))
     fields = {"level": "flatten", "reason": "emergency", "confirm_flatten": "on"}
     browser.post(PAGE.replace("change", "kill-switch"), old | fields)
     assert SystemControl.load().kill_switch == KillSwitch.FLATTEN
@@ -138,16 +138,15 @@ def test_sidebar_shows_that_a_switch_is_on(browser, admin_user, account):
         return shown(browser.get("/admin/")).partition("Kill switch")[2][:9]
 
     assert " on " not in alarm()
-    kill_switch_set("no_entries", reason="x", user=admin_user, target=account)
+    kill_switch_set("no_entries", reason="x", by=by(admin_user), target=account)
     assert alarm().startswith(" in part ")
-    kill_switch_set("no_entries", reason="x", user=admin_user)
+    kill_switch_set("no_entries", reason="x", by=by(admin_user))
     assert alarm().startswith(" on ")
 
 
 def test_who_may_only_look_cannot_turn_it(account):
-    viewer = make.make_user("viewer", is_staff=True)
-    names = ("view_systemcontrol", "view_account", "change_account")
-    viewer.user_permissions.set(Permission.objects.filter(codename__in=names))
+    viewer = make.make_trader("viewer", is_staff=True)
+    account.viewers.add(viewer)
     SystemControl.load()
     looking = Client()
     looking.force_login(viewer)
@@ -185,7 +184,7 @@ def test_each_has_a_switch_on_its_own_page(browser, config, kind):
 
 def test_page_shows_who_is_proved_flat_and_who_is_not(browser, config, admin_user):
     make.make_closed_deal(config)
-    kill_switch_set("flatten", reason="get out", user=admin_user)
+    kill_switch_set("flatten", reason="get out", by=by(admin_user))
     assert "it was never checked" in shown(browser.get(PAGE))
     proved(config.account)
     text = shown(browser.get(PAGE))
@@ -199,17 +198,17 @@ def test_page_shows_who_is_proved_flat_and_who_is_not(browser, config, admin_use
 @pytest.mark.parametrize("reason", ["", "   "])
 def test_service_refuses_without_a_reason(reason):
     with pytest.raises(ControlRefused, match="say why"):
-        kill_switch_set("flatten", reason=reason, user=None, at=NOW)
+        kill_switch_set("flatten", reason=reason, by=PLATFORM, at=NOW)
 
 
 def test_service_refuses_a_level_that_does_not_exist():
     with pytest.raises(ValueError, match="half"):
-        kill_switch_set("half", reason="x", user=None, at=NOW)
+        kill_switch_set("half", reason="x", by=PLATFORM, at=NOW)
 
 
 def test_turning_to_where_it_stands_changes_nothing(admin_user):
-    kill_switch_set("flatten", reason="first", user=admin_user, at=NOW)
-    control = kill_switch_set("flatten", reason="second", user=None, at=NOW, seen_version=0)
+    kill_switch_set("flatten", reason="first", by=by(admin_user), at=NOW)
+    control = kill_switch_set("flatten", reason="second", by=PLATFORM, at=NOW, seen_version=0)
     assert (control.reason, control.version) == ("first", 1)
     assert OutboxEvent.objects.count() == 1
 
@@ -217,7 +216,7 @@ def test_turning_to_where_it_stands_changes_nothing(admin_user):
 @pytest.mark.django_db(transaction=True)
 def test_two_at_once_are_two_versions():
     def turn(level):
-        kill_switch_set(level, reason="x", user=None, at=NOW)
+        kill_switch_set(level, reason="x", by=PLATFORM, at=NOW)
         connection.close()
 
     threads = [threading.Thread(target=turn, args=[level]) for level in ("no_entries", "cancel")]
@@ -232,7 +231,7 @@ def test_two_at_once_are_two_versions():
 def test_a_switch_reaches_its_own_scope_and_no_other(scope, admin_user):
     ours, theirs = make.make_config(), make.make_config(market=make.make_market("ETHUSDT"))
     target = {"account": ours.account, "config": ours, "market": ours.market}[scope]
-    kill_switch_set("flatten", reason="odd", user=admin_user, target=target)
+    kill_switch_set("flatten", reason="odd", by=by(admin_user), target=target)
     mine = halt_for(ours.account_id, ours.pk, ours.market_id)
     assert mine.level == KillSwitch.FLATTEN
     assert mine.reason.startswith("kill switch of the ")
@@ -243,7 +242,7 @@ def test_a_switch_reaches_its_own_scope_and_no_other(scope, admin_user):
 def test_the_strictest_that_applies_counts(admin_user):
     config = make.make_config()
     for level, target in (("no_entries", None), ("flatten", config.market), ("cancel", config.account)):
-        kill_switch_set(level, reason=f"why {level}", user=admin_user, target=target)
+        kill_switch_set(level, reason=f"why {level}", by=by(admin_user), target=target)
     standing = halt_for(config.account_id, config.pk, config.market_id)
     assert standing.level == KillSwitch.FLATTEN
     assert standing.reason == f"kill switch of the market {config.market.symbol} at wallex: why flatten"
@@ -258,12 +257,12 @@ def flattened(config, admin_user):
     """A traded account under FLATTEN since a minute."""
     make.make_closed_deal(config)
     at = clock_from_env().now() - timedelta(seconds=60)
-    return kill_switch_set("flatten", reason="get out", user=admin_user, at=at)
+    return kill_switch_set("flatten", reason="get out", by=by(admin_user), at=at)
 
 
 def refusal(level="off", **more):
     with pytest.raises(ControlRefused) as refused:
-        kill_switch_set(level, reason="all clear", user=None, **more)
+        kill_switch_set(level, reason="all clear", by=PLATFORM, **more)
     assert SystemControl.load().kill_switch == KillSwitch.FLATTEN
     return str(refused.value)
 
@@ -291,12 +290,12 @@ def test_flatten_is_not_left_with_an_old_proof(flattened, account):
 
 def test_flatten_is_left_with_a_proof(flattened, account):
     proved(account)
-    assert kill_switch_set("off", reason="all clear", user=None).kill_switch == KillSwitch.OFF
+    assert kill_switch_set("off", reason="all clear", by=PLATFORM).kill_switch == KillSwitch.OFF
     assert OutboxEvent.objects.latest("id").payload["not_proved_flat"] == []
 
 
 def test_flatten_is_left_without_a_proof_only_by_who_says_so_and_that_is_recorded(flattened, admin_user):
-    kill_switch_set("off", reason="all clear", user=admin_user, unproven_ok=True)
+    kill_switch_set("off", reason="all clear", by=by(admin_user), unproven_ok=True)
     assert OutboxEvent.objects.latest("id").payload["not_proved_flat"] == ["main: it was never checked"]
 
 
@@ -310,12 +309,12 @@ def test_page_asks_for_the_confirmation(browser, flattened):
 def test_flatten_of_a_market_is_left_when_nothing_lives_or_rests_there(config, admin_user):
     deal = make.make_closed_deal(config)
     at = clock_from_env().now() - timedelta(seconds=60)
-    kill_switch_set("flatten", reason="odd", user=admin_user, at=at, target=config.market)
+    kill_switch_set("flatten", reason="odd", by=by(admin_user), at=at, target=config.market)
     proved(config.account, is_flat=False, open_orders=[{"order": "P1X", "symbol": deal.market.symbol}])
     with pytest.raises(ControlRefused, match="order P1X is open on BTCUSDT"):
-        kill_switch_set("off", reason="all clear", user=None, target=config.market)
+        kill_switch_set("off", reason="all clear", by=PLATFORM, target=config.market)
     FlatProof.objects.update(details={"open_orders": [{"order": "P1X", "symbol": "ETHUSDT"}]})
-    kill_switch_set("off", reason="all clear", user=None, target=config.market)
+    kill_switch_set("off", reason="all clear", by=PLATFORM, target=config.market)
     assert halt_for(config.account_id, config.pk, config.market_id).level == KillSwitch.OFF
 
 
@@ -324,6 +323,6 @@ def test_flatten_of_an_account_does_not_wait_for_another(config, admin_user):
     make.make_closed_deal(config)
     make.make_closed_deal(other)
     at = clock_from_env().now() - timedelta(seconds=60)
-    kill_switch_set("flatten", reason="odd", user=admin_user, at=at, target=config.account)
+    kill_switch_set("flatten", reason="odd", by=by(admin_user), at=at, target=config.account)
     proved(config.account)
-    kill_switch_set("off", reason="all clear", user=None, target=config.account)
+    kill_switch_set("off", reason="all clear", by=PLATFORM, target=config.account)

@@ -6,15 +6,15 @@ import threading
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
 from django.db import connection
 from django.test import Client
 
 from algo.models import OutboxEvent, Ticket, TicketAnswer
+from algo.selectors.rights import Role
 from algo.services.tickets import TicketRefused, ticket_answer, ticket_answers, ticket_open
 from tests import factories as make
 from tests.admin.pages import said, shown
-from tests.factories import NOW
+from tests.factories import NOW, by
 
 pytestmark = pytest.mark.django_db
 
@@ -43,7 +43,7 @@ def answer(browser):
 
 
 def test_ignoring_resolves_at_once_and_is_told(ticket, admin_user):
-    assert ticket_answer(ticket, IGNORE, note="my own", user=admin_user, at=NOW)
+    assert ticket_answer(ticket, IGNORE, note="my own", by=by(admin_user), at=NOW)
     ticket.refresh_from_db()
     assert (ticket.resolved_at, ticket.resolved_by, ticket.answer_note) == (NOW, admin_user, "my own")
     answered, resolved = OutboxEvent.objects.order_by("id")
@@ -53,10 +53,10 @@ def test_ignoring_resolves_at_once_and_is_told(ticket, admin_user):
 
 @pytest.mark.parametrize("choice", [IGNORE, CLOSE])
 def test_a_double_click_counts_once(ticket, admin_user, choice):
-    assert ticket_answer(ticket, choice, note="", user=admin_user, at=NOW)
+    assert ticket_answer(ticket, choice, note="", by=by(admin_user), at=NOW)
     events = OutboxEvent.objects.count()
     later = NOW + timedelta(seconds=1)
-    assert not ticket_answer(ticket, choice, note="", user=make.make_user(), at=later)
+    assert not ticket_answer(ticket, choice, note="", by=by(make.make_user("boss", is_superuser=True)), at=later)
     ticket.refresh_from_db()
     assert (ticket.answered_at, ticket.resolved_by, OutboxEvent.objects.count()) == (NOW, admin_user, events)
 
@@ -66,7 +66,7 @@ def test_two_people_at_once_are_one_answer(ticket, admin_user):
     answered = []
 
     def click():
-        answered.append(ticket_answer(ticket, IGNORE, note="", user=admin_user, at=NOW))
+        answered.append(ticket_answer(ticket, IGNORE, note="", by=by(admin_user), at=NOW))
         connection.close()
 
     threads = [threading.Thread(target=click) for _ in range(2)]
@@ -79,16 +79,16 @@ def test_two_people_at_once_are_one_answer(ticket, admin_user):
 
 
 def test_what_is_to_be_carried_out_waits_as_a_row(ticket, config, admin_user):
-    assert ticket_answer(ticket, ADOPT, note="", user=admin_user, at=NOW, config=config)
+    assert ticket_answer(ticket, ADOPT, note="", by=by(admin_user), at=NOW, config=config)
     ticket.refresh_from_db()
     assert (ticket.answer, ticket.adopt_config, ticket.resolved_at) == (ADOPT, config, None)
 
 
 def test_an_answer_that_waits_may_be_replaced_a_resolved_ticket_not(ticket, admin_user):
-    ticket_answer(ticket, CLOSE, note="", user=admin_user, at=NOW)
-    assert ticket_answer(ticket, IGNORE, note="", user=admin_user, at=NOW)
+    ticket_answer(ticket, CLOSE, note="", by=by(admin_user), at=NOW)
+    assert ticket_answer(ticket, IGNORE, note="", by=by(admin_user), at=NOW)
     with pytest.raises(TicketRefused, match="was resolved on 2026-11-02 10:00"):
-        ticket_answer(ticket, CLOSE, note="", user=admin_user, at=NOW)
+        ticket_answer(ticket, CLOSE, note="", by=by(admin_user), at=NOW)
 
 
 @pytest.mark.parametrize("kind", ["unknown_trade", "balance_moved", "order_missing"])
@@ -97,11 +97,11 @@ def test_what_is_no_order_can_only_be_explained_in_words(kind, admin_user):
     assert ticket_answers(ticket) == (IGNORE,)
     for choice in (ADOPT, CLOSE):
         with pytest.raises(TicketRefused, match="no order that could be"):
-            ticket_answer(ticket, choice, note="x", user=admin_user, at=NOW)
+            ticket_answer(ticket, choice, note="x", by=by(admin_user), at=NOW)
     with pytest.raises(TicketRefused, match="how it is explained") as refused:
-        ticket_answer(ticket, IGNORE, note="  ", user=admin_user, at=NOW)
+        ticket_answer(ticket, IGNORE, note="  ", by=by(admin_user), at=NOW)
     assert refused.value.field == "note"
-    assert ticket_answer(ticket, IGNORE, note="a withdrawal", user=admin_user, at=NOW)
+    assert ticket_answer(ticket, IGNORE, note="a withdrawal", by=by(admin_user), at=NOW)
 
 
 def test_an_order_on_a_market_that_is_not_known_here_can_only_be_explained(admin_user):
@@ -110,7 +110,7 @@ def test_an_order_on_a_market_that_is_not_known_here_can_only_be_explained(admin
 
 def test_adopting_without_a_deal_needs_a_strategy_of_that_account_and_market(ticket, config, admin_user):
     def adopt(config):
-        ticket_answer(ticket, ADOPT, note="", user=admin_user, at=NOW, config=config)
+        ticket_answer(ticket, ADOPT, note="", by=by(admin_user), at=NOW, config=config)
 
     elsewhere = make.make_config(account=config.account, market=make.make_market("ETHUSDT"))
     broken = make.make_config(account=config.account, market=config.market, parameters={"rsi_period": -1})
@@ -125,7 +125,7 @@ def test_adopting_without_a_deal_needs_a_strategy_of_that_account_and_market(tic
 
 def test_adopting_beside_an_open_deal_takes_the_rules_of_that_deal(ticket, config, admin_user):
     make.make_open_deal(config)
-    assert ticket_answer(ticket, ADOPT, note="", user=admin_user, at=NOW)
+    assert ticket_answer(ticket, ADOPT, note="", by=by(admin_user), at=NOW)
 
 
 def test_an_order_of_an_ended_deal_is_not_adopted_while_another_deal_is_open(ticket, config, admin_user):
@@ -133,13 +133,13 @@ def test_an_order_of_an_ended_deal_is_not_adopted_while_another_deal_is_open(tic
     make.make_order(ended, status="REJECTED", exchange_order_id=ticket.reference)
     live = make.make_open_deal(config)
     with pytest.raises(TicketRefused, match=f"deal {live.pk} is open on the same market"):
-        ticket_answer(ticket, ADOPT, note="", user=admin_user, at=NOW)
+        ticket_answer(ticket, ADOPT, note="", by=by(admin_user), at=NOW)
     assert ticket_answers(ticket) == (IGNORE, CLOSE)
-    assert ticket_answer(ticket, CLOSE, note="", user=admin_user, at=NOW)
+    assert ticket_answer(ticket, CLOSE, note="", by=by(admin_user), at=NOW)
 
 
 def test_what_was_explained_is_never_asked_again(ticket, admin_user):
-    ticket_answer(ticket, IGNORE, note="", user=admin_user, at=NOW)
+    ticket_answer(ticket, IGNORE, note="", by=by(admin_user), at=NOW)
     again = (ticket.account, ticket.kind, ticket.reference, "an order")
     assert not ticket_open(*again, market=ticket.market, at=NOW)
     assert Ticket.objects.get().resolved_at == NOW
@@ -151,7 +151,7 @@ def test_what_was_explained_is_never_asked_again(ticket, admin_user):
 def test_the_list_shows_the_newest_open_ticket_first(browser, account, admin_user):
     at = [NOW + timedelta(minutes=minute) for minute in range(3)]
     old, new, done = (make.make_ticket(account, created_at=when) for when in at)
-    ticket_answer(done, IGNORE, note="", user=admin_user, at=NOW + timedelta(hours=1))
+    ticket_answer(done, IGNORE, note="", by=by(admin_user), at=NOW + timedelta(hours=1))
     answer = browser.get("/admin/algo/ticket/")
     assert [row.pk for row in answer.context["cl"].result_list] == [new.pk, old.pk, done.pk]
     text = shown(answer)
@@ -205,15 +205,14 @@ def test_a_note_is_demanded_where_words_are_all_there_is(answer):
     assert ticket.resolved_at is None
 
 
-def test_who_may_look_may_not_answer_without_the_permission(ticket):
-    def staff(*names):
-        user = make.make_user(is_staff=True)
-        user.user_permissions.set(Permission.objects.filter(codename__in=names))
-        client = Client()
+def test_who_may_only_look_at_the_account_may_not_answer(ticket):
+    def staff(role):
+        user, client = make.make_user(is_staff=True, role=role), Client()
+        ticket.account.viewers.add(user)
         client.force_login(user)
         return client
 
-    reader, editor = staff("view_ticket"), staff("view_ticket", "change_ticket")
+    reader, editor = staff(Role.TRADER), staff(Role.ADMIN)
     assert "Your answer" not in shown(reader.get(page(ticket)))
     address = f"/admin/algo/ticket/{ticket.pk}/answer/"
     assert reader.post(address, {"answer": "ignore"}).status_code == 403

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 from django.contrib import admin
 from django.contrib.admin.utils import quote
@@ -7,7 +9,8 @@ from django.test import Client
 from django.urls import reverse
 from knox.models import AuthToken
 
-from algo.models import Deal, Heartbeat, SystemControl
+from algo.models import CandleFetch, Deal, Heartbeat, SystemControl
+from algo.services.audit import PLATFORM, audit_record
 from tests import factories as make
 from tests.admin.conftest import CANARY
 from tests.admin.pages import shown
@@ -16,11 +19,15 @@ from tests.factories import NOW
 pytestmark = pytest.mark.django_db
 
 READ_ONLY = [
+    "auditrecord",
     "backtestrun",
     "deal",
+    "delivery",
     "decision",
     "fill",
+    "candlefetch",
     "heartbeat",
+    "inboundalert",
     "market",
     "optimisationrun",
     "order",
@@ -46,11 +53,16 @@ def house(config):
     make.make_outbox_event()
     make.make_probe_order(config.account)
     make.make_optimisation(requested_by=config.account.owner)
+    make.make_delivery(channel=make.make_channel(config.account.owner, target="https://example.org/hook"))
+    make.make_alert(make.make_inbound_key(make.make_config(strategy="ExternalSignals", account=config.account)))
     SystemControl.load()
     Heartbeat.objects.create(name="guardian", at=NOW)
     AuthToken.objects.create(user=config.account.owner)
     make.make_backtest(config=config)
     make.make_parity_report(config)
+    hour = {"start": NOW, "end": NOW + timedelta(hours=1), "reached": NOW, "due_at": NOW, "created_at": NOW}
+    CandleFetch.objects.create(market=deal.market, resolution="1", **hour)
+    audit_record("deal.close", by=PLATFORM, subject=deal, at=NOW, account=deal.account)
     return deal
 
 

@@ -12,6 +12,7 @@ from pydantic import Field
 from algo.admin import strategy_checks
 from algo.admin.strategy_form import form_field
 from algo.models import StrategyConfig
+from algo.selectors.rights import Role
 from algo.services.strategy_checks import strategy_check_current
 from algo.strategies import StrategyInterface, StrategySchema, strategy_factory
 from tests import factories as make
@@ -108,12 +109,12 @@ def test_empty_parameter_takes_its_default(browser, fields):
     ("name", "value", "message"),
     [
         ("stop_loss_percent", "-1", "greater than 0"),
-        ("stop_loss_percent", "99", "less than or equal to 50"),
-        ("ema_fast_period", "2.5", "valid integer"),
-        ("ema_fast_period", "five", "valid integer"),
+        ("stop_loss_percent", "99", "at most 50"),
+        ("ema_fast_period", "2.5", "a whole number"),
+        ("ema_fast_period", "five", "a whole number"),
         ("rsi_overbought", "nan", ""),
         ("volume_threshold", "inf", "finite"),
-        ("take_profit_percent", "0,6", "decimal"),
+        ("take_profit_percent", "0,6", "a number"),
         ("ema_fast_period", "13", "Must be smaller than ema_slow_period (13)"),
         ("trailing_stop_percent", "0.05", ""),
     ],
@@ -234,11 +235,20 @@ def test_save_leaves_what_a_worker_wrote_meanwhile(browser, config):
     assert (config.name, config.last_bar_at) == ("renamed", NOW)
 
 
+def test_an_old_page_does_not_undo_what_somebody_else_saved(browser, config):
+    data = form_data(browser.get(change(config)))
+    browser.post(change(config), data | {"parameter_stop_loss_percent": "0.9"})
+    late = browser.post(change(config), data | {"parameter_max_daily_trades": "3"})
+    assert "changed by somebody else since this page was opened" in errors(late)["__all__"][0]
+    config.refresh_from_db()
+    assert (config.parameters["stop_loss_percent"], config.parameters["max_daily_trades"]) == ("0.9", 10)
+
+
 def test_config_of_a_strategy_that_is_gone_is_read_only(browser, config):
     StrategyConfig.objects.filter(pk=config.pk).update(strategy="GoneStrategy", parameters={"speed": 7})
     text = shown(browser.get(change(config)))
     assert "GoneStrategy" in text
-    assert "speed" in text
+    assert "Speed: 7" in text
     assert browser.post(change(config), {"name": "x"}).status_code == 403
 
 
@@ -373,11 +383,10 @@ def test_the_list_asks_the_database_once_for_all_checks(browser, config):
 
 
 def test_viewer_reads_a_config_and_changes_nothing(config):
-    from django.contrib.auth.models import Permission
     from django.test import Client
 
-    viewer = make.make_user(is_staff=True)
-    viewer.user_permissions.add(Permission.objects.get(codename="view_strategyconfig"))
+    viewer = make.make_user(is_staff=True, role=Role.VIEWER)
+    config.account.viewers.add(viewer)
     client = Client()
     client.force_login(viewer)
     assert "demo" in shown(client.get(change(config)))

@@ -6,6 +6,7 @@ import pytest
 from django.core.cache import cache
 from rest_framework.test import APIClient
 
+from algo.selectors.rights import Role
 from tests import factories as make
 
 
@@ -16,8 +17,8 @@ def _no_request_counted_yet() -> None:
 
 @pytest.fixture
 def trader(db: Any) -> Any:
-    """An ordinary user: owns accounts, is no staff."""
-    return make.make_user("trader")
+    """A Trader, who owns accounts and is no staff."""
+    return make.make_trader("trader")
 
 
 @pytest.fixture
@@ -38,8 +39,9 @@ def api(trader: Any) -> APIClient:
 
 @pytest.fixture
 def staff_api(db: Any) -> APIClient:
+    """An Admin's."""
     client = APIClient()
-    client.force_authenticate(make.make_user("boss", is_staff=True))
+    client.force_authenticate(make.make_user("boss", role=Role.ADMIN))
     return client
 
 
@@ -47,3 +49,13 @@ def staff_api(db: Any) -> APIClient:
 def config(trader: Any) -> Any:
     """A strategy on an account of the trader, whose key is a canary."""
     return make.make_config(account=make.make_account(owner=trader, api_key="CANARY-KEY-zq7X"))
+
+
+@pytest.fixture
+def looker(config: Any) -> APIClient:
+    """Who trades elsewhere and may look at the account of the trader."""
+    user = make.make_trader("looker")
+    config.account.viewers.add(user)
+    client = APIClient()
+    client.force_authenticate(user)
+    return client

@@ -3,9 +3,11 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from rest_framework.test import APIClient
 
-from algo.models import BacktestRun
+from algo.models import AuditRecord, BacktestRun
 from algo.report_pages import SANDBOX
+from algo.selectors.rights import Role
 from providers.clock import clock_from_env
 from tests import factories as make
 from tests.backtest.test_html_report import told
@@ -66,7 +68,7 @@ def test_lists_are_filtered_sorted_and_small(staff_api, django_assert_max_num_qu
     assert ids(staff_api.get(LIST, {"status": "queued"})) == [waits.pk]
     assert ids(staff_api.get(LIST, {"status": "done", "ordering": "-net_profit_percent"})) == [rich.pk, poor.pk]
     assert ids(staff_api.get(LIST, {"market": "btcusdt"})) == [waits.pk, rich.pk, poor.pk]
-    with django_assert_max_num_queries(2):
+    with django_assert_max_num_queries(3):
         page = staff_api.get(LIST)
     assert "summary" not in page.json()["results"][0]
     assert len(page.content) < 6000
@@ -86,6 +88,22 @@ def test_a_backtest_is_started_watched_and_cancelled(api, trader, start, announc
     assert api.post(f"{LIST}/{body['id']}/cancel/").json()["status"] == "cancelled"
     again = api.post(f"{LIST}/{body['id']}/cancel/")
     assert (again.status_code, again.json()["status"]) == (200, "cancelled")
+    [record] = AuditRecord.objects.all()  # twice is once
+    assert (record.act, record.username, record.door, record.subject_id) == (
+        "backtest.cancel", "trader", "api", str(body["id"])
+    )  # fmt: skip
+
+
+def test_a_viewer_starts_and_cancels_nothing(config, start):
+    looking, viewer = APIClient(), make.make_user(role=Role.VIEWER)
+    config.account.viewers.add(viewer)
+    looking.force_authenticate(viewer)
+    assert looking.post(LIST, start, format="json").status_code == 403
+    run = make.make_backtest(config=config, status="queued")
+    assert looking.get(f"{LIST}/{run.pk}").status_code == 200
+    assert looking.post(f"{LIST}/{run.pk}/cancel").status_code == 403
+    run.refresh_from_db()
+    assert run.status == "queued"
 
 
 def test_a_config_is_enough_and_it_must_be_ones_own(api, config, start, announced):

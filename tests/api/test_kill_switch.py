@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import pytest
-from django.contrib.auth.models import Permission
+from rest_framework.test import APIClient
 
 from algo.models import FlatProof, Halt, KillSwitch, OutboxEvent, SystemControl
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from providers.clock import clock_from_env
 from tests import factories as make
@@ -24,9 +25,7 @@ def detail(answer, status=400):
 
 @pytest.fixture
 def risk_api(staff_api):
-    """Somebody with the permissions to turn every switch."""
-    user = staff_api.handler._force_user
-    user.user_permissions.set(Permission.objects.filter(codename__in=("change_systemcontrol", "change_halt")))
+    """Somebody who may turn every switch."""
     return staff_api
 
 
@@ -48,9 +47,12 @@ def test_turned_by_who_may_and_told_to_the_world(risk_api):
     assert OutboxEvent.objects.get().payload["scope"] == "the whole system"
 
 
-def test_staff_without_the_permission_only_looks(staff_api, config):
-    assert "may not turn" in detail(turn(staff_api, "no_entries"), 403)
-    assert "may not turn" in detail(turn(staff_api, "no_entries", account=config.account_id), 403)
+def test_who_may_only_look_at_the_account_turns_nothing(config):
+    looker, looking = make.make_trader(is_staff=True), APIClient()
+    config.account.viewers.add(looker)
+    looking.force_authenticate(looker)
+    assert "Only the role Admin" in detail(turn(looking, "no_entries"), 403)
+    assert "may not turn" in detail(turn(looking, "no_entries", account=config.account_id), 403)
     assert SystemControl.load().kill_switch == KillSwitch.OFF
     assert not Halt.objects.exists()
 
@@ -58,8 +60,8 @@ def test_staff_without_the_permission_only_looks(staff_api, config):
 def test_an_owner_turns_the_switches_of_an_account_and_its_strategies_only(api, config):
     assert turn(api, "flatten", account=config.account_id).json()["name"] == f"account {config.account.name}"
     assert turn(api, "no_entries", strategy=config.pk).json()["name"] == f"strategy {config.name}"
-    assert "may not turn" in detail(turn(api, "no_entries", market=config.market_id), 403)
-    assert "may not turn" in detail(turn(api, "no_entries"), 403)
+    assert "Only the role Admin" in detail(turn(api, "no_entries", market=config.market_id), 403)
+    assert "Only the role Admin" in detail(turn(api, "no_entries"), 403)
     foreign = make.make_config()
     detail(turn(api, "no_entries", account=foreign.account_id))  # for this user it does not exist
     assert set(Halt.objects.values_list("account_id", "config_id")) == {(config.account_id, None), (None, config.pk)}
@@ -70,7 +72,7 @@ def test_a_stranger_does_not_see_the_switches_and_proofs_of_others(api, staff_ap
     make.make_closed_deal(config)
     make.make_closed_deal(foreign)
     for target in (None, config.account, foreign.account):
-        kill_switch_set("flatten", reason="out", user=None, target=target)
+        kill_switch_set("flatten", reason="out", by=PLATFORM, target=target)
     mine, everything = api.get(ADDRESS).json(), staff_api.get(ADDRESS).json()
     assert [each["scope"] for each in mine] == ["system", "account"]
     assert [each["account"] for each in mine[0]["accounts"]] == [config.account.name]

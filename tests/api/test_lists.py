@@ -54,7 +54,7 @@ def test_filters_do_not_reach_foreign_rows(api, config):
     assert ids(api.get("/api/v1/deals", {"config": foreign["strategies"]})) == []
 
 
-@pytest.mark.parametrize("name", LISTS)
+@pytest.mark.parametrize("name", [name for name in LISTS if name != "strategies"])
 @pytest.mark.parametrize("method", ["post", "put", "patch", "delete"])
 def test_nothing_is_written_over_rest(staff_api, config, name, method):
     pk = one_of_each(config)[name]
@@ -76,7 +76,7 @@ def test_no_answer_holds_the_exchange_key(staff_api, config, name):
 def test_query_count_does_not_grow_with_rows(staff_api, django_assert_max_num_queries, name):
     for _ in range(6):
         one_of_each(make.make_config())
-    with django_assert_max_num_queries(2):  # count and rows
+    with django_assert_max_num_queries(3):  # the user's role, count and rows
         assert len(ids(staff_api.get(f"/api/v1/{name}"))) == 6
 
 
@@ -151,6 +151,17 @@ def test_signals_are_filtered_by_denial_side_and_strategy(api, config):
     assert api.get(f"/api/v1/signals/{denied.pk}").json()["deal"] is None
 
 
+def test_a_signal_brings_the_journal_of_its_candle(api, config):
+    signal = make.make_signal(config, denial_code="cooldown", denial_message="Too soon.")
+    address = f"/api/v1/signals/{signal.pk}"
+    assert api.get(address).json()["decision"] is None
+    journal = {"denial": {"code": "cooldown", "message": "Too soon."}, "indicators": {"rsi": 61.25}}
+    decision = make.make_decision(config, bar_open_at=signal.bar_open_at, outcome="denied", journal=journal)
+    told = api.get(address).json()
+    assert (told["indicators"]["rsi"], told["denial_code"], told["decision"]["id"]) == ("61.2", "cooldown", decision.pk)
+    assert (told["decision"]["why"], told["decision"]["journal"]) == ("Too soon.", journal)
+
+
 def test_fills_are_filtered_by_deal(api, config):
     fill = make.make_fill(make.make_order(make.make_deal(config)))
     assert ids(api.get("/api/v1/fills", {"deal": fill.order.deal_id})) == [fill.pk]
@@ -161,30 +172,11 @@ def test_fills_are_filtered_by_deal(api, config):
 def test_wrong_filter_is_an_error_and_not_an_empty_list(api, query):
     answer = api.get("/api/v1/deals", query)
     assert answer.status_code == 400
-    assert answer.json()["type"] == "validation_error"
+    assert answer.json()["code"] == "validation_error"
     assert answer.json()["errors"][0]["attr"] == next(iter(query))
 
 
-def test_absurd_numbers_find_nothing(api, config):
+def test_absurd_numbers_are_refused_and_absurd_ids_are_nobody(api, config):
     make.make_deal(config)
-    assert ids(api.get("/api/v1/deals", {"config": "9" * 30})) == []
+    assert api.get("/api/v1/deals", {"config": "9" * 30}).status_code == 400
     assert api.get(f"/api/v1/deals/{'9' * 30}").status_code == 404
-
-
-def test_pages_hold_50_rows_and_200_at_most(api, config):
-    for _ in range(51):
-        make.make_signal(config)
-    page = api.get("/api/v1/signals").json()
-    assert (page["count"], len(page["results"])) == (51, 50)
-    assert len(api.get(page["next"]).json()["results"]) == 1
-    assert len(api.get("/api/v1/signals", {"page_size": "51"}).json()["results"]) == 51
-
-
-def test_page_size_is_bounded():
-    from rest_framework.request import Request
-    from rest_framework.test import APIRequestFactory
-
-    from algo.api.pagination import Pagination
-
-    asked = Request(APIRequestFactory().get("/", {"page_size": "100000"}))
-    assert Pagination().get_page_size(asked) == 200

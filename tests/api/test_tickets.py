@@ -3,7 +3,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from django.contrib.auth.models import Permission
 from rest_framework.test import APIClient
 
 from algo.models import Ticket
@@ -95,16 +94,16 @@ def test_what_does_not_fit_is_refused_by_field(api, config, ticket):
     assert not Ticket.objects.exclude(answer="").exists()
 
 
-def test_staff_answers_for_others_with_the_permission_only(staff_api, ticket):
-    post = address(ticket, "/answer/")
-    assert staff_api.post(post, {"answer": "ignore"}, format="json").status_code == 403
-    assert Ticket.objects.get().resolved_at is None
-    editor = make.make_user(is_staff=True)
-    editor.user_permissions.add(Permission.objects.get(codename="change_ticket"))
+def test_who_may_only_look_at_the_account_does_not_answer_and_an_admin_does(staff_api, ticket):
+    post, looker = address(ticket, "/answer/"), make.make_trader()
+    ticket.account.viewers.add(looker)
     client = APIClient()
-    client.force_authenticate(editor)
-    assert client.post(post, {"answer": "ignore"}, format="json").status_code == 200
-    assert Ticket.objects.get().resolved_by == editor
+    client.force_authenticate(looker)
+    assert client.get(address(ticket)).status_code == 200
+    assert client.post(post, {"answer": "ignore"}, format="json").status_code == 403
+    assert Ticket.objects.get().resolved_at is None
+    assert staff_api.post(post, {"answer": "ignore"}, format="json").status_code == 200
+    assert Ticket.objects.get().resolved_by.username == "boss"
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete"])

@@ -135,9 +135,10 @@ class Run:
         self._wait(self._is_settled, SETTLE_SECONDS, "everything is closed")
 
     def _switch(self, level: str) -> None:
+        from algo.services.audit import PLATFORM
         from algo.services.control import kill_switch_set
 
-        kill_switch_set(level, reason=REASON, user=None)
+        kill_switch_set(level, reason=REASON, by=PLATFORM)
 
     def _is_settled(self) -> bool:
         from tests.chaos.world import our_deals, our_orders

@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 from django.core.management.base import CommandError
 
-from algo.models import Account
+from algo.models import Account, AuditRecord
 from providers.errors import AuthFailed, Unavailable
 from providers.types import Balance
 from tests.factories import make_account, make_user
@@ -53,6 +53,13 @@ def test_an_accepted_key_is_sealed_and_never_shown(run, owner, accepting):
     assert account.key_expires_at == datetime(2026, 12, 24, tzinfo=UTC)
     assert "USDT" in text
     assert KEY not in text
+
+
+def test_an_owner_who_may_only_look_is_told_and_the_act_is_recorded(run, owner, accepting):
+    assert "sara is no Trader" in create(run)
+    record = AuditRecord.objects.get()
+    assert (record.act, record.door, record.username) == ("account.create", "shell", "")
+    assert KEY not in str(record.details)
 
 
 def test_a_key_may_be_typed_where_the_environment_has_none(run, owner, accepting, settings, monkeypatch):

@@ -12,7 +12,7 @@ from django.core.management.base import CommandError
 from algo import exchanges
 from algo.execution import probe
 from algo.execution.probe import OrdersProbed, Tried
-from algo.models import Account, ProbeOrder
+from algo.models import Account, AuditRecord, ProbeOrder
 from providers.clock import AnchoredClock
 from providers.types import OrderType
 from tests.execution.bench import NoBudget
@@ -83,6 +83,8 @@ def test_orders_finds_out_and_stores_what_it_found(run, account, provider):
     assert row.capabilities_probed_at is not None
     assert list(ProbeOrder.objects.values_list("outcome", flat=True)) == ["removed", "removed"]
     assert "[probed]" in run("probe_account", "main")
+    records = AuditRecord.objects.values_list("act", "door", "account")
+    assert list(records) == [("account.probe_orders", "shell", row.pk)]  # the look that orders nothing leaves none
 
 
 def test_real_money_wants_to_be_meant(run, account, settings):

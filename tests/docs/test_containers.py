@@ -22,8 +22,9 @@ from algo_trade.env import Env
 ROOT = Path(__file__).resolve().parents[2]
 DEMO, PROD = "docker-compose.yml", "docker-compose.prod.yml"
 STREAMS = {"stream_nobitex", "stream_wallex"}
+WEB, LIVE = ["127.0.0.1:8000:8000"], ["127.0.0.1:8002:8002"]
 PROMISED = STREAMS | {
-    "django_app", "celery_worker", "celery_beat", "flower", "postgres", "redis", "guardian", "migrate"
+    "django_app", "live", "celery_worker", "celery_beat", "flower", "postgres", "redis", "guardian", "migrate"
 }  # fmt: skip
 
 
@@ -46,8 +47,8 @@ def test_the_promised_services_are_there(name, more):
 @pytest.mark.parametrize(
     ("name", "published"),
     [
-        (DEMO, {"django_app": ["127.0.0.1:8000:8000"], "flower": ["127.0.0.1:5555:5555"]}),
-        (PROD, {"django_app": ["127.0.0.1:8000:8000"]}),
+        (DEMO, {"django_app": WEB, "live": LIVE, "flower": ["127.0.0.1:5555:5555"]}),
+        (PROD, {"django_app": WEB, "live": LIVE}),
     ],
 )
 def test_only_loopback_is_published(name, published):

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 from django.conf import settings
 
 from algo.strategies import BreakoutStrategySchema
 from algo_trade.env import Env
+from tests.api.routes import routes
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [ROOT / "README.md", ROOT / "README.fa.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 README = (ROOT / "README.md").read_text()
+README_FA = (ROOT / "README.fa.md").read_text()
 EVERYTHING = "\n".join(path.read_text() for path in DOCUMENTS)
 # What only the compose files read, beside the variables of algo_trade/env.py.
 COMPOSE_ONLY = {
@@ -63,7 +66,7 @@ def test_the_example_environment_shows_the_real_defaults():
         if name in examples:
             continue
         default = getattr(field.default, "get_secret_value", lambda value=field.default: value)()
-        assert shown[name] == (str(default).lower() if isinstance(default, bool) else default), name
+        assert shown[name] == (str(default).lower() if isinstance(default, bool) else str(default)), name
 
 
 def test_every_variable_has_a_comment_above_it():
@@ -107,6 +110,19 @@ def test_the_pictures_are_small_and_all_of_them_are_shown():
     assert len(pictures) >= 6
     assert all(size < 200_000 for size in pictures.values())
     assert all(f"docs/images/{name}" in README for name in pictures)
+    assert all(f"docs/images/{name}" in README_FA for name in pictures)
+
+
+def blocks(text: str) -> list[str]:
+    return [dedent(block) for block in re.findall(r"^ *```.*?^ *```$", text, flags=re.DOTALL | re.MULTILINE)]
+
+
+def test_both_readmes_show_the_same_commands_and_variables():
+    assert blocks(README_FA) == blocks(README)
+    variables = r"^\| `([A-Z_]+)`"
+    assert re.findall(variables, README_FA, re.MULTILINE) == re.findall(variables, README, re.MULTILINE)
+    assert "README.fa.md" in README
+    assert "README.md" in README_FA
 
 
 def test_the_readme_tells_the_real_defaults_of_breakout_strategy():
@@ -180,3 +196,13 @@ def test_every_management_command_in_the_documents_exists():
     named = set(re.findall(r"manage\.py ([a-z_]+)", EVERYTHING))
     assert named <= set(get_commands()), named - set(get_commands())
     assert {"backtest_strategy", "create_account", "demo_status", "refresh_markets", "test"} <= named
+
+
+def test_the_document_of_the_api_names_every_address_and_act():
+    """As `POST /api/v1/deals/1/close`, or by its last word beside others of the same row."""
+    text = (ROOT / "docs" / "api.md").read_text()
+    for route in routes():
+        path = re.sub(r"\{\w+\}", "1", route.path.replace("{version}", "3"))
+        row = rf"^\|[^|\n]*/api/v1/{re.escape(path.rpartition('/')[0])}[^|\n]*\b{re.escape(path.rpartition('/')[2])}`"
+        whole = rf"/api/v1/{re.escape(re.sub(r'/1$', '', path))}(/1)?[`?]"
+        assert re.search(whole, text) or re.search(row, text, re.MULTILINE), f"{route} is not in docs/api.md"

@@ -28,21 +28,28 @@ from tests.paper.world import CONTROL, KEY, ROOT, Server
 GUARDIAN = ("manage.py", "run_guardian")
 
 
-def environment(server: Server, **more: str) -> dict[str, str]:
-    """What a process needs to see the database of this test and the exchange of this test."""
+def servers_only(**more: str) -> dict[str, str]:
+    """What a process needs to see the database and the Redis of this test."""
     url = urlsplit(os.environ["DATABASE_URL"])._replace(path=f"/{connection.settings_dict['NAME']}").geturl()
     return os.environ | {
         "DATABASE_URL": url,
         "REDIS_URL": settings.REDIS_URL,
         "SECRET_KEY": settings.SECRET_KEY,
         "FIELD_ENCRYPTION_KEYS": ",".join(settings.FIELD_ENCRYPTION_KEYS),
+        "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
+        **more,
+    }
+
+
+def environment(server: Server, **more: str) -> dict[str, str]:
+    """The same, and the exchange of this test."""
+    return servers_only() | {
         "EXCHANGE_ENVIRONMENT": "paper",
         "WALLEX_BASE_URL": f"{server.url}/wallex",
         "NOBITEX_BASE_URL": f"{server.url}/nobitex",
         "PAPER_URL": server.url,
         "PAPER_CONTROL_URL": server.control_url,
         "PAPER_CONTROL_TOKEN": CONTROL,
-        "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
         **more,
     }
 

@@ -8,6 +8,7 @@ import pytest
 
 from algo.execution.advance import Advanced
 from algo.models import CloseReason, DealStatus, KillSwitch, Order, Role, SystemControl
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from providers.types import OrderRef, OrderStatus, Side
 from tests.execution.bench import World, closed, opened
@@ -164,7 +165,7 @@ def test_a_person_may_leave_at_any_time(world: World):
 @pytest.mark.parametrize(("provider", "mode"), [("wallex", 3), ("wallex", 4), ("nobitex", 1), ("nobitex", 3)])
 def test_the_kill_switch_flattens(world: World, provider, mode):
     trader = opened(world.trader(provider), mode=mode)
-    kill_switch_set(KillSwitch.FLATTEN, reason="test", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="test", by=PLATFORM, at=world.clock.now())
     trader.wait(1)
     assert closed(trader, CloseReason.KILL_SWITCH)
 
@@ -185,7 +186,7 @@ def test_a_paused_account_still_protects_and_does_not_enter(world: World):
 def test_a_thin_book_is_left_in_slices(world: World):
     trader = opened(world.trader())
     world.feed.depth = Decimal("0.4")
-    kill_switch_set(KillSwitch.FLATTEN, reason="test", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="test", by=PLATFORM, at=world.clock.now())
     trader.calm()
     assert closed(trader, CloseReason.KILL_SWITCH)
     slices = [order.filled_quantity for order in trader.orders(Role.EXIT) if order.filled_quantity]

@@ -12,12 +12,13 @@ from django.db.models import ProtectedError
 
 from algo.models import Account, CloseReason, DealStatus, Market, Role, StrategyConfig
 from algo.services.accounts import account_pause
+from algo.services.audit import PLATFORM
 from algo.services.control import strategy_ordering_set, strategy_stop
 from algo.services.deletion import deletion_refusal
 from algo.strategies.strategy_factory import STRATEGIES
 from providers.types import OrderStatus
 from tests.execution.bench import Trader, World, closed, opened
-from tests.factories import make_account, make_market, make_user
+from tests.factories import NOW, make_account, make_market, make_user
 
 TRAILING = {"trailing_stop_percent": "1", "trailing_step_percent": "0.2"}
 
@@ -40,15 +41,15 @@ def empty_rules(trader: Trader) -> None:
 
 
 def stop(trader: Trader) -> None:
-    assert strategy_stop(trader.config)
+    assert strategy_stop(trader.config, by=PLATFORM, at=NOW)
 
 
 def pause_ordering(trader: Trader) -> None:
-    assert strategy_ordering_set(trader.config, enabled=False)
+    assert strategy_ordering_set(trader.config, enabled=False, by=PLATFORM, at=NOW)
 
 
 def pause_account(trader: Trader) -> None:
-    assert account_pause(trader.account, user=make_user(), at=trader.world.clock.now())
+    assert account_pause(trader.account, by=PLATFORM, at=trader.world.clock.now())
 
 
 def move_to_another_market(trader: Trader) -> None:

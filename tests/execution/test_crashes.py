@@ -128,9 +128,9 @@ LIVES = pytest.mark.parametrize(
     ("provider", "side", "life"),
     [
         ("wallex", Side.BUY, trailed_then_stopped),
-        ("wallex", Side.BUY, swapped_to_its_target),
-        ("wallex", Side.SELL, flattened),
-        ("nobitex", Side.BUY, trailed_then_stopped),
+        pytest.param("wallex", Side.BUY, swapped_to_its_target, marks=pytest.mark.long),  # minutes, together
+        pytest.param("wallex", Side.SELL, flattened, marks=pytest.mark.long),
+        pytest.param("nobitex", Side.BUY, trailed_then_stopped, marks=pytest.mark.long),
         ("nobitex", Side.SELL, flattened),
     ],
     ids=lambda value: getattr(value, "__name__", value),

@@ -516,10 +516,13 @@ def test_a_price_that_came_back_is_forgiven():
 
 
 def test_a_crossed_trailing_stop_without_an_order_is_called_by_its_name():
-    view = deal(entry(), stop_price=Decimal("100.5"), crossed_at=ago(1))
+    view = deal(entry(), stop_price=Decimal("100.5"), crossed_at=ago(1), trailing_percent=Decimal(1))
     action = act(view, quote(100.4))
     assert isinstance(action, decide.StartExit)
     assert action.reason is CloseReason.TRAILING_STOP
+    moved_by_hand = act(replace(view, trailing_percent=Decimal(0)), quote(100.4))
+    assert isinstance(moved_by_hand, decide.StartExit)
+    assert moved_by_hand.reason is CloseReason.STOP_LOSS
 
 
 def test_the_last_trade_decides_about_the_stop_and_not_the_book():
@@ -746,7 +749,7 @@ def test_fills_that_stay_away_are_asked_for_ever_more_seldom():
     ("orders", "reason"),
     [
         ([stop(S.FILLED)], CloseReason.STOP_LOSS),
-        ([stop(S.FILLED, stop_price=Decimal("99.5"))], CloseReason.TRAILING_STOP),
+        ([stop(S.FILLED, stop_price=Decimal("99.5"))], CloseReason.STOP_LOSS),  # moved by hand
         ([stop(S.CANCELED), target(S.FILLED)], CloseReason.TAKE_PROFIT),
         ([stop(S.CANCELED), leave(S.FILLED)], CloseReason.MANUAL),
         ([stop(S.CANCELED, filled="0.4"), leave(S.FILLED, quantity="0.6", closed_at=ago(1))], CloseReason.MANUAL),
@@ -755,6 +758,32 @@ def test_fills_that_stay_away_are_asked_for_ever_more_seldom():
 def test_the_reason_of_the_end_is_what_filled_last(orders, reason):
     view = leaving(entry(), *orders)
     assert act(view, quote(99)) == decide.CloseDeal(reason, Decimal(0))
+
+
+def test_a_deal_that_trailed_ended_by_its_trailing_stop():
+    view = replace(leaving(entry(), stop(S.FILLED, stop_price=Decimal("99.5"))), trailing_percent=Decimal(1))
+    assert act(view, quote(99)) == decide.CloseDeal(CloseReason.TRAILING_STOP, Decimal(0))
+
+
+@pytest.mark.parametrize("by_hand", [{"exit_reason": CloseReason.MANUAL}, {"cancel_asked_at": ago(0)}])
+def test_an_entry_that_a_person_wants_no_more_of_is_withdrawn_or_cut_off(by_hand):
+    def view(status):
+        cut = {"cancel_asked_at": by_hand["cancel_asked_at"]} if "cancel_asked_at" in by_hand else {}
+        cut |= {"filled": Decimal(0), "booked": Decimal(0), "checked_at": NOW, "closed_at": None}
+        row = replace(entry(), status=status, cancel_requested_at=NOW, **cut)
+        return replace(deal(row, status=DealStatus.ENTERING), exit_reason=by_hand.get("exit_reason"))
+
+    assert isinstance(act(view(S.PENDING), quote()), decide.Withdraw)
+    assert isinstance(act(view(S.OPEN), quote()), decide.Cancel)
+    assert act(view(S.CANCELING), quote()) == decide.Rest()
+
+
+def test_what_was_read_before_a_person_asked_is_read_again_and_then_not():
+    view = replace(deal(entry(), stop(checked_at=ago(0.5))), look_asked_at=ago(0.2))
+    assert isinstance(act(view, quote()), decide.Ask)
+    assert act(replace(view, look_asked_at=ago(0.5)), quote()) == decide.Rest()
+    ahead = replace(view, look_asked_at=ago(-3600))  # by a clock that was wrong
+    assert act(ahead, quote()) == decide.Rest()
 
 
 def test_dust_that_is_left_is_recorded():

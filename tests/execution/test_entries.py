@@ -30,6 +30,7 @@ from algo.models import (
     StrategyStatus,
 )
 from algo.models.fields import SecretUnreadable
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from algo.strategies.interface import StrategyInterface
 from algo.strategies.schemas import StrategySchema
@@ -314,7 +315,7 @@ def arrange(code: str, row: StrategyConfig, desk: Desk) -> None:
     """Make `row` be denied with `code`."""
     account, market = row.account, row.market
     if code == "kill_switch":
-        kill_switch_set(KillSwitch.NO_ENTRIES, reason="test", user=None)
+        kill_switch_set(KillSwitch.NO_ENTRIES, reason="test", by=PLATFORM)
     elif code == "account_paused":
         type(account).objects.filter(pk=account.pk).update(state="paused")
     elif code == "strategy_not_ordering":

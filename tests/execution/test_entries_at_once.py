@@ -34,11 +34,12 @@ from algo.models import (
 from algo.risk.codes import DenialCode
 from algo.risk.values import Denial, EntryIntent
 from algo.services.accounts import account_pause, account_resume
+from algo.services.audit import PLATFORM
 from algo.services.control import strategy_ordering_set
 from algo.strategies.schemas import StrategySchema
 from providers.types import Balance, BookLevel, OrderBook, OrderType, Resolution, Side
 from tests.execution.bench import HandClock
-from tests.factories import WALLEX_LIKE, make_account, make_config, make_deal, make_market, make_user
+from tests.factories import WALLEX_LIKE, by, make_account, make_config, make_deal, make_market, make_user
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -334,7 +335,7 @@ def test_decisions_exits_and_people_at_once_never_lock_each_other_out():
     """Deciding, closing by signal, planning orders, booking, pausing and switching, all on the same rows: a deadlock
     or a wait of four seconds would be an OperationalError."""
     rows = configs(4)
-    user, account = make_user(), rows[0].account
+    user, account = make_user(is_superuser=True), rows[0].account
     for row in rows:
         first = request(row, bar=-1, max_position_size_percent=10, exit_on_opposite_signal=True)
         assert codes([decide(first)]) == ["entered"]
@@ -358,8 +359,8 @@ def test_decisions_exits_and_people_at_once_never_lock_each_other_out():
 
     def people() -> None:
         for number in range(20):
-            (account_resume if number % 2 else account_pause)(account, user=user, at=NOW)
-            strategy_ordering_set(rows[number % 4], enabled=bool(number % 3))
+            (account_resume if number % 2 else account_pause)(account, by=by(user), at=NOW)
+            strategy_ordering_set(rows[number % 4], enabled=bool(number % 3), by=PLATFORM, at=NOW)
 
     at_once(
         *[lambda row=row: deciding(row) for row in rows],

@@ -9,6 +9,7 @@ import pytest
 
 from algo.execution.advance import Advanced
 from algo.models import Account, AccountState, CloseReason, DealStatus, KillSwitch, Role, Ticket
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from providers.errors import (
     AlreadySubmitted,
@@ -301,7 +302,7 @@ def test_balances_that_cannot_be_read_do_not_keep_a_deal_from_its_stop(world: Wo
 )
 def test_a_cancel_that_goes_wrong_is_followed_through(world: World, provider, fault):
     trader = opened(world.trader(provider))
-    kill_switch_set(KillSwitch.FLATTEN, reason="test", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="test", by=PLATFORM, at=world.clock.now())
     trader.provider = Faulty(trader.client, cancel_order=[fault, fault])
     trader.calm()
     assert closed(trader, CloseReason.KILL_SWITCH)
@@ -315,7 +316,7 @@ def test_a_cancel_that_a_fill_outran_sells_nothing_twice(world: World, provider)
         trader.price("98.9", run=False)
         return call()
 
-    kill_switch_set(KillSwitch.FLATTEN, reason="test", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="test", by=PLATFORM, at=world.clock.now())
     trader.provider = Faulty(trader.client, cancel_order=[too_late])
     trader.calm()
     assert closed(trader, CloseReason.STOP_LOSS)
@@ -329,7 +330,7 @@ def test_a_cancel_that_a_fill_outran_sells_nothing_twice(world: World, provider)
 @pytest.mark.parametrize("fault", [lost_answer, lost_request, DOWN, BUSY], ids=["answer", "request", "down", "busy"])
 def test_an_exit_that_goes_wrong_is_done_once(world: World, provider, fault):
     trader = opened(world.trader(provider))
-    kill_switch_set(KillSwitch.FLATTEN, reason="test", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="test", by=PLATFORM, at=world.clock.now())
     trader.provider = Faulty(trader.client, create_order=[fault])
     trader.calm()
     assert closed(trader, CloseReason.KILL_SWITCH)

@@ -25,6 +25,7 @@ from algo.models import (
     Ticket,
     TicketAnswer,
 )
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from algo.services.tickets import ticket_answer
 from providers.errors import AuthFailed, OrderNotFound, Unavailable
@@ -33,7 +34,7 @@ from tests.execution.bench import Trader, World, closed, opened
 from tests.execution.faults import Faulty, delayed, lost_answer, lost_request, raising
 from tests.execution.test_crashes import Fate, living, mortal
 from tests.execution.test_reconcile import blocked, everything
-from tests.factories import make_config
+from tests.factories import by, make_config
 
 S = OrderStatus
 ADOPT, IGNORE, CLOSE = TicketAnswer.ADOPT, TicketAnswer.IGNORE, TicketAnswer.CLOSE
@@ -75,7 +76,7 @@ def ticket_of(trader: Trader) -> Ticket:
 def answer(trader: Trader, choice: TicketAnswer, config: Any = None) -> None:
     ticket = Ticket.objects.get(account=trader.account)
     user, now = trader.account.owner, trader.world.clock.now()
-    assert ticket_answer(ticket, choice, note="", user=user, at=now, config=config)
+    assert ticket_answer(ticket, choice, note="", by=by(user), at=now, config=config)
 
 
 def answered(trader: Trader, choice: TicketAnswer, config: Any = None) -> Ticket:
@@ -228,7 +229,7 @@ def test_an_adopted_order_is_watched_by_what_the_kill_switch_says(world: World):
     place(trader, price="90")
     ticket_of(trader)
     answered(trader, ADOPT, strategy(trader))
-    kill_switch_set("cancel", reason="enough", user=None, at=world.clock.now())
+    kill_switch_set("cancel", reason="enough", by=PLATFORM, at=world.clock.now())
     trader.wait(2)
     assert at_exchange(trader) == "CANCELED"
     assert trader.deal().status == DealStatus.CANCELED
@@ -284,7 +285,7 @@ def test_two_orders_of_one_moment_become_two_deals_one_after_the_other(world: Wo
     trader.advance(reconcile_now=True)
     trader.price("99.4", run=False)
     for ticket in Ticket.objects.filter(account=trader.account).order_by("id"):
-        ticket_answer(ticket, ADOPT, note="", user=trader.account.owner, at=world.clock.now(), config=config)
+        ticket_answer(ticket, ADOPT, note="", by=by(trader.account.owner), at=world.clock.now(), config=config)
         trader.advance()
         moments.append(trader.deal().bar_open_at)
         trader.price("98", run=False)
@@ -369,7 +370,7 @@ def test_a_tighter_stop_by_hand_takes_the_place_of_our_own(world: World, provide
     assert [(order.status, order.adoptions) for order in trader.orders(Role.STOP)] == [(S.CANCELED, 0), (S.OPEN, 1)]
     trader.price("99.4")
     trader.wait(2)
-    assert closed(trader, CloseReason.TRAILING_STOP)
+    assert closed(trader, CloseReason.STOP_LOSS)
     assert sold(trader) == held
 
 
@@ -636,7 +637,14 @@ def judge(trader: Trader, story: str) -> None:
     assert not trader.orders() or trader.books_agree(), story
 
 
-@pytest.mark.parametrize("life", [closing, adopting_an_entry, adopting_an_exit, adopting_a_stop])
+@pytest.mark.parametrize(
+    "life",
+    [
+        closing,
+        adopting_an_entry,
+        *(pytest.param(each, marks=pytest.mark.long) for each in (adopting_an_exit, adopting_a_stop)),
+    ],
+)
 def test_a_death_at_any_step_changes_nothing_in_the_end(world: World, monkeypatch, life):
     steps = len(lived(world, life, Fate(), monkeypatch).steps)
     assert steps >= 3

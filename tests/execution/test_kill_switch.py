@@ -28,6 +28,7 @@ from algo.models import (
     Ticket,
 )
 from algo.selectors.halts import flat_due, flat_state
+from algo.services.audit import PLATFORM
 from algo.services.control import ControlRefused, kill_switch_set
 from providers.errors import AuthFailed, Unavailable
 from providers.types import Capabilities, OrderRequest, OrderStatus, OrderType, Side
@@ -46,7 +47,7 @@ HELD = {"USDT": "10000", "BTC": "0", "IRT": "0"}
 
 def turn(trader: Trader, level: str, scope: str = "system") -> None:
     target = {"system": None, "account": trader.account, "strategy": trader.config, "market": trader.market}[scope]
-    kill_switch_set(level, reason="test", user=None, at=trader.world.clock.now(), target=target)
+    kill_switch_set(level, reason="test", by=PLATFORM, at=trader.world.clock.now(), target=target)
 
 
 def in_toman(trader: Trader) -> Trader:
@@ -192,13 +193,13 @@ def test_a_market_of_an_account_is_flat_while_another_of_it_trades_on(world: Wor
     trader = opened(world.trader())
     first = trader.market
     in_toman(Trader(world, trader.name, trader.account, trader.client)).advance()
-    kill_switch_set("flatten", reason="test", user=None, at=world.clock.now(), target=first)
+    kill_switch_set("flatten", reason="test", by=PLATFORM, at=world.clock.now(), target=first)
     trader.wait(12)
     [state] = flat_state(first, since=None, now=world.clock.now(), max_age=world.clock.wall(60))
     assert state.is_flat
     assert not proof(trader).is_flat  # of the account as a whole
     assert Deal.objects.get(market__pair="BTC/IRT", account=trader.account).status == DealStatus.OPEN
-    kill_switch_set("off", reason="test", user=None, at=world.clock.now(), target=first)
+    kill_switch_set("off", reason="test", by=PLATFORM, at=world.clock.now(), target=first)
 
 
 def test_flatten_in_an_outage_is_done_when_it_is_over_and_not_called_flat_before(world: World):
@@ -294,7 +295,7 @@ def test_an_order_that_nobody_explained_keeps_its_market_and_strategy_from_being
     trader.client.create_order(
         OrderRequest("ELSEWHERE", "BTCTMN", Side.BUY, OrderType.LIMIT, Decimal(1000), Decimal(90))
     )
-    kill_switch_set("flatten", reason="x", user=None, at=world.clock.now(), target=target)
+    kill_switch_set("flatten", reason="x", by=PLATFORM, at=world.clock.now(), target=target)
     trader.advance(reconcile_now=True)  # a ticket about another market
 
     def why() -> str:
@@ -394,15 +395,15 @@ def test_accounts_under_flatten_are_due_until_they_are_proved(flat: Trader):
     assert flat.account not in due
     flat.world.step(61)
     assert flat_due(flat.account, flat.world.clock)
-    kill_switch_set("off", reason="x", user=None, at=flat.world.clock.now(), unproven_ok=True)
+    kill_switch_set("off", reason="x", by=PLATFORM, at=flat.world.clock.now(), unproven_ok=True)
     assert not flat_due(flat.account, flat.world.clock)
 
 
 def test_flatten_is_left_when_it_is_proved(flat: Trader):
     with pytest.raises(ControlRefused, match="not everything is proved flat"):
-        kill_switch_set("off", reason="x", user=None, at=flat.world.clock.now())
+        kill_switch_set("off", reason="x", by=PLATFORM, at=flat.world.clock.now())
     prove(flat)
-    kill_switch_set("off", reason="x", user=None, at=flat.world.clock.now())
+    kill_switch_set("off", reason="x", by=PLATFORM, at=flat.world.clock.now())
 
 
 # --- the race -------------------------------------------------------------------------------------------------------
@@ -436,7 +437,7 @@ def test_a_claim_waits_for_a_switch_that_is_being_turned_and_obeys_it(planned, s
     target = {"system": None, "account": config.account, "strategy": config, "market": config.market}[scope]
     claims: list[bool] = []
     with transaction.atomic():
-        kill_switch_set("no_entries", reason="x", user=None, at=NOW, target=target)
+        kill_switch_set("no_entries", reason="x", by=PLATFORM, at=NOW, target=target)
         claiming = in_thread(lambda: claims.append(ledger.claim_send(entry, now=NOW)))
         claiming.join(0.3)
         assert claims == []  # it waits: the switch has not committed yet
@@ -454,7 +455,7 @@ def test_a_switch_waits_for_a_claim_that_is_being_made(planned, scope):
     with transaction.atomic():
         assert ledger.claim_send(entry, now=NOW)
         turning = in_thread(
-            lambda: turned.append(kill_switch_set("cancel", reason="x", user=None, at=NOW, target=target).version)
+            lambda: turned.append(kill_switch_set("cancel", reason="x", by=PLATFORM, at=NOW, target=target).version)
         )
         turning.join(0.3)
         assert turned == []  # so whoever turned it knows: what was claimed before is bounded by the send deadline

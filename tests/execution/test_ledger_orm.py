@@ -22,6 +22,7 @@ from algo.execution.lifecycle import (
     check_order,
 )
 from algo.models import Account, CloseReason, Deal, DealStatus, Fill, KillSwitch, Order, OrderEvent, OutboxEvent, Role
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from providers import types
 from providers.types import Balance, Capabilities, OrderReport, OrderStatus, OrderType, Side
@@ -181,7 +182,7 @@ def test_one_leg_may_end_without_the_other():
 def test_the_kill_switch_stops_entries_at_the_last_moment_and_never_a_stop(level):
     books = Books()
     entry, stop = books.order(Role.ENTRY), books.order(Role.STOP)
-    kill_switch_set(level, reason="enough", user=None, at=NOW)
+    kill_switch_set(level, reason="enough", by=PLATFORM, at=NOW)
     assert not books.ledger.claim_send(entry, now=after(1))
     assert books.deal.orders[0].status is S.PENDING
     assert books.ledger.claim_send(stop, now=after(1))

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
-from algo.models import CloseReason, KillSwitch, Role, TicketKind
+from algo.models import CloseReason, DealStatus, KillSwitch, Role, TicketKind
 from algo.risk.codes import DenialCode
 from algo.risk.values import Approval, Denial
+from algo.selectors.performance import days_differ
 from providers.types import Balance, Capabilities, Fill, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
 from tests.execution.two_ledgers import Two, TwoLedgers
 from tests.factories import NOW
@@ -66,6 +67,7 @@ class Ledgers(RuleBasedStateMachine):
     def same_books(self) -> None:
         if hasattr(self, "two"):
             self.two.compare()
+            assert days_differ() == 0
 
     # --- drawing ----------------------------------------------------------------------------------------------------
 
@@ -294,6 +296,25 @@ class Ledgers(RuleBasedStateMachine):
     @rule(data=st.data(), stop=prices, best=prices)
     def move_stop(self, data: Any, stop: Decimal, best: Decimal) -> None:
         self.on_deal(data, "move_stop", stop, best, now=self.now)
+
+    @rule(data=st.data(), act=st.sampled_from(["close", "look", "loosen", "loosen", "cancel"]), stop=prices)
+    def act_by_hand(self, data: Any, act: str, stop: Decimal) -> None:
+        """What a person does to a deal or its entry, as algo.services.deal_acts writes it."""
+        if (found := self.an_order(data)) is None:
+            return
+        deal, order = found
+        changes: dict[str, Any] = {
+            "close": lambda row: (
+                {"exit_reason": CloseReason.MANUAL, "note": "by hand"}
+                | ({"status": DealStatus.EXITING} if row.status == DealStatus.OPEN else {})
+            ),
+            "look": lambda row: {"look_asked_at": self.now},
+            "loosen": lambda row: {"stop_price": stop, "stop_loosened": row.stop_loosened + 1, "trailed_at": self.now},
+        }
+        if act == "cancel":
+            self.two.cancel_by_hand(order, self.now)
+        else:
+            self.two.change_by_hand(Two(deal.orm.id, deal.memory.id), changes[act])
 
     @rule(data=st.data(), best=prices, crossed=st.booleans())
     def watch(self, data: Any, best: Decimal, crossed: bool) -> None:

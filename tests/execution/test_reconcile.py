@@ -12,7 +12,9 @@ import pytest
 from algo.execution.entry_ledger_orm import market_blocked
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.reconcile import QUARANTINE, accounts_due, reconcile_due
-from algo.models import Account, CloseReason, Deal, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
+from algo.models import Account, CloseReason, Deal, DealDay, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
+from algo.selectors.performance import days_differ
+from algo.services.performance import performance_rebuild
 from providers.budgets import Priority, current_priority
 from providers.errors import BadPayload, OrderNotFound, OutcomeUnknown, Unavailable
 from providers.types import Capabilities, OrderRef, OrderRequest, OrderStatus, OrderType, Side
@@ -270,6 +272,22 @@ def test_a_deal_that_was_ended_over_a_working_order_is_reopened(world: World, pr
     assert trader.deal().reopened == 1
     trader.wait(5)
     assert closed(trader, CloseReason.EMERGENCY)
+
+
+def test_sums_of_days_follow_a_deal_through_its_end_its_reopening_and_its_next_end(world: World):
+    trader = opened(world.trader())
+    over = {"status": DealStatus.CLOSED, "close_reason": CloseReason.STOP_LOSS, "closed_at": world.clock.now()}
+    with unguarded():
+        Deal.objects.filter(pk=trader.deal().pk).update(**over)
+    performance_rebuild()
+    assert (list(DealDay.objects.values_list("deals", "close_reason")), days_differ()) == ([(1, "stop_loss")], 0)
+    trader.advance(reconcile_now=True)
+    trader.wait(5)
+    assert trader.deal().reopened == 1
+    assert closed(trader, CloseReason.EMERGENCY)
+    (row,) = DealDay.objects.all()
+    assert (row.deals, row.close_reason, row.profit) == (1, "emergency", trader.deal().profit)
+    assert days_differ() == 0
 
 
 def test_an_adoption_that_another_deal_stands_in_the_way_of_is_a_ticket(world: World):

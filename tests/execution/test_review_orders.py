@@ -5,12 +5,13 @@ from __future__ import annotations
 from decimal import Decimal
 
 from algo.models import CloseReason, Deal, DealStatus, Fill, Order, Role, Ticket
+from algo.services.audit import PLATFORM
 from algo.services.tickets import ticket_answer
 from providers.errors import BadPayload
 from providers.types import OrderRef, OrderRequest, OrderStatus, OrderType, Side
 from tests.execution.bench import World, closed, opened
 from tests.execution.faults import Faulty, raising
-from tests.factories import make_user, unguarded
+from tests.factories import unguarded
 
 S = OrderStatus
 
@@ -100,7 +101,7 @@ def test_a_persons_order_is_asked_about_once_however_often_it_is_filled(world: W
     trader.client.create_order(by_hand)
     trader.advance(reconcile_now=True)
     ticket = Ticket.objects.get(account=trader.account)
-    ticket_answer(ticket, "ignore", note="mine", user=make_user())
+    ticket_answer(ticket, "ignore", note="mine", by=PLATFORM)
     for _ in range(4):  # for longer than the list goes back
         world.step(1000)
         trader.advance(reconcile_now=True)

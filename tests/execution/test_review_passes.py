@@ -15,6 +15,7 @@ from algo.execution.ledger_orm import OrmLedger
 from algo.execution.probe import ProbesLeft
 from algo.models import Account, Deal, DealStatus, KillSwitch, Order, Role
 from algo.selectors.sessions import is_lost
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from providers.errors import OutcomeUnknown
 from providers.types import OrderRef, OrderReport, OrderStatus
@@ -132,7 +133,7 @@ def test_reading_what_rests_by_one_list_may_fail_as_it_likes(world: World, monke
 def test_a_proof_of_flatness_that_fails_unexpectedly_is_no_failure_of_the_account(world: World, monkeypatch):
     """After five of those an account is looked at twice a minute only."""
     trader = opened(world.trader())
-    kill_switch_set(KillSwitch.FLATTEN, reason="out", user=None, at=world.clock.now())
+    kill_switch_set(KillSwitch.FLATTEN, reason="out", by=PLATFORM, at=world.clock.now())
 
     def broken(*args: Any) -> None:
         raise ZeroDivisionError

@@ -26,6 +26,7 @@ from algo.models import (
     StrategyStatus,
 )
 from algo.services import strategy_checks, strategy_versions
+from algo.services.audit import PLATFORM
 from algo.services.control import ControlRefused, strategy_start
 from algo.services.strategy_checks import strategy_check, strategy_check_current
 from algo.services.strategy_versions import config_fingerprint, strategy_files
@@ -223,7 +224,7 @@ def test_a_version_that_fails_is_not_started_and_the_sentence_says_why(db):
     with pytest.raises(
         ControlRefused, match=r"was not started: this version of it failed its bias checks .*look_ahead"
     ):
-        strategy_start(config)
+        strategy_start(config, by=PLATFORM, at=NOW)
     config.refresh_from_db()
     assert config.status == StrategyStatus.STOPPED
     assert StrategyCheck.objects.get().passed is False
@@ -231,7 +232,7 @@ def test_a_version_that_fails_is_not_started_and_the_sentence_says_why(db):
 
 def test_a_strategy_that_says_nothing_is_started(db):
     config = make_config(strategy="Silent", status="stopped")
-    assert strategy_start(config)
+    assert strategy_start(config, by=PLATFORM, at=NOW)
     assert StrategyCheck.objects.get().findings["notes"] == ["no signals in the candles checked"]
 
 
@@ -240,9 +241,9 @@ def test_the_newest_check_of_the_version_counts(db, monkeypatch):
     assert not strategy_check(config, now=NOW).passed
     monkeypatch.setattr(cheats.LongAverage, "bars", 600)  # mended
     with pytest.raises(ControlRefused):
-        strategy_start(config)  # the fingerprint knows files, and the file is the same
+        strategy_start(config, by=PLATFORM, at=NOW)  # the fingerprint knows files, and the file is the same
     assert strategy_check(config, now=NOW + timedelta(seconds=1)).passed
-    assert strategy_start(config)
+    assert strategy_start(config, by=PLATFORM, at=NOW)
 
 
 # --- over which candles -----------------------------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -202,6 +202,29 @@ class TwoLedgers:
             Halt.objects.update_or_create(**{scope: target}, defaults={"level": level, "reason": reason})
             self.store.halts[scope, target.pk] = ControlRow(level, reason)
 
+    def change_by_hand(self, deal: Two, changes: Callable[[Any], Mapping[str, Any]]) -> None:
+        """What a person does on a page: columns of a deal (numbers), refused by both or by neither."""
+        self._by_hand(Deal.objects.filter(pk=deal.orm), self.store.deals[deal.memory], changes)
+
+    def cancel_by_hand(self, order: Two, now: datetime) -> None:
+        rows = Order.objects.filter(pk=order.orm.id)
+        self._by_hand(rows, self.store.orders[order.memory.id], lambda _: {"cancel_asked_at": now})
+
+    def _by_hand(self, rows: Any, kept: Any, changes: Callable[[Any], Mapping[str, Any]]) -> None:
+        def in_postgres() -> None:
+            rows.update(**changes(rows.get()))
+
+        def in_memory() -> None:
+            with self.store.atomic():
+                self.store.touch(kept)
+                for name, value in changes(kept).items():
+                    if name == "status":
+                        self.store.set_deal_status(kept, value)
+                    else:
+                        setattr(kept, name, value)
+
+        self._both(in_postgres, in_memory, in_transaction=True)
+
     def set_account(self, index: int, **values: Any) -> None:
         """What a person or another process changes on an account."""
         Account.objects.filter(pk=self.accounts[index].pk).update(**values)
@@ -335,8 +358,9 @@ class TwoLedgers:
 
     def _event(self, row: Any, is_orm: bool) -> Any:
         payload = {name: value for name, value in row.payload.items() if name != "deal_id"}
-        if "reference" in payload:
-            payload["reference"] = self._text(payload["reference"], is_orm)
+        for name in ("reference", "summary"):
+            if name in payload:
+                payload[name] = self._text(payload[name], is_orm)
         number = self._number(row.payload["deal_id"], is_orm) if "deal_id" in row.payload else None
         return row.kind, row.created_at, number, payload
 
@@ -361,13 +385,15 @@ _ACCOUNT = (
 _DEAL = """
     config_id market_id bar_open_at side status protection_mode planned_quantity planned_price initial_stop_price
     stop_price target_price best_price entry_price entry_quantity exit_price exit_quantity fees_quote profit
-    dust_quantity exit_reason close_reason note reopened unprotected_since unprotected_seconds protected_at
+    dust_quantity exit_reason close_reason note reopened stop_loosened look_asked_at
+    unprotected_since unprotected_seconds protected_at
     swapped_at crossed_at trailed_at created_at opened_at closed_at
 """.split()  # noqa: SIM905
 _ORDER = """
     role leg client_order_id exchange_order_id side type quantity price stop_price status filled_quantity average_price
     fee fee_asset reason raw attempts adoptions epoch balance_asset balance_before locked_before balance_read_at
-    cancel_requested_at unknown_since negative_at created_at submitted_at accepted_at checked_at closed_at
+    cancel_asked_at cancel_requested_at
+    unknown_since negative_at created_at submitted_at accepted_at checked_at closed_at
 """.split()  # noqa: SIM905
 
 

@@ -69,6 +69,14 @@ def test_a_difference_in_flight_is_asked_about_again_and_one_that_stays_fails():
     assert json.loads(stays.report())["ok"] is False
 
 
+def test_a_difference_in_flight_is_explained_where_it_is_told():
+    assert check._progress(GOOD, 8.0).endswith("ledger difference 0")
+    assert check._progress(GOOD | {"ledger_difference": "0.5"}, 5.0).endswith(
+        "ledger difference 0.5 (something is under way: asked about again)"
+    )
+    assert check._progress({}, 1.0).endswith("ledger difference ?")
+
+
 @pytest.mark.parametrize(
     ("last", "reason"),
     [

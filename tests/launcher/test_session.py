@@ -7,8 +7,8 @@ import stat
 import pytest
 from cryptography.fernet import Fernet
 
-from launcher import session
-from launcher.plan import paper_accounts
+from launcher import plan, session
+from launcher.plan import LIVE_PORT, live_port, paper_accounts
 from launcher.session import Secrets, format_env, parse_env
 
 
@@ -66,3 +66,9 @@ def test_the_paper_account_holds_the_same_on_both_exchanges():
 @pytest.mark.parametrize("name", ["WALLEX_BASE_URL", "NOBITEX_BASE_URL"])
 def test_a_test_session_never_points_at_a_real_exchange(name):
     assert session.test_environment()[name].startswith("http://127.0.0.1:")
+
+
+def test_live_updates_never_get_the_port_that_the_web_was_given(monkeypatch):
+    """Both are chosen before either listens: where 8000 to 8003 are taken, both would find 8004 free."""
+    monkeypatch.setattr(plan, "free_port", lambda wanted: wanted)
+    assert [live_port(web) for web in (8000, 8001, 8002, 8004)] == [LIVE_PORT, LIVE_PORT, 8003, 8005]

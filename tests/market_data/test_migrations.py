@@ -6,28 +6,17 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 import pytest
-from django.db import connection
-from django.db.migrations.executor import MigrationExecutor
+
+from tests.migrating import latest, migrate_to
 
 OPENED = datetime(2026, 11, 2, tzinfo=UTC)
 FIRST = ("algo", "0001_initial")
 
 
-def latest() -> tuple[str, str]:
-    (leaf,) = MigrationExecutor(connection).loader.graph.leaf_nodes("algo")
-    return leaf
-
-
-def migrate(target: tuple[str, str]):
-    executor = MigrationExecutor(connection)
-    executor.migrate([target])
-    return MigrationExecutor(connection).loader.project_state([target]).apps
-
-
 @pytest.mark.django_db(transaction=True)
 def test_rows_of_the_first_schema_survive_the_later_ones():
     try:
-        apps = migrate(FIRST)
+        apps = migrate_to(FIRST)
         market = apps.get_model("algo", "Market").objects.create(
             provider="wallex",
             symbol="BTCUSDT",
@@ -55,7 +44,7 @@ def test_rows_of_the_first_schema_survive_the_later_ones():
             volume=Decimal("0.000000000000000001"),
         )
     finally:
-        apps = migrate(latest())
+        apps = migrate_to(latest())
     candle = apps.get_model("algo", "Candle").objects.get()
     assert (candle.close, candle.close_float, candle.volume_float) == (price, float(price), 1e-18)
     assert apps.get_model("algo", "Market").objects.count() == 1
@@ -64,7 +53,7 @@ def test_rows_of_the_first_schema_survive_the_later_ones():
 @pytest.mark.django_db(transaction=True)
 def test_backtests_stored_before_they_were_jobs_are_done_with_their_figures():
     try:
-        apps = migrate(("algo", "0007_the_plan_of_a_deal_is_sound"))
+        apps = migrate_to(("algo", "0007_the_plan_of_a_deal_is_sound"))
         names = {"provider": "wallex", "symbol": "BTCUSDT", "base": "BTC", "quote": "USDT", "pair": "BTC/USDT"}
         rules = {"tick_size": 1, "step_size": 1, "maker_fee_rate": 0, "taker_fee_rate": 0, "market_band": 1}
         market = apps.get_model("algo", "Market").objects.create(**names, **rules, refreshed_at=OPENED)
@@ -79,7 +68,7 @@ def test_backtests_stored_before_they_were_jobs_are_done_with_their_figures():
             **dict.fromkeys(("started_at", "data_from", "data_to"), OPENED),
         )
     finally:
-        apps = migrate(latest())
+        apps = migrate_to(latest())
     row = apps.get_model("algo", "BacktestRun").objects.get()
     assert (row.status, row.progress, row.created_at, row.finished_at) == ("done", 100, OPENED, OPENED)
     assert (row.net_profit_percent, row.sharpe, row.win_rate_percent, row.deals) == (1.5, None, 50, 4)

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 from django.db import IntegrityError, connection, transaction
-from django.db.migrations.executor import MigrationExecutor
 
 from algo.execution.lifecycle import ADOPTIONS, DEAL_TRANSITIONS, ORDER_TRANSITIONS
 from algo.models import FINISHED_DEALS, AccountLock, DealEvent, DealStatus, Order, OrderEvent, Role
@@ -26,6 +25,7 @@ from tests.factories import (
     make_order_event,
     unguarded,
 )
+from tests.migrating import latest, migrate_to
 
 pytestmark = pytest.mark.django_db
 
@@ -326,6 +326,24 @@ def test_a_stop_is_placed_at_the_opening_and_then_only_moves_on(side, on, back):
         change(deal, f"stop_price = stop_price + {on}")
 
 
+@pytest.mark.parametrize(("side", "on", "back"), [("BUY", 1, -1), ("SELL", -1, 1)])
+def test_a_stop_moves_back_only_where_that_is_counted_in_the_same_update(side, on, back):
+    deal = make_deal(side=side)
+    change(deal, "status = 'ENTERING'")
+    change(deal, "status = 'OPEN', opened_at = now()")
+    change(deal, f"stop_price = stop_price + {back}, stop_loosened = stop_loosened + 1")
+    for counted in ("stop_loosened + 1", "stop_loosened - 1"):
+        with refused("deal_loosening_counted"):
+            change(deal, f"stop_loosened = {counted}")
+    with refused("deal_loosening_counted"):
+        change(deal, f"stop_price = stop_price + {on}, stop_loosened = stop_loosened + 1")
+    with refused("deal_stop_never_moves_back"):
+        change(deal, f"stop_price = stop_price + {back}, stop_loosened = stop_loosened + 2")
+    change(deal, "status = 'EXITING'")
+    with refused("deal_stop_never_moves_back"):
+        change(deal, f"stop_price = stop_price + {back}, stop_loosened = stop_loosened + 1")
+
+
 def test_unprotected_time_is_never_talked_away_and_a_closed_deal_says_why():
     deal = make_open_deal(unprotected_seconds=3)
     change(deal, "unprotected_seconds = 3.5")
@@ -473,12 +491,10 @@ def test_many_writers_continue_one_history_one_after_the_other():
 def test_histories_from_before_the_chain_are_chained_by_the_migration():
     order = make_order(status=S.OPEN)
     before = [event.hash for event in history(order)]
-    executor = MigrationExecutor(connection)
-    (latest,) = executor.loader.graph.leaf_nodes("algo")
     try:
-        executor.migrate([("algo", "0005_orders_that_cannot_get_lost")])
+        migrate_to(("algo", "0005_orders_that_cannot_get_lost"))
         sql("UPDATE algo_orderevent SET hash = ''")
     finally:
-        MigrationExecutor(connection).migrate([latest])
+        migrate_to(latest())
     assert [event.hash for event in order.events.order_by("id")] == before
     assert broken(order) == []

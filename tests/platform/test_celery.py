@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from kombu.exceptions import ContentDisallowed
 from kombu.exceptions import OperationalError as BrokerError
 from kombu.serialization import loads, prepare_accept_content
 
-import algo.tasks
+from algo import queues, tasks
+from algo.models import Heartbeat
 from algo_trade.celery import QUEUES, app
 
 
@@ -29,6 +32,14 @@ def test_every_task_of_ours_is_bound_to_a_queue():
     assert {name for name, task in ours.items() if getattr(task, "queue", None) not in QUEUES} == set()
 
 
+def test_beat_asks_every_queue_for_a_sign_of_life(settings, db):
+    asked = [each for each in settings.CELERY_BEAT_SCHEDULE.values() if each["task"] == "algo.tasks.worker_alive"]
+    assert settings.QUEUES == QUEUES
+    assert [(each["args"], each["options"]["queue"]) for each in asked] == [([queue], queue) for queue in QUEUES]
+    tasks.worker_alive("orders")
+    assert "exchanges" in Heartbeat.objects.get(name="worker:orders").detail
+
+
 def test_every_scheduled_task_exists_and_expires_before_its_next_tick(settings):
     for entry in settings.CELERY_BEAT_SCHEDULE.values():
         assert entry["task"] in app.tasks
@@ -39,12 +50,12 @@ def test_every_scheduled_task_exists_and_expires_before_its_next_tick(settings):
 def test_a_hint_that_cannot_be_sent_does_not_fail_what_was_committed(
     failure, monkeypatch, caplog, django_capture_on_commit_callbacks, db
 ):
-    def broken(account_id: int) -> None:
+    def broken(name: str, **options: Any) -> None:
         raise failure
 
-    monkeypatch.setattr(algo.tasks.advance_account, "delay", broken)
+    monkeypatch.setattr(queues.current_app, "send_task", broken)
     with django_capture_on_commit_callbacks(execute=True):
-        algo.tasks._hint(7)
+        queues.advance_hint(7)
     assert "hint not sent account=7" in caplog.text
 
 

@@ -76,6 +76,14 @@ def test_failures_of_more_than_half_a_minute_ago_do_not_count(breaker, time_):
     assert may(breaker)
 
 
+def test_it_knows_how_long_ago_the_exchange_answered(breaker, time_):
+    assert breaker.answered_seconds_ago() is None
+    breaker.succeeded()
+    time_.now = 7.0
+    breaker.failed()
+    assert breaker.answered_seconds_ago() == 7.0
+
+
 def test_open_it_refuses_before_anything_is_sent_and_says_when_to_come_back(breaker, time_):
     fail(breaker, 5)
     time_.now = 1.0

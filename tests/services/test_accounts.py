@@ -6,8 +6,9 @@ from datetime import timedelta
 from decimal import Decimal
 
 import pytest
+from django.core.exceptions import PermissionDenied
 
-from algo.models import Account, AccountState, OutboxEvent
+from algo.models import Account, AccountState, AuditRecord, OutboxEvent
 from algo.services.accounts import (
     account_pause,
     account_resume,
@@ -18,8 +19,9 @@ from algo.services.accounts import (
     key_warning_due,
     keys_watch,
 )
+from algo.services.audit import PLATFORM
 from providers.types import Balance
-from tests.factories import NOW, make_account, make_user
+from tests.factories import NOW, by, make_account, make_trader
 
 pytestmark = pytest.mark.django_db
 DAY, SECOND = timedelta(days=1), timedelta(seconds=1)
@@ -150,22 +152,36 @@ def test_the_refusal_of_a_key_that_was_replaced_stops_nothing():
 
 
 def test_pause_and_resume():
-    account, user = make_account(), make_user("sara")
-    assert account_pause(account, user=user, at=NOW)
-    assert not account_pause(account, user=user, at=NOW)
+    user = make_trader("sara")
+    account = make_account(owner=user)
+    assert account_pause(account, by=by(user), at=NOW)
+    assert not account_pause(account, by=by(user), at=NOW)
     account.refresh_from_db()
     assert (account.state, account.state_reason) == (AccountState.PAUSED, "paused by sara")
-    assert account_resume(account, user=user, at=NOW)
-    assert not account_resume(account, user=user, at=NOW)
+    assert account_resume(account, by=by(user), at=NOW)
+    assert not account_resume(account, by=by(user), at=NOW)
     account.refresh_from_db()
     assert (account.state, account.state_reason) == (AccountState.ACTIVE, "")
     assert [kind for kind, _ in events()] == ["account.paused", "account.activated"]
+    records = AuditRecord.objects.order_by("pk").values_list("act", "username", "account")
+    assert list(records) == [("account.pause", "sara", account.pk), ("account.activate", "sara", account.pk)]
+
+
+def test_who_may_only_look_at_an_account_neither_pauses_nor_resumes_it():
+    account, looker = make_account(), make_trader()
+    account.viewers.add(looker)
+    for act in (account_pause, account_resume):
+        with pytest.raises(PermissionDenied, match="Nothing was changed"):
+            act(account, by=by(looker), at=NOW)
+    account.refresh_from_db()
+    assert account.state == AccountState.ACTIVE
+    assert not AuditRecord.objects.exists()
 
 
 def test_pausing_does_not_hide_that_the_account_is_stopped():
     account = make_account()
     account_stop(account, "HTTP 401.", at=NOW)
-    assert not account_pause(account, user=make_user(), at=NOW)
+    assert not account_pause(account, by=PLATFORM, at=NOW)
     account.refresh_from_db()
     assert account.state == AccountState.STOPPED
 
@@ -175,7 +191,7 @@ def test_an_account_is_not_resumed_on_the_word_about_another_key():
     current = Account.objects.get(pk=account.pk)
     account_set_key(current, "the-new-key-1", expires_at=None)
     current.save()
-    assert not account_resume(account, user=make_user(), at=NOW)
+    assert not account_resume(account, by=PLATFORM, at=NOW)
     current.refresh_from_db()
     assert current.state == AccountState.STOPPED
 

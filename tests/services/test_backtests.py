@@ -139,7 +139,7 @@ def test_a_config_brings_its_rules_markets_length_and_sides():
         ({"strategy": ""}, "strategy", "Choose a strategy"),
         ({"market": None}, "market", "Choose the market"),
         ({"resolution": "7"}, "resolution", "There is no resolution '7'"),
-        ({"parameters": {"ema_fast_period": "many"}}, "parameters.ema_fast_period", "valid integer"),
+        ({"parameters": {"ema_fast_period": "many"}}, "parameters.ema_fast_period", "a whole number"),
         ({"parameters": {"colour": "red"}}, "parameters.colour", "not a parameter"),
         ({"start": NOW}, "start", "before the end"),
         ({"end": NOW + timedelta(minutes=1)}, "end", "lies in the future"),
@@ -169,7 +169,7 @@ def test_a_user_has_only_so_many_that_wait(asked, monkeypatch):
     cancelled = ask(asked, user)
     with pytest.raises(BacktestRefused, match="2 of your backtests still wait"):
         ask(asked, user)
-    backtest_cancel(cancelled.pk, NOW)
+    backtest_cancel(cancelled, NOW, by=make.by())
     ask(asked, user)
     ask(asked, make.make_user())
 
@@ -265,7 +265,7 @@ def test_a_run_cancelled_while_it_downloads_stops_and_keeps_its_candles(asked, v
 
     def cancel(number):
         if number == 1:
-            backtest_cancel(row.pk, NOW)
+            backtest_cancel(row, NOW, by=make.by())
 
     venue.before = cancel
     start = NOW - timedelta(minutes=2900)
@@ -282,7 +282,7 @@ def test_a_run_cancelled_while_its_strategy_computes_stops(asked, venue, clock, 
     def execute(self, market_data):
         asked_at.append(len(asked_at))
         if len(asked_at) == 150:
-            backtest_cancel(row.pk, NOW)
+            backtest_cancel(row, NOW, by=make.by())
 
     monkeypatch.setattr(SlowStrategy, "execute", execute)
     assert run(row, venue, clock).status == "cancelled"
@@ -291,10 +291,10 @@ def test_a_run_cancelled_while_its_strategy_computes_stops(asked, venue, clock, 
 
 def test_one_that_waits_is_cancelled_at_once_and_one_that_ended_is_not(asked, venue, clock):
     row = ask(asked)
-    assert backtest_cancel(row.pk, NOW)
+    assert backtest_cancel(row, NOW, by=make.by())
     assert run(row, venue, clock).status == "cancelled"
     assert venue.asked == []
-    assert not backtest_cancel(row.pk, NOW)
+    assert not backtest_cancel(row, NOW, by=make.by())
     assert not backtest_fail(row.pk, "no", NOW)
 
 

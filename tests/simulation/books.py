@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any, Protocol
 from uuid import NAMESPACE_OID, uuid5
 
@@ -12,9 +13,10 @@ from algo.execution.entry_ledger import EntryLedger
 from algo.execution.entry_ledger_memory import MemoryEntryLedger
 from algo.execution.ledger import Ledger
 from algo.execution.ledger_memory import MemoryLedger
-from algo.execution.memory_store import ControlRow, MemoryStore
-from algo.models import KillSwitch
-from providers.types import Capabilities, MarketRules
+from algo.execution.memory_store import ControlRow, DealRow, MemoryStore
+from algo.models import AccountState, CloseReason, DealStatus, KillSwitch, Role
+from algo.risk.stops import better_price, stop_crossed, target_reached, trailing_stop
+from providers.types import Capabilities, MarketRules, OrderStatus
 
 
 class Books(Protocol):
@@ -40,6 +42,16 @@ class Books(Protocol):
 
     def resume_account(self, account_id: int) -> None: ...
 
+    def close_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        """Acts of a person (algo.services.deal_acts): whether anything was changed."""
+        ...
+
+    def move_stop_by_hand(self, deal_id: int, stop: Decimal, last: Decimal, *, now: datetime) -> bool: ...
+
+    def look_by_hand(self, deal_id: int, *, now: datetime) -> bool: ...
+
+    def cancel_by_hand(self, deal_id: int, *, now: datetime) -> bool: ...
+
     def order_named(self, client_order_id: str) -> Any | None: ...
 
     def orders(self) -> Sequence[Any]: ...
@@ -53,6 +65,24 @@ class Books(Protocol):
     def deal_events(self) -> Sequence[Any]: ...
 
     def tickets(self) -> Sequence[Any]: ...
+
+
+def _is_stopped(row: DealRow) -> bool:
+    return row.account.state == AccountState.STOPPED
+
+
+def _may_move(row: DealRow, stop: Decimal, last: Decimal) -> bool:
+    """As algo.services.deal_acts has it, for a person who means a looser stop."""
+    side = row.side
+    if row.status != DealStatus.OPEN or row.exit_reason or row.crossed_at is not None or stop == row.stop_price:
+        return False
+    if target_reached(side, row.target_price, stop) or stop_crossed(side, stop, last):
+        return False
+    if (stop - row.stop_price) * side.sign > 0:
+        return True
+    best = better_price(side, row.best_price or row.entry_price or last, last)
+    percent, step = (Decimal(str(row.rules.get(f"trailing_{of}_percent", 0))) for of in ("stop", "step"))
+    return trailing_stop(side, best, stop, percent, step, row.market.rules) is None
 
 
 def public_id_of(name: str) -> str:
@@ -94,6 +124,54 @@ class MemoryBooks:
     def resume_account(self, account_id: int) -> None:
         row = self.store.accounts[account_id]
         row.state, row.state_reason = type(row.state).ACTIVE, ""
+
+    def close_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        row = self.store.find_deal(deal_id)
+        if row.is_finished or row.exit_reason or _is_stopped(row):
+            return False
+        with self.store.atomic():
+            self.store.touch(row)
+            old = row.status
+            if old == DealStatus.OPEN:
+                self.store.set_deal_status(row, DealStatus.EXITING)
+            row.exit_reason, row.note = CloseReason.MANUAL, "closed by the platform"
+            self.store.note_deal(row, "exit", old, now, {"reason": row.exit_reason})
+        return True
+
+    def move_stop_by_hand(self, deal_id: int, stop: Decimal, last: Decimal, *, now: datetime) -> bool:
+        row = self.store.find_deal(deal_id)
+        if _is_stopped(row) or not _may_move(row, stop, last):
+            return False
+        with self.store.atomic():
+            self.store.touch(row)
+            row.stop_loosened += (stop - row.stop_price) * row.side.sign < 0
+            row.stop_price, row.trailed_at = stop, now
+            self.store.note_deal(row, "stop_moved", row.status, now, {})
+            self.store.note_event("stop.moved", {}, now)
+        return True
+
+    def look_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        row = self.store.find_deal(deal_id)
+        if row.status != DealStatus.OPEN or row.exit_reason or _is_stopped(row):
+            return False
+        with self.store.atomic():
+            self.store.touch(row)
+            row.look_asked_at = now
+            self.store.note_deal(row, "look_asked", row.status, now, {})
+        return True
+
+    def cancel_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        deal = self.store.find_deal(deal_id)
+        entry = next((row for row in deal.orders if row.role == Role.ENTRY), None)
+        if entry is None or entry.status.is_final or entry.status is OrderStatus.CANCELING or deal.exit_reason:
+            return False
+        if entry.cancel_asked_at is not None or _is_stopped(deal):
+            return False
+        with self.store.atomic():
+            self.store.touch(entry)
+            entry.cancel_asked_at = now
+            self.store.note_order(entry, entry.status, entry.status, now, "cancel asked for by the platform")
+        return True
 
     def order_named(self, client_order_id: str) -> Any | None:
         return self.store.order_named(client_order_id)

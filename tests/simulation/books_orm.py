@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -28,14 +29,18 @@ from algo.models import (
     Fill,
     KillSwitch,
     Market,
+    MarketQuote,
     Order,
     OrderEvent,
+    Role,
     StrategyConfig,
     StrategyStatus,
     Ticket,
 )
 from algo.selectors.halts import Target
+from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
+from algo.services.deal_acts import ActRefused, deal_close, deal_reprotect, deal_stop_move, order_cancel
 from providers.types import Capabilities, MarketRules
 from tests.simulation.books import public_id_of
 
@@ -110,13 +115,38 @@ class OrmBooks:
 
     def set_switch(self, scope: str, target: int, level: KillSwitch, reason: str) -> None:
         of = _SCOPES[scope].objects.get(pk=target) if scope in _SCOPES else None
-        kill_switch_set(level, reason=reason, user=None, target=of, unproven_ok=True)
+        kill_switch_set(level, reason=reason, by=PLATFORM, target=of, unproven_ok=True)
 
     def edit_config(self, config_id: int, parameters: Mapping[str, Any]) -> None:
         StrategyConfig.objects.filter(pk=config_id).update(parameters=dict(parameters))
 
     def resume_account(self, account_id: int) -> None:
         Account.objects.filter(pk=account_id).update(state=AccountState.ACTIVE, state_reason="")
+
+    def close_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        return self._act(deal_close, Deal.objects.get(pk=deal_id), now)
+
+    def move_stop_by_hand(self, deal_id: int, stop: Decimal, last: Decimal, *, now: datetime) -> bool:
+        deal = Deal.objects.get(pk=deal_id)
+        told = {"bid": last / 2, "ask": last * 2, "last": last, "as_of": now, "received_at": now}
+        quote = MarketQuote.objects.create(market_id=deal.market_id, **told)  # only while this person looks at it
+        try:
+            return self._act(deal_stop_move, deal, now, stop_price=stop, looser_ok=True)
+        finally:
+            quote.delete()
+
+    def look_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        return self._act(deal_reprotect, Deal.objects.get(pk=deal_id), now)
+
+    def cancel_by_hand(self, deal_id: int, *, now: datetime) -> bool:
+        entry = Order.objects.filter(deal=deal_id, role=Role.ENTRY).order_by("created_at", "pk").first()
+        return entry is not None and self._act(order_cancel, entry, now)
+
+    def _act(self, act: Callable[..., bool], row: Any, now: datetime, **more: Any) -> bool:
+        try:
+            return act(row, by=PLATFORM, at=now, **more)
+        except ActRefused:
+            return False
 
     def order_named(self, client_order_id: str) -> Any | None:
         return Order.objects.select_related("deal", "account").filter(client_order_id=client_order_id).first()

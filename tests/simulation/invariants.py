@@ -92,6 +92,7 @@ class Invariants:
         self.crossed_since: dict[int, float] = {}
         self.overcommitted_since: dict[str, float] = {}
         self.flatten_told: set[str] = set()
+        self.closed_by_hand: dict[int, float] = {}
         self.last_stop: dict[int, Decimal] = {}
         self.told_of: dict[str, list[Any]] = defaultdict(list)  # orders under our names that a person was asked about
         self.unread: dict[str, list[Any]] = defaultdict(list)  # trades that the world ended too early to read
@@ -179,7 +180,7 @@ class Invariants:
         before = self.last_stop.get(row.deal_id)
         if before is not None:
             moved_back = order.stop_price < before if order.side is Side.SELL else order.stop_price > before
-            if moved_back:
+            if moved_back and not row.deal.stop_loosened:
                 self.fail(f"I12 the stop of deal {row.deal_id} moved back from {before} to {order.stop_price}")
         self.last_stop[row.deal_id] = order.stop_price
 
@@ -269,6 +270,7 @@ class Invariants:
             self._look_at(account.name)
             self._watch_swap(account.name)
         self._watch_crossed()
+        self._watch_closed_by_hand()
         self._watch_flatten()
 
     def _watch_swap(self, account: str) -> None:
@@ -450,6 +452,24 @@ class Invariants:
     def switched(self, scope: str, target: int, level: KillSwitch) -> None:
         self.switches[scope, target] = (level, self.now)
         self.flatten_told.clear()
+
+    def acted(self, act: str, deal: Any) -> None:
+        """A person did something to a deal."""
+        if act == "close":
+            self.closed_by_hand[deal.pk] = self.now
+
+    def _watch_closed_by_hand(self) -> None:
+        """What a person closes is closed, as fast as what the kill switch does."""
+        for deal in self.books.deals() if self.closed_by_hand else ():
+            since = self.closed_by_hand.get(deal.pk)
+            if since is None:
+                continue
+            if deal.status in FINISHED_DEALS or self._is_dust(self.positions[deal.account.name]):
+                if deal.status in FINISHED_DEALS:
+                    del self.closed_by_hand[deal.pk]
+            elif self.reachable(since, self.now) > FLAT_WITHIN + self.bound(since, self.now) - BOUND:
+                del self.closed_by_hand[deal.pk]
+                self.fail(f"L1 deal {deal.pk} is open {self.now - since:.1f} s after a person closed it")
 
     def _watch_flatten(self) -> None:
         for (scope, target), (level, since) in self.switches.items():

@@ -314,7 +314,7 @@ MUTANTS: dict[str, Mutant] = {
         "the database takes a stop that moves back",
         (
             Edit(MemoryLedger.move_stop, "if moved_back:", "if False:"),
-            Edit(memory_store._moves_on, "and better", "and True"),
+            Edit(memory_store._moves_on, "is_loosened or not _moves_back(stop, row)", "True"),
         ),
         masked_by=("stop_moves_back",),
         shows=lambda plan: plan.setting.trailing,

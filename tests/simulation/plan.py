@@ -35,6 +35,7 @@ _OWN = (
     "order_by_hand",
 )  # fmt: skip
 ALL_KINDS = (*(kind.value for kind in FaultKind), *_OWN)
+ACTS = ("act_by_hand",)  # no faults: what people do on the pages of the platform
 PROFILES = ("calm", "wire", "late", "kills", "stalls", "switch", "gaps", "everything", "everything", "everything")
 
 
@@ -85,8 +86,20 @@ class Plan:
 def plan_of(seed: int) -> Plan:
     dice = random.Random(f"plan {seed}")
     setting = _setting(seed, dice)
-    events = sorted(_events(setting, dice), key=lambda event: (event.at, event.kind))
+    events = sorted([*_events(setting, dice), *_acts(seed)], key=lambda event: (event.at, event.kind))
     return Plan(setting, tuple(events))
+
+
+def _acts(seed: int) -> list[Event]:
+    """What a person does on the pages of the platform, in every third world; of dice of its own, so that the rest of a
+    plan is the same with it and without."""
+    dice = random.Random(f"hands {seed}")
+    if dice.random() > 0.34:
+        return []
+    return [
+        Event("act_by_hand", _seconds(dice, 8.0, FAULTY - 10.0), 0.0, _OWN_DRAWS["act_by_hand"](dice)[1])
+        for _ in range(dice.choice((1, 2, 4)))
+    ]
 
 
 def _setting(seed: int, dice: random.Random) -> Setting:
@@ -187,6 +200,11 @@ _OWN_DRAWS: Mapping[str, Any] = {
     "config_edit": lambda dice: (0.0, {}),
     "stop_canceled_by_hand": lambda dice: (0.0, {}),
     "order_by_hand": lambda dice: (0.0, {}),
+    "act_by_hand": lambda dice: (
+        0.0,
+        {"act": dice.choice(("close", "stop", "stop", "stop", "look", "cancel")),
+         "percent": dice.choice(("0.1", "0.2", "0.4", "1", "2"))},
+    ),
 }  # fmt: skip
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.simulation.books import MemoryBooks
 from tests.simulation.mutants import applied
-from tests.simulation.plan import ALL_KINDS, PROFILES, Plan, plan_of
+from tests.simulation.plan import ACTS, ALL_KINDS, PROFILES, Plan, plan_of
 from tests.simulation.run import live, shrink
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,6 +29,7 @@ def simulate(folder: Path, *arguments: str, hash_seed: str = "0", expect: int = 
     return json.loads(file.read_text())
 
 
+@pytest.mark.long
 def test_the_same_seeds_make_the_same_trace_in_two_processes(tmp_path):
     ten = ("--seeds", "10", "--jobs", "1")
     first, second = (simulate(tmp_path, *ten, hash_seed=seed) for seed in ("1", "2"))
@@ -43,7 +44,7 @@ def test_a_plan_is_a_function_of_its_seed():
 
 def test_every_kind_of_fault_is_planned_within_a_thousand_seeds():
     planned = {event.kind for seed in range(1000) for event in plan_of(seed).events}
-    assert planned == set(ALL_KINDS)
+    assert planned == {*ALL_KINDS, *ACTS}
     assert {plan_of(seed).setting.profile for seed in range(10)} == set(PROFILES)
 
 
@@ -52,6 +53,7 @@ def test_nothing_is_violated(seed):
     assert live(plan_of(seed), MemoryBooks()).violations == []
 
 
+@pytest.mark.long
 def test_a_failing_world_is_shrunk_to_what_makes_it_fail():
     with applied("timeout_is_rejection"):
 
@@ -66,6 +68,7 @@ def test_a_failing_world_is_shrunk_to_what_makes_it_fail():
             assert not fails(least.keeping(least.events[:left_out] + least.events[left_out + 1 :]))
 
 
+@pytest.mark.long
 def test_a_violation_is_an_exit_status_of_one(tmp_path):
     without = ("--mutant", "timeout_is_rejection")
     with applied(without[1]):

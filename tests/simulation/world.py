@@ -29,6 +29,7 @@ from algo.execution.quotes import Quotes
 from algo.execution.reconcile import reconcile_due
 from algo.execution.views import Budgets
 from algo.models import KillSwitch, Outcome
+from algo.risk.stops import initial_stop
 from algo.risk.values import EntryIntent
 from algo.strategies.schemas import BreakoutStrategySchema
 from providers.breaker import CircuitBreaker
@@ -509,6 +510,32 @@ class World:
         asked = Instruction(PAIR, Side.BUY, OrderType.LIMIT, Decimal(1), price=price, client_id=f"HAND{self.passes}")
         with suppress(OrderRefused):
             self.venue.submit(self.traders[0].name, asked, self.time.true())
+
+    def _on_act_by_hand(self, event: Event) -> None:
+        """A person closes a deal, moves its stop, asks for a look or cancels its entry, on a page of the platform."""
+        account = self.traders[0]
+        live = [each for each in self.books.deals() if each.account.pk == account.id and not each.is_finished]
+        if not live or "database_down" in self.windows:
+            return
+        deal, act, now = live[0], event.params["act"], self.time.now()
+        if act == "close":
+            done = self.books.close_by_hand(deal.pk, now=now)
+        elif act == "look":
+            done = self.books.look_by_hand(deal.pk, now=now)
+        elif act == "cancel":
+            done = self.books.cancel_by_hand(deal.pk, now=now)
+        else:
+            done = self._move_stop_by_hand(deal, Decimal(event.params["percent"]), now)
+        self.note(f"a person asks to {act} deal {deal.pk}: {done}")
+        if done:
+            self.observe("acted", act, deal)
+            self._hint(account)
+
+    def _move_stop_by_hand(self, deal: Any, percent: Decimal, now: datetime) -> bool:
+        """So many percent behind the last price, wherever it stood."""
+        side, last = Side(deal.side), self.venue.last[PAIR]
+        stop = initial_stop(last, side, percent, self.rules[SYMBOL])
+        return self.books.move_stop_by_hand(deal.pk, stop, last, now=now)
 
     def _end_faults(self) -> None:
         self.note("calm")

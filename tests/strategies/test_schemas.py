@@ -63,11 +63,11 @@ def test_json_and_back_loses_nothing():
         ({"rsi_overbought": 40}, "rsi_overbought", "greater than 50"),
         ({"rsi_oversold": 60}, "rsi_oversold", "less than 50"),
         ({"stop_loss_percent": 0}, "stop_loss_percent", "greater than 0"),
-        ({"max_position_size_percent": "100.1"}, "max_position_size_percent", "less than or equal to 100"),
+        ({"max_position_size_percent": "100.1"}, "max_position_size_percent", "at most 100"),
         ({"volume_threshold": "inf"}, "volume_threshold", "finite"),
         ({"stop_loss_percent": "NaN"}, "stop_loss_percent", "finite"),
         ({"order_book_imbalance": 1}, "order_book_imbalance", "greater than 1"),
-        ({"breakout_period": 20.5}, "breakout_period", "integer"),
+        ({"breakout_period": 20.5}, "breakout_period", "whole number"),
         ({"colour": "red"}, "colour", "not a parameter"),
     ],
 )
