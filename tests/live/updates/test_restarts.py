@@ -146,6 +146,9 @@ def test_no_deal_is_lost_or_invented_when_live_or_a_server_is_killed(servers, tm
         wait_for(lambda: process.is_up, 60, "live is up", folder=tmp_path)
         page = Page(port, token)
         cleanup.callback(page.close)
+        wait_for(lambda: page.connections, 20, "the page listens", folder=tmp_path)
+        writer.stdin.write("begin\n")  # what was there before a page came is not told to it: it reads that itself
+        writer.stdin.flush()
 
         def told_more(after: str = "the start", count: int = 20) -> None:
             before = len(page.so_far())

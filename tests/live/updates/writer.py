@@ -1,4 +1,5 @@
-"""Books deals one after the other until its input closes, through every outage; then says which there are.
+"""Books deals one after the other from a line of its input until that closes, through every outage; then says which
+there are.
 
 python -m tests.live.updates.writer     prints a token of the API, then, at its end, the ids of all deals as JSON
 """
@@ -29,6 +30,7 @@ def main() -> None:
     token, text = AuthToken.objects.create(user=trader)
     TokenGrant.objects.create(token=token, scope="read")
     print(text, flush=True)  # noqa: T201
+    sys.stdin.readline()
     while not select.select([sys.stdin], [], [], PAUSE_SECONDS)[0]:
         _try(lambda: make_closed_deal(config))
     print(json.dumps(_try(lambda: list(Deal.objects.order_by("pk").values_list("pk", flat=True)))))  # noqa: T201
