@@ -16,7 +16,7 @@ from algo.execution.advance import look_after
 from algo.execution.alerts import alerts_decide
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
-from algo.models import Account, Decision, Heartbeat, Market, OptimisationRun, ParityReport, Provider, StrategyConfig
+from algo.models import Account, Heartbeat, Market, OptimisationRun, ParityReport, Provider, StrategyConfig
 from algo.notifications.deliver import channel_deliver, channels_due
 from algo.notifications.senders import SENDERS
 from algo.notifications.webhook import send_webhook_notification
@@ -43,6 +43,7 @@ from algo.services.optimisations import (
 )
 from algo.services.optuna_studies import StudyUnavailable
 from algo.services.parity import NothingToCompare, parity_report
+from algo.services.partitions import candles_drop, journal_shrink, partitions_prepare
 from algo.services.tokens import tokens_prune
 from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import ProviderError
@@ -51,7 +52,6 @@ from providers.types import Resolution
 
 logger = logging.getLogger("algo.tasks")
 
-JOURNAL_KEPT = timedelta(days=30)
 BACKTEST_SECONDS = 1800
 
 __all__ = [
@@ -64,7 +64,9 @@ __all__ = [
     "evaluate_strategies",
     "fetch_candles",
     "optimise",
+    "prepare_partitions",
     "prune_api",
+    "prune_candles",
     "prune_journal",
     "prune_notifications",
     "refresh_markets",
@@ -158,8 +160,19 @@ def fetch_candles() -> int | None:
 @shared_task(queue="market_data")
 def prune_journal() -> int:
     """Drop journal rows that said nothing and are older than a month. Signals and deals are kept for ever."""
-    old = Decision.objects.filter(decided_at__lt=CLOCK.now() - JOURNAL_KEPT, outcome="no_signal")
-    return old.delete()[0]
+    return journal_shrink(CLOCK.now())
+
+
+@shared_task(queue="market_data")
+def prune_candles() -> int:
+    """Drop candles that are older than KEEP_CANDLES_DAYS. Returns how many quarters of them went."""
+    return candles_drop(CLOCK.now(), days=settings.KEEP_CANDLES_DAYS)
+
+
+@shared_task(queue="market_data")
+def prepare_partitions() -> int:
+    """Have a place ready for what will be stored within a year. Returns how many partitions were made."""
+    return partitions_prepare(CLOCK.now())
 
 
 @shared_task(queue="market_data")

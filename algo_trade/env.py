@@ -56,6 +56,7 @@ class Env(BaseSettings):
 
     TRADING_DAY_TIME_ZONE: str = "Asia/Tehran"
     INBOUND_SIGNALS: bool = Field(False, description="Signals from outside (TradingView …) may be sent to strategies")
+    KEEP_CANDLES_DAYS: int = Field(0, ge=0, description="Older candles are dropped, a quarter at a time; 0: none")
     LOG_LEVEL: str = "INFO"
     FLOWER_URL: str = "http://127.0.0.1:5555"
     WEB_URL: str = Field("", description="Where people open the platform; empty: not known")

@@ -187,6 +187,7 @@ DEFAULT_TAKE_PROFIT_PERCENT = Decimal("0.6")
 MAX_POSITION_SIZE_PERCENT = Decimal("50.0")
 TRADING_DAY_TIME_ZONE = env.TRADING_DAY_TIME_ZONE
 INBOUND_SIGNALS = env.INBOUND_SIGNALS
+KEEP_CANDLES_DAYS = env.KEEP_CANDLES_DAYS
 
 # --- tasks --------------------------------------------------------------------------------------------------------
 CELERY_BROKER_URL = REDIS_URL
@@ -219,6 +220,8 @@ CELERY_BEAT_SCHEDULE = {
     "tell summaries": _every("tell_summaries", 60 * _speed),
     "watch keys": _every("watch_keys", 3600),
     "prune the journal": _every("prune_journal", 86400),
+    "prune candles": _every("prune_candles", 86400),
+    "prepare partitions": _every("prepare_partitions", 86400),
     "prune notifications": _every("prune_notifications", 86400),
     "prune the API": _every("prune_api", 3600 * _speed),  # tokens live in wall time
     "compare with the backtest": _every("compare_days", 3600),  # nightly: a day that has its report is left alone
