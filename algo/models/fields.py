@@ -65,5 +65,16 @@ def unseal(token: str, *, owner: str) -> str:
     return secret
 
 
+def reseal(token: str, *, owner: str) -> str | None:
+    """The same secret sealed with the first of FIELD_ENCRYPTION_KEYS; None where it is already. Raises
+    SecretUnreadable."""
+    secret = unseal(token, owner=owner)
+    try:
+        Fernet(settings.FIELD_ENCRYPTION_KEYS[0]).decrypt(token.encode())
+    except InvalidToken:
+        return seal(secret, owner=owner)
+    return None
+
+
 def _fernet() -> MultiFernet:
     return MultiFernet([Fernet(key) for key in settings.FIELD_ENCRYPTION_KEYS])
