@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging, worker_init, worker_process_init
+from celery.signals import import_modules, setup_logging, worker_init, worker_process_init
 from kombu import Exchange, Queue
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "algo_trade.settings")
@@ -57,6 +57,15 @@ def use_django_logging(**_: Any) -> None:
     from django.conf import settings  # noqa: PLC0415
 
     logging.config.dictConfig(settings.LOGGING)
+
+
+@import_modules.connect
+def look_at_flower(**_: Any) -> None:
+    """Flower asks for the tasks before it listens."""
+    from algo_trade.flower import refuse_open_flower  # noqa: PLC0415
+    from algo_trade.settings import env  # noqa: PLC0415
+
+    refuse_open_flower(is_serving=env.is_serving)
 
 
 @worker_init.connect

@@ -30,6 +30,24 @@ def _is_real(url: str) -> bool:
     return any(host == domain or host.endswith(f".{domain}") for domain in REAL_EXCHANGES)
 
 
+SHORTEST_KEY, FEWEST_CHARACTERS = 50, 10
+# How keys begin that stand in examples for everybody to read, Django's own among them.
+KNOWN_KEYS = ("django-insecure-", "insecure-key-", "changeme", "change-me", "your-secret", "your_secret", "secret")
+
+
+def key_weakness(key: str) -> str:
+    """Why `key` could be guessed; empty where nothing says so."""
+    if len(key) < SHORTEST_KEY:
+        return f"it has {len(key)} characters, fewer than {SHORTEST_KEY}"
+    if key.lower().startswith(KNOWN_KEYS):
+        return "it begins like an example"
+    if len(set(key)) < FEWEST_CHARACTERS:
+        return f"it is made of {len(set(key))} different characters"
+    if any(key.startswith(key[period:]) for period in range(1, len(key) // 2 + 1)):
+        return "it repeats itself"
+    return ""
+
+
 class Env(BaseSettings):
     """Every variable the platform reads. `.env.example` lists the same names."""
 
@@ -72,14 +90,15 @@ class Env(BaseSettings):
     NOTIFY_CHAT_SERVICES: str = Field("", description="More services of Apprise, comma separated, as ntfys,gotifys")
     NOTIFY_PRIVATE_ADDRESSES: bool = Field(False, description="Whether users may have private addresses sent to")
 
+    @property
+    def is_serving(self) -> bool:
+        """Whether others can reach it, or money is real."""
+        return self.TLS or self.EXCHANGE_ENVIRONMENT == LIVE
+
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Env:
         """Nothing insecure starts with DEBUG off."""
-        if not self.DEBUG and not self.SECRET_KEY.get_secret_value():
-            raise ValueError(
-                "SECRET_KEY is not set and DEBUG is off: nothing was started. Set SECRET_KEY in the environment or in "
-                ".env (50 random characters), or start everything with ./run, which makes one."
-            )
+        self._refuse_open_doors()
         if not self.DATABASE_URL.get_secret_value():
             raise ValueError(
                 "DATABASE_URL is not set: nothing was started. Start everything with ./run, or point DATABASE_URL at "
@@ -110,6 +129,30 @@ class Env(BaseSettings):
                 "Set WEBHOOK_SECRET to 32 random characters that the receiver knows too."
             )
         return self
+
+    def _refuse_open_doors(self) -> None:
+        if self.DEBUG and self.is_serving:
+            why = "EXCHANGE_ENVIRONMENT is live" if self.EXCHANGE_ENVIRONMENT == LIVE else "TLS is on"
+            raise ValueError(
+                f"DEBUG is on and {why}: error pages would show settings and variables to whoever causes an error. "
+                "Nothing was started. Unset DEBUG, or trade on paper without TLS."
+            )
+        if not self.DEBUG and not self.SECRET_KEY.get_secret_value():
+            raise ValueError(
+                "SECRET_KEY is not set and DEBUG is off: nothing was started. Set SECRET_KEY in the environment or in "
+                ".env (50 random characters), or start everything with ./run, which makes one."
+            )
+        if not self.DEBUG and (weakness := key_weakness(self.SECRET_KEY.get_secret_value())):
+            raise ValueError(
+                f"SECRET_KEY is weak: {weakness}. Whoever guesses it signs sessions as anybody. Nothing was started. "
+                "Make one of 50 random characters: "
+                'python -c "import secrets; print(secrets.token_urlsafe(48))". Everybody has to sign in again then.'
+            )
+        if self.is_serving and any(host.strip() == "*" for host in self.ALLOWED_HOSTS.split(",")):
+            raise ValueError(
+                "ALLOWED_HOSTS is *: a request could name any host, and links in its answer would lead there. Nothing "
+                "was started. List the host names under which people open the platform, comma separated."
+            )
 
     def _refuse_wrong_exchanges(self) -> None:
         for name in ("WALLEX_WS_URL", "NOBITEX_WS_URL"):

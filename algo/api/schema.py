@@ -43,7 +43,7 @@ STATUSES = {
         InProgress.default_code,
         "A request with this key has no answer yet: it runs, or it was cut off.",
     ),
-    "413": ("The body is larger than 2.5 MB.", "too_large", "The request is too large. Nothing was changed."),
+    "413": ("The body is larger than 1 MiB.", "too_large", "The request is too large. Nothing was changed."),
     "415": (
         "The body is of a type that is not read.",
         "unsupported_media_type",

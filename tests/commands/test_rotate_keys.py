@@ -73,7 +73,9 @@ def test_a_row_that_no_key_opens_is_named_and_stays_while_the_others_move(settin
     known.set_api_key("known-canary")
     known.save()
     put_in_front(settings)
-    with pytest.raises(CommandError, match=r"1 secrets were left as they are:\n  account \d+ \(lost one\): A stored") as no:
+    with pytest.raises(
+        CommandError, match=r"1 secrets were left as they are:\n  account \d+ \(lost one\): A stored"
+    ) as no:
         rotate()
     assert "Keep the old keys" in str(no.value)
     assert "canary" not in str(no.value)
@@ -115,10 +117,13 @@ def test_a_key_that_is_entered_meanwhile_is_the_one_that_stays(settings, monkeyp
 
 def test_every_model_with_a_sealed_column_is_found_and_binds_it_to_a_row():
     columns = {model._meta.model_name: names for model, names in sealed_columns()}
-    assert columns.items() >= {
-        "account": ["api_key_sealed"],
-        "notificationchannel": ["target_sealed", "secret_sealed"],
-        "inboundkey": ["secret_sealed"],
-    }.items()
+    assert (
+        columns.items()
+        >= {
+            "account": ["api_key_sealed"],
+            "notificationchannel": ["target_sealed", "secret_sealed"],
+            "inboundkey": ["secret_sealed"],
+        }.items()
+    )
     for model, _names in sealed_columns():
         assert model._meta.get_field("public_id").unique

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from algo.notifications.mail import mail_message_send
 from algo.notifications.message import DeliveryFailed, Message
 from algo_trade.env import Env
+from launcher.session import random_text
 from tests import factories as make
 from tests.factories import NOW
 from tests.notifications.test_texts import CLOSED
@@ -121,7 +122,7 @@ def test_without_a_server_it_says_so(settings):
 
 
 def env(**fields: str) -> Env:
-    need = {"SECRET_KEY": "x", "DATABASE_URL": "postgres://x", "FIELD_ENCRYPTION_KEYS": "A" * 43 + "="}
+    need = {"SECRET_KEY": random_text(50), "DATABASE_URL": "postgres://x", "FIELD_ENCRYPTION_KEYS": "A" * 43 + "="}
     return Env(_env_file=None, **(need | fields))  # type: ignore[arg-type,call-arg]
 
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 _DEFAULTS = {
     "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
-    "SECRET_KEY": "seeded-worlds-sign-nothing-with-this-key",
+    "SECRET_KEY": "seeded worlds sign nothing, so that anybody may read this key",
     "FIELD_ENCRYPTION_KEYS": "A" * 43 + "=",
     "DATABASE_URL": "postgres://127.0.0.1/no-world-connects",
     "DEBUG": "false",
