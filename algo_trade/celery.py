@@ -23,14 +23,6 @@ app.conf.update(
     task_acks_late=False,  # a lost tick is caught by the next one; a doubled one is absorbed by constraints
     worker_prefetch_multiplier=1,
     task_time_limit=120,
-    # The visibility timeout must outlive any task twice over, or Redis hands a waiting one out again. Backtests run
-    # longer: theirs are claimed in the database, so that a second message is one too many and does nothing.
-    broker_transport_options={
-        "visibility_timeout": 600,
-        "socket_timeout": 5,
-        "socket_connect_timeout": 2,
-        "health_check_interval": 15,
-    },
     worker_cancel_long_running_tasks_on_connection_loss=False,
     worker_max_tasks_per_child=2000,
     worker_soft_shutdown_timeout=5,

@@ -2,11 +2,13 @@
 
 Sources, first wins: the process environment; `.run/session.env`, written by `./run` while it is up so that `manage.py`
 talks to the same servers (not read by a process that was given a DATABASE_URL); `.env`, or the file named by ENV_FILE.
+Instead of NAME the process environment may hold NAME_FILE, the path of a file with the value, as Docker's secrets are.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -16,6 +18,8 @@ from cryptography.fernet import Fernet
 from dotenv import dotenv_values
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from algo.live.redis_url import RedisPlace
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PAPER, LIVE = "paper", "live"
@@ -48,6 +52,26 @@ def key_weakness(key: str) -> str:
     return ""
 
 
+def _values_in_files(names: Iterable[str]) -> dict[str, str]:
+    """The value of each NAME from the file that the process environment names as NAME_FILE; its last line break is none
+    of it. ValueError where the file cannot be read, or both are set."""
+    found = {}
+    for name in names:
+        variable = f"{name}_FILE"
+        path = os.environ.get(variable, "")
+        if not path:
+            continue
+        if os.environ.get(name):
+            raise ValueError(f"{name} and {variable} are both set: nothing was started. Set one of them.")
+        try:
+            found[name] = Path(path).read_text().rstrip("\r\n")
+        except (OSError, UnicodeDecodeError) as exc:
+            raise ValueError(
+                f"{variable} names a file that cannot be read ({type(exc).__name__}): nothing was started."
+            ) from None
+    return found
+
+
 class Env(BaseSettings):
     """Every variable the platform reads. `.env.example` lists the same names."""
 
@@ -58,6 +82,7 @@ class Env(BaseSettings):
     ALLOWED_HOSTS: str = "127.0.0.1,localhost"
     CSRF_TRUSTED_ORIGINS: str = ""
     DATABASE_URL: SecretStr = SecretStr("")
+    DATABASE_POOLED: bool = Field(False, description="DATABASE_URL leads through a pool that shares sessions")
     REDIS_URL: SecretStr = SecretStr("")
     FIELD_ENCRYPTION_KEYS: SecretStr = Field(SecretStr(""), description="Fernet keys, newest first, comma separated")
 
@@ -95,6 +120,11 @@ class Env(BaseSettings):
         """Whether others can reach it, or money is real."""
         return self.TLS or self.EXCHANGE_ENVIRONMENT == LIVE
 
+    @model_validator(mode="before")
+    @classmethod
+    def read_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        return values | _values_in_files(cls.model_fields)
+
     @model_validator(mode="after")
     def refuse_unsafe(self) -> Env:
         """Nothing insecure starts with DEBUG off."""
@@ -116,6 +146,7 @@ class Env(BaseSettings):
                 "FIELD_ENCRYPTION_KEYS holds something that is no Fernet key (32 random bytes, URL-safe base64): "
                 "nothing was started."
             ) from None
+        self.redis  # noqa: B018 - refused here, not at the first task
         if self.TRADING_DAY_TIME_ZONE not in available_timezones():
             raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
         self._refuse_wrong_exchanges()
@@ -170,6 +201,11 @@ class Env(BaseSettings):
                 )
 
     @property
+    def redis(self) -> RedisPlace:
+        """REDIS_URL, understood. ValueError, which does not repeat it, where it is none."""
+        return RedisPlace.parse(self.REDIS_URL.get_secret_value() or "redis://127.0.0.1:6379/0")
+
+    @property
     def mail(self) -> dict[str, Any]:
         """EMAIL_URL as Django's settings. ValueError, which does not repeat it, where it is none."""
         url = self.EMAIL_URL.get_secret_value()
@@ -206,7 +242,7 @@ class Env(BaseSettings):
 def join_session() -> None:
     """Take over the environment of a running `./run`, clock included, unless this process has a database of its own."""
     session = BASE_DIR / ".run" / "session.env"
-    if "DATABASE_URL" in os.environ or not session.exists():
+    if {"DATABASE_URL", "DATABASE_URL_FILE"} & os.environ.keys() or not session.exists():
         return
     for name, value in dotenv_values(session, interpolate=False).items():
         os.environ.setdefault(name, value or "")

@@ -106,6 +106,7 @@ if DATABASES["default"]["ENGINE"] != "django.db.backends.postgresql":
 # session is ended. A database host that is gone without a word is noticed in about ten seconds, instead of after two
 # hours. Statements are bounded only while an account is held (algo/execution/locks.py): a migration or a report may
 # take its time.
+_SESSION = {"options": "-c lock_timeout=4000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC"}
 DATABASES["default"]["OPTIONS"] = {
     "connect_timeout": 5,
     "keepalives_idle": 5,
@@ -113,16 +114,22 @@ DATABASES["default"]["OPTIONS"] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
     **DATABASES["default"].get("OPTIONS", {}),
-    "options": "-c lock_timeout=4000 -c idle_in_transaction_session_timeout=10000 -c timezone=UTC",
+    # a pool that shares sessions sets the same itself (docker/pgbouncer.sh): it takes no options from a client
+    **({} if env.DATABASE_POOLED else _SESSION),
 }
+DATABASE_POOLED = DATABASES["default"]["DISABLE_SERVER_SIDE_CURSORS"] = env.DATABASE_POOLED
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
-REDIS_URL = env.REDIS_URL.get_secret_value() or "redis://127.0.0.1:6379/0"
+REDIS_URL = env.redis.url
 CACHES = {
     "default": {
         "BACKEND": "django.core.cache.backends.redis.RedisCache",
-        "LOCATION": REDIS_URL,
-        "OPTIONS": {"socket_timeout": 1, "socket_connect_timeout": 1},  # a page never waits for a hanging cache
+        "LOCATION": [REDIS_URL],  # Django would split a text at its commas
+        "OPTIONS": {
+            "pool_class": "algo.live.redis_link.CachePool",
+            "socket_timeout": 1,
+            "socket_connect_timeout": 1,
+        },  # a page never waits for a hanging cache
     },
     "process": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "OPTIONS": {"MAX_ENTRIES": 500}},
 }
@@ -202,8 +209,18 @@ INBOUND_SIGNALS = env.INBOUND_SIGNALS
 KEEP_CANDLES_DAYS = env.KEEP_CANDLES_DAYS
 
 # --- tasks --------------------------------------------------------------------------------------------------------
-CELERY_BROKER_URL = REDIS_URL
-CELERY_RESULT_BACKEND = REDIS_URL
+CELERY_BROKER_URL = CELERY_RESULT_BACKEND = env.redis.broker_url
+CELERY_BROKER_TRANSPORT_OPTIONS = {
+    # It must outlive any task twice over, or Redis hands a waiting one out again. Backtests run longer: theirs are
+    # claimed in the database, so that a second message is one too many and does nothing.
+    "visibility_timeout": 600,
+    "socket_timeout": 5,
+    "socket_connect_timeout": 2,
+    "health_check_interval": 15,
+    **env.redis.transport_options(timeout=1),
+}
+CELERY_RESULT_BACKEND_TRANSPORT_OPTIONS = env.redis.transport_options(timeout=1)
+CELERY_BEAT_SCHEDULER = "algo_trade.beat:LeadingScheduler"
 # Ticks look whether a candle has closed; in a replay, candles close faster. An expired tick is dropped, not caught up.
 _speed = CLOCK.speed
 

@@ -363,7 +363,7 @@ def _platform_services(plan: Plan) -> list[Service]:
         worker("worker-backtests", "backtests", 2, nice=10),
         Service(
             "beat",
-            [*celery, "beat", "--scheduler", "django_celery_beat.schedulers:DatabaseScheduler", "--pidfile="],
+            [*celery, "beat", "--pidfile="],
             env,
             needs=seeded,
         ),

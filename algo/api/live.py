@@ -19,9 +19,6 @@ from django.http import HttpResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
@@ -38,7 +35,7 @@ from algo.api.serializers import (
     StrategySerializer,
 )
 from algo.api.tickets import TicketSerializer
-from algo.live.redis_link import connect
+from algo.live.redis_link import connect, connect_async
 from algo.live.updates.events import ADMINS, EVERYBODY, Event, Visitor, as_json, reset
 from algo.live.updates.follower import BLOCK_SECONDS, Follower
 from algo.live.updates.hub import Hub
@@ -60,16 +57,12 @@ NO_DATABASE = gettext_lazy(
 )
 ANSWER_SECONDS = 1.0
 BLOCKED_SECONDS = BLOCK_SECONDS + ANSWER_SECONDS
-_ALONE: Any = {
-    "socket_connect_timeout": ANSWER_SECONDS,
-    "retry": Retry(NoBackoff(), 0),
-}  # what fails is asked anew here
 
 
 def live_updates() -> Live:
     """All of it, put together: an ASGI application that begins with `start` and ends with `stop`."""
-    calls = Redis.from_url(settings.REDIS_URL, decode_responses=True, socket_timeout=ANSWER_SECONDS, **_ALONE)
-    waits = Redis.from_url(settings.REDIS_URL, decode_responses=True, socket_timeout=BLOCKED_SECONDS, **_ALONE)
+    calls = connect_async(settings.REDIS_URL, ANSWER_SECONDS, ANSWER_SECONDS)
+    waits = connect_async(settings.REDIS_URL, BLOCKED_SECONDS, ANSWER_SECONDS)
     hub = Hub(most=settings.LIVE_CONNECTIONS, most_of_user=settings.LIVE_CONNECTIONS_OF_USER)
     relay = Relay(connect(settings.REDIS_URL, ANSWER_SECONDS), events_of)
     web = urlsplit(settings.WEB_URL)

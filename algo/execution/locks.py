@@ -23,6 +23,7 @@ from django.db import DatabaseError, InterfaceError, connection, transaction
 
 from algo.execution.ledger import Fenced
 from algo.models import Account, EventKind, OutboxEvent
+from algo.services.alone import need_own_session
 from algo.services.outbox import event_record
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
@@ -150,6 +151,7 @@ def account_lock(account_id: int, clock: Clock | None = None) -> Iterator[Lease 
     Needs a session of its own (no transaction pooling between). Where the session is lost, the next statement fails
     with OperationalError; when this context ends, the thread has a usable connection again.
     """
+    need_own_session()
     if not connection.in_atomic_block:
         connection.close_if_unusable_or_obsolete()
     is_had = _try(account_id) or (_evict(account_id, clock) and _try_for(account_id, TAKEOVER_SECONDS))

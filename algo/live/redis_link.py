@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.asyncio.sentinel import Sentinel as AsyncSentinel
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from algo.live.redis_url import RedisPlace
 
 TIMEOUT = 0.25  # seconds
 TROUBLE = (redis.RedisError, OSError)
@@ -17,10 +23,43 @@ T = TypeVar("T")
 
 def connect(url: str, timeout: float = TIMEOUT) -> redis.Redis:
     """A client that answers or fails in time. It never repeats a command: a server that comes back empty must be
-    noticed, not papered over."""
-    return redis.Redis.from_url(
-        url, socket_timeout=timeout, socket_connect_timeout=timeout, retry=Retry(NoBackoff(), 0), decode_responses=True
-    )
+    noticed, not papered over. Behind sentinels, each connection asks them who the master is."""
+    bounds: dict[str, Any] = {"socket_timeout": timeout, "socket_connect_timeout": timeout}
+    return redis.Redis(connection_pool=_pool(url, retry=Retry(NoBackoff(), 0), decode_responses=True, **bounds))
+
+
+def connect_async(url: str, timeout: float, connect_timeout: float) -> redis.asyncio.Redis:
+    """The same for a loop of asyncio."""
+    place = RedisPlace.parse(url)
+    bounds: dict[str, Any] = {
+        "socket_timeout": timeout,
+        "socket_connect_timeout": connect_timeout,
+        "retry": AsyncRetry(NoBackoff(), 0),
+        "decode_responses": True,
+    }
+    if not place.sentinels:
+        return redis.asyncio.Redis.from_url(url, **bounds)
+    asked = place.of_sentinels | {"socket_timeout": connect_timeout, "socket_connect_timeout": connect_timeout}
+    sentinel = AsyncSentinel(place.sentinels, sentinel_kwargs=asked, **place.of_servers, **bounds)
+    return sentinel.master_for(place.master)
+
+
+def _pool(url: str, **options: Any) -> redis.ConnectionPool:
+    place = RedisPlace.parse(url)
+    if not place.sentinels:
+        return redis.ConnectionPool.from_url(url, **options)
+    asked = place.of_sentinels | {name: value for name, value in options.items() if name in _OF_SENTINELS}
+    sentinel = Sentinel(place.sentinels, sentinel_kwargs=asked, **place.of_servers, **options)
+    return sentinel.master_for(place.master).connection_pool
+
+
+_OF_SENTINELS = ("socket_timeout", "socket_connect_timeout", "retry")
+
+
+class CachePool:
+    """`pool_class` of Django's cache: connections to wherever REDIS_URL leads."""
+
+    from_url = staticmethod(_pool)
 
 
 class CarefulAsker:
