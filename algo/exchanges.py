@@ -9,21 +9,21 @@ from typing import Any
 from django.conf import settings
 
 from algo.models import Account
-from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, RateBudget, shares
+from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, WatchedBudget, shares
 from providers.clock import Clock, clock_from_env
 from providers.interface import ExchangeProvider
 from providers.provider_factory import circuits, create_provider, documented_limits
 
 Wrap = Callable[[ExchangeProvider], ExchangeProvider]
-BudgetOf = Callable[[str, str, Mapping[str, Limit]], RateBudget]
+BudgetOf = Callable[[str, str, Mapping[str, Limit]], WatchedBudget]
 
 _clients: dict[tuple[str, str, str | None], ExchangeProvider] = {}
-_budgets: dict[tuple[str, str], RateBudget] = {}
+_budgets: dict[tuple[str, str], WatchedBudget] = {}
 _making = threading.Lock()
 CLOCK: Clock = clock_from_env()  # the one clock of this process
 
 
-def _own_share(provider: str, url: str, limits: Mapping[str, Limit]) -> RateBudget:
+def _own_share(provider: str, url: str, limits: Mapping[str, Limit]) -> WatchedBudget:
     """What a process may call that counts alone: the guardian, and whoever has not said `share_budgets`."""
     return InProcessBudget(shares(limits, GUARDIAN_SHARE))
 
@@ -82,9 +82,12 @@ def _client(name: str, key: str | None) -> ExchangeProvider:
 def sign_of_life() -> dict[str, Any]:
     """What this process knows of the exchanges, for the `detail` of its heartbeat: `algo.selectors.health` reads it."""
     now = CLOCK.now()
+    with _making:
+        budgets = {name: budget for (name, _), budget in _budgets.items()}
     return {
+        "budgets": {name: budget.left() for name, budget in budgets.items()},
         "exchanges": {
             name: {"open": is_open, "answered_at": None if ago is None else (now - CLOCK.wall(ago)).isoformat()}
             for name, (is_open, ago) in circuits().items()
-        }
+        },
     }

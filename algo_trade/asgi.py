@@ -11,6 +11,8 @@ application.request_class = TextASGIRequest
 
 from algo.live.join import join_other_processes  # noqa: E402 - Django has to be set up before
 from algo.live.streamed import prefer_streams  # noqa: E402
+from algo.monitoring.web import watch_requests  # noqa: E402
 
 join_other_processes()
 prefer_streams()
+watch_requests()

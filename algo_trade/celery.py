@@ -66,9 +66,11 @@ def share_budgets(**_: Any) -> None:
     the streams do not tell."""
     from algo.live.join import join_other_processes  # noqa: PLC0415
     from algo.live.streamed import prefer_streams  # noqa: PLC0415
+    from algo.monitoring.tasks import watch_tasks  # noqa: PLC0415
 
     join_other_processes()
     prefer_streams()
+    watch_tasks()
 
 
 @worker_process_init.connect

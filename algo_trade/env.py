@@ -35,6 +35,7 @@ def _is_real(url: str) -> bool:
 
 
 SHORTEST_KEY, FEWEST_CHARACTERS = 50, 10
+SHORTEST_METRICS_TOKEN = 16
 # How keys begin that stand in examples for everybody to read, Django's own among them.
 KNOWN_KEYS = ("django-insecure-", "insecure-key-", "changeme", "change-me", "your-secret", "your_secret", "secret")
 
@@ -101,13 +102,16 @@ class Env(BaseSettings):
     INBOUND_SIGNALS: bool = Field(False, description="Signals from outside (TradingView …) may be sent to strategies")
     KEEP_CANDLES_DAYS: int = Field(0, ge=0, description="Older candles are dropped, a quarter at a time; 0: none")
     LOG_LEVEL: str = "INFO"
+    LOG_FORMAT: Literal["line", "json"] = "line"
+    METRICS_TOKEN: SecretStr = Field(SecretStr(""), description="Opens /metrics; empty: nobody can read them")
     FLOWER_URL: str = "http://127.0.0.1:5555"
     WEB_URL: str = Field("", description="Where people open the platform; empty: not known")
     LIVE_URL: str = Field("", description="Where the process `live` is; empty: same origin as the page")
     LIVE_CONNECTIONS: int = Field(1000, ge=1, le=20_000)
     LIVE_CONNECTIONS_OF_USER: int = Field(20, ge=1, le=20_000)
     TLS: bool = False
-    SENTRY_DSN: SecretStr = SecretStr("")
+    SENTRY_DSN: SecretStr = Field(SecretStr(""), description="Errors are reported there; empty: to nobody")
+    OTEL_EXPORTER_OTLP_ENDPOINT: str = Field("", description="Traces go there (OTLP over HTTP); empty: there are none")
     WEBHOOK_URL: str = ""
     WEBHOOK_SECRET: SecretStr = Field(SecretStr(""), description="Signs every webhook: HMAC-SHA256")
     EMAIL_URL: SecretStr = Field(SecretStr(""), description="smtp://, smtps:// or smtp+tls://user:password@host:port")
@@ -151,7 +155,12 @@ class Env(BaseSettings):
             raise ValueError("TRADING_DAY_TIME_ZONE is no known time zone; the default is Asia/Tehran.")
         self._refuse_wrong_exchanges()
         self.mail  # noqa: B018 - refused here, not when the first mail is sent
-        for name in ("WEB_URL", "LIVE_URL"):
+        if 0 < len(self.METRICS_TOKEN.get_secret_value()) < SHORTEST_METRICS_TOKEN:
+            raise ValueError(
+                f"METRICS_TOKEN has fewer than {SHORTEST_METRICS_TOKEN} characters and could be guessed: nothing was "
+                "started. Set it to 32 random characters, or leave it empty: then nobody can read /metrics."
+            )
+        for name in ("WEB_URL", "LIVE_URL", "OTEL_EXPORTER_OTLP_ENDPOINT"):
             if getattr(self, name) and urlsplit(getattr(self, name)).scheme not in ("http", "https"):
                 raise ValueError(f"{name} must be an http or https address, or empty.")
         if self.WEBHOOK_URL and not self.WEBHOOK_SECRET.get_secret_value():

@@ -40,7 +40,7 @@ class LiveServer(uvicorn.Server):
     def __init__(self, live: Any, host: str, port: int) -> None:
         config = uvicorn.Config(
             live, host=host, port=port, lifespan="off", ws="none", log_level="warning", access_log=False,
-            server_header=False, timeout_graceful_shutdown=GRACE_SECONDS,
+            server_header=False, log_config=None, timeout_graceful_shutdown=GRACE_SECONDS,
         )  # fmt: skip
         super().__init__(config)
         self._live = live

@@ -65,6 +65,8 @@ INSTALLED_APPS = [
     "algo.apps.AlgoConfig",
 ]
 MIDDLEWARE = [
+    "algo.monitoring.middleware.RequestIds",
+    "algo.monitoring.middleware.Probes",  # before all that could keep it from answering
     "django.middleware.security.SecurityMiddleware",
     "algo_trade.bounds.BoundedRequests",
     "algo_trade.csp.PagesCSPMiddleware",
@@ -361,6 +363,11 @@ NOTIFY_CHAT_SERVICES = [name.strip().lower() for name in env.NOTIFY_CHAT_SERVICE
 globals().update(env.mail)  # EMAIL_HOST …: no mail is sent where EMAIL_HOST is empty
 EMAIL_TIMEOUT = 5
 
+# --- who watches --------------------------------------------------------------------------------------------------
+METRICS_TOKEN = env.METRICS_TOKEN.get_secret_value()
+SENTRY_DSN = env.SENTRY_DSN.get_secret_value()
+OTEL_EXPORTER_OTLP_ENDPOINT = env.OTEL_EXPORTER_OTLP_ENDPOINT
+
 # --- words in the log ---------------------------------------------------------------------------------------------
 STRATEGY_PROCESSOR_LOG_PREFIX = "PROCESSOR => "
 DEAL_PROCESSING_LOG_PREFIX = "DEAL_PROCESSOR => "
@@ -370,10 +377,14 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "filters": {"redact": {"()": "providers.redaction.RedactingFilter"}},
-    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line", "filters": ["redact"]}},
+    "formatters": {"line": {"()": "algo.monitoring.logs.Lines"}, "json": {"()": "algo.monitoring.logs.json_lines"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": env.LOG_FORMAT, "filters": ["redact"]}},
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
-    "loggers": {"urllib3": {"level": "WARNING"}},
+    "loggers": {
+        "urllib3": {"level": "WARNING"},
+        # servers bring handlers of their own, which mask nothing
+        **{name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access", "uvicorn")},
+    },
 }
 
 TEST_RUNNER = "launcher.test_runner.PytestRunner"

@@ -119,6 +119,10 @@ def test_environment() -> dict[str, str]:
         "PAPER_CONTROL_URL": "",
         "PAPER_CONTROL_TOKEN": "",
         "LOG_LEVEL": "INFO",
+        "LOG_FORMAT": "line",
+        "METRICS_TOKEN": "",
+        "SENTRY_DSN": "",
+        "OTEL_EXPORTER_OTLP_ENDPOINT": "",
     }
 
 

@@ -97,6 +97,14 @@ class RateBudget(Protocol):
         ...
 
 
+class WatchedBudget(RateBudget, Protocol):
+    """One that can say what is left of it."""
+
+    def left(self) -> dict[str, float]:
+        """Of each budget, the share of its burst that is there now: 1 is all of it, 0 that nobody may call."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `calls` in any `seconds`: a share of them (a third, unless told) may come as a burst, the rest is
@@ -245,6 +253,15 @@ class InProcessBudget(WaitingBudget):
             if not wait:
                 bucket.tokens -= calls
             return wait
+
+    def left(self) -> dict[str, float]:
+        """Of each budget that was used."""
+        with self._lock:
+            buckets = {name: self._refilled(name) for name in list(self._buckets)}
+            return {
+                name: 0.0 if each.silent_until > each.updated else max(each.tokens, 0.0) / each.limit.burst
+                for name, each in buckets.items()
+            }
 
     def _wait(self, bucket: _Bucket, priority: Priority, calls: int) -> float:
         """Seconds. A batch larger than the burst takes the bucket below zero, once it is full: it pays with a longer

@@ -38,6 +38,7 @@ from providers.errors import (
     Unavailable,
 )
 from providers.redaction import redact, register_secret
+from providers.tally import CALL_BOUNDS, CALL_SECONDS, CALLS, TALLY
 from providers.transport import (
     READ_TIMEOUT,
     TOTAL_TIMEOUT,
@@ -203,11 +204,14 @@ class HttpSession:
             self._breaker.admit(priority, is_read=not endpoint.write, caller=self._caller(endpoint))
             self._budget.acquire(endpoint.budget, priority, calls)
             self._check_in_time(endpoint, started)
-            return self._understood(endpoint, interpret, self._exchange(endpoint, path, params, body))
+            understood = self._understood(endpoint, interpret, self._exchange(endpoint, path, params, body))
+            self._count(endpoint, "ok")
+            return understood
         except ProviderError as exc:
             error = self._unusable(endpoint, exc) if isinstance(exc, BadPayload) else exc
         except (ValueError, ArithmeticError, RecursionError) as exc:  # what got past the schema, an absurd date say
             error = self._unusable(endpoint, exc)
+        self._count(endpoint, _snake(type(error).__name__))
         self._log(endpoint, path, error, self.host.monotonic() - started)
         raise error  # outside the except: the library's exception, which may hold headers, is not chained
 
@@ -236,12 +240,15 @@ class HttpSession:
         """One request on the wire and its answer."""
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         auth = self._auth if endpoint.private else None
+        sent = self.host.monotonic()
         try:
             reply = self._transport.send(Request(endpoint.method, path, params, content, auth))
         except TransportError as exc:
             failure = exc
         else:
             return self._judge(endpoint, reply)
+        finally:
+            TALLY.observe(CALL_SECONDS, self.host.monotonic() - sent, CALL_BOUNDS, exchange=self.provider)
         self._breaker.failed(self._caller(endpoint))
         raise self._broken(endpoint, failure)
 
@@ -312,6 +319,9 @@ class HttpSession:
             return OutcomeUnknown(f"{text}; the request may have been carried out: look it up")
         return BadPayload(text)
 
+    def _count(self, endpoint: Endpoint, outcome: str) -> None:
+        TALLY.add(CALLS, exchange=self.provider, endpoint=endpoint.name, outcome=outcome)
+
     def _subject(self, endpoint: Endpoint) -> str:
         return f"{self.provider} {endpoint.name}"
 
@@ -325,6 +335,11 @@ class HttpSession:
             *(self.provider, endpoint.name, endpoint.method, redact(path), type(error).__name__, seconds * 1000),
             redact(str(error)),
         )
+
+
+@lru_cache(maxsize=64)
+def _snake(name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
 def _decode(reply: Reply) -> tuple[Any, str]:

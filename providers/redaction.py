@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Mapping
+from typing import Any
 
 MASK = "***"
 _SHAPES = re.compile(
     r"(?i)((?:authorization|x-api-key|nobitex-key|nobitex-signature|api[-_]?key|token|secret|password|signature)"
-    r"[\"']?\s*[:=]\s*[\"']?(?:token\s+)?)([^\s\"',}&]+)"
+    r"[\"']?\s*[:=]\s*[\"']?(?:(?:token|bearer|basic)\s+)?)([^\s\"',}&]+)"
 )
+_NAMES = re.compile(r"(?i)authorization|cookie|api[-_]?key|nobitex-(?:key|signature)|token|secret|passw|signature")
 _known: set[str] = set()
 
 
@@ -26,6 +29,24 @@ def redact(text: str) -> str:
     return _SHAPES.sub(lambda match: match.group(1) + MASK, text)
 
 
+def redact_tree(value: Any) -> Any:
+    """The same of whatever JSON can hold: texts and keys masked, and all that stands under a name of a secret."""
+    if isinstance(value, str):
+        return redact(value)
+    if isinstance(value, Mapping):
+        return {
+            redact(str(name)): MASK if each and _NAMES.search(str(name)) and _is_text(each) else redact_tree(each)
+            for name, each in value.items()
+        }
+    if isinstance(value, list | tuple):
+        return [redact_tree(each) for each in value]
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return not isinstance(value, bool | int | float | Mapping)
+
+
 class RedactingFilter(logging.Filter):
     """Masks secrets in messages, arguments and tracebacks before any handler sees them."""
 
@@ -33,4 +54,6 @@ class RedactingFilter(logging.Filter):
         record.msg, record.args = redact(record.getMessage()), ()
         if record.exc_info and not record.exc_text:
             record.exc_text = redact(logging.Formatter().formatException(record.exc_info))
+        if record.stack_info:
+            record.stack_info = redact(record.stack_info)
         return True

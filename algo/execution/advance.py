@@ -36,6 +36,7 @@ from algo.models import Account, DealStatus, Role
 from algo.selectors.halts import flat_due
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_is_stopped, account_stop
+from algo.trail import trail
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
@@ -87,12 +88,13 @@ class Worker:
 
 def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
     """`advance` with the client that `provider_of` gives; a key that cannot even be one stops the account."""
-    try:
-        provider = provider_of(account)
-    except AuthFailed as exc:
-        account_stop(account, str(exc), at=clock.now())
-        return Advanced.STOPPED
-    return advance(account, provider, clock, **more)
+    with trail(account=account.pk):
+        try:
+            provider = provider_of(account)
+        except AuthFailed as exc:
+            account_stop(account, str(exc), at=clock.now())
+            return Advanced.STOPPED
+        return advance(account, provider, clock, **more)
 
 
 def advance(
@@ -164,7 +166,8 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
             worker.beat()
             if ledger.is_stopped():
                 return Advanced.STOPPED
-            error = _advance_deal_safely(worker, deal_id, resting) or error
+            with trail(deal=deal_id):
+                error = _advance_deal_safely(worker, deal_id, resting) or error
         if not reconcile_now and _may_reconcile(worker):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
@@ -300,7 +303,8 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
             ledger.measure_protection(deal, price, now=clock.now())
             break
         try:
-            _perform(worker, deal, action)
+            with trail(**_order_of(action)):
+                _perform(worker, deal, action)
         except (Unavailable, BadPayload) as exc:
             if not isinstance(action, decide.Ask):
                 raise
@@ -359,6 +363,11 @@ def _measured(worker: Worker, deal: DealView, quote: Quote | None) -> DealView:
 
 
 # --- performing -----------------------------------------------------------------------------------------------------
+
+
+def _order_of(action: Action) -> dict[str, Any]:
+    order = getattr(action, "order", None)
+    return {"order": order.client_order_id} if order is not None else {}
 
 
 def _perform(worker: Worker, deal: DealView, action: Action) -> None:  # noqa: C901, PLR0912 - one line per action

@@ -89,7 +89,22 @@ class SharedBudget(WaitingBudget):
             return self._alone.ready(name, priority, calls)
         return self._asker.ask(lambda: self._ready_shared(known, priority, calls), otherwise=False)
 
+    def left(self) -> dict[str, float]:
+        """For all who count together; while Redis is left alone, for this process."""
+        if self._asker.is_leaving_alone:
+            return self._alone.left()
+        return self._asker.ask(self._left_shared, otherwise={})
+
     # --- in Redis ---
+
+    def _left_shared(self) -> dict[str, float]:
+        found = {}
+        for name, limit in self._limits.items():
+            rates = [rate_of(limit, Priority.EXITS)]
+            silent = self._redis.pttl(self._key(name, _SILENCE[Priority.NORMAL])) > 0
+            used = _ALGORITHM.consumed(rates, self._bucket(name).read(_ALGORITHM, rates), _now_ms())
+            found[name] = 0.0 if silent else max(1 - used / rates[0].burst, 0.0)
+        return found
 
     def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
         limit = self._limits[name]

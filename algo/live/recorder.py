@@ -16,6 +16,7 @@ from algo.models import Account, Heartbeat
 from algo.selectors.health import STREAM
 from algo.selectors.streams import Watched, accounts_to_listen_to, watched_markets
 from algo.services.quotes import QuoteRow, quotes_record
+from algo.services.tallies import Teller
 from providers.clock import Clock
 
 logger = logging.getLogger("algo.feed")
@@ -42,6 +43,7 @@ class Recorder:
         self._watched: dict[str, Watched] = {}
         self._look_at = self._beat_at = 0.0
         self._is_down = False
+        self._teller = Teller("stream")
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
 
@@ -69,6 +71,7 @@ class Recorder:
                 self._look_at = time.monotonic() + LOOK_SECONDS
             if time.monotonic() >= self._beat_at:
                 self._beat()
+                self._teller.tell_if_due()
                 self._beat_at = time.monotonic() + BEAT_SECONDS
         except DatabaseError as exc:
             self._note(exc)

@@ -40,6 +40,7 @@ from algo.models.quote import MarketQuote
 from algo.models.signal import Decision, Outcome, Signal
 from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 from algo.models.strategy_check import StrategyCheck
+from algo.models.tally import TalliedSum
 from algo.models.token import TokenGrant, TokenScope
 from algo.translated import models_translate
 
@@ -107,6 +108,7 @@ __all__ = [
     "StrategyConfig",
     "StrategyStatus",
     "SystemControl",
+    "TalliedSum",
     "Theme",
     "Ticket",
     "TicketAnswer",

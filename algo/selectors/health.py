@@ -7,13 +7,25 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from django.conf import settings
-from django.db.models import Count, Q, QuerySet
+from django.db.models import Count, Min, Q, QuerySet
 
-from algo.models import Account, AccountState, BacktestRun, Heartbeat, Provider, RunStatus
+from algo.models import (
+    Account,
+    AccountState,
+    BacktestRun,
+    Heartbeat,
+    Provider,
+    RunStatus,
+    StrategyConfig,
+    StrategyStatus,
+)
+from algo.strategies.strategy_factory import external_names
+from providers.types import Resolution
 
 STREAM, WORKER = "stream:", "worker:"  # how the names of such heartbeats begin
 SILENT_SECONDS = 120.0  # wall: from then on something is wrong
 AWAY_SECONDS = 60.0  # wall, without an answer to anybody
+CANDLE_LATE_SECONDS = 60.0  # wall: a candle that should have closed may take so long to be fetched
 KEY_WORTH_A_LOOK = timedelta(days=14)  # before its expiry
 
 
@@ -141,3 +153,38 @@ def _health(beat: Heartbeat, now: datetime, speed: float) -> StreamHealth:
     alive_at = datetime.fromisoformat(told["alive_at"]) if told.get("alive_at") else None
     age = _age(alive_at, now, speed) if alive_at else None
     return StreamHealth(beat.name.removeprefix(STREAM), bool(told.get("up")), age, int(told.get("reconnects", 0)))
+
+
+@dataclass(frozen=True, slots=True)
+class CandlesHealth:
+    """The candles of one length that running strategies decide by. `age`: wall seconds since the close of the newest
+    one that the strategy furthest behind decided on, None where none has decided yet; `is_late`: a whole further one
+    should be there."""
+
+    resolution: str
+    strategies: int
+    age: float | None
+    is_late: bool
+
+
+def candles_health(now: datetime, *, speed: float = 1.0) -> list[CandlesHealth]:
+    """By candle length; empty where no strategy waits for candles. One query."""
+    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).exclude(strategy__in=external_names())
+    rows = running.values("resolution").annotate(oldest=Min("last_bar_at"), count=Count("id")).order_by("resolution")
+    return [_candles(row["resolution"], row["count"], row["oldest"], now, speed) for row in rows]
+
+
+def _candles(resolution: str, count: int, oldest: datetime | None, now: datetime, speed: float) -> CandlesHealth:
+    if oldest is None:
+        return CandlesHealth(resolution, count, None, False)
+    length = Resolution(resolution).duration
+    age = _age(oldest + length, now, speed)
+    return CandlesHealth(resolution, count, age, age > length.total_seconds() / speed + CANDLE_LATE_SECONDS)
+
+
+def exchanges_used() -> set[str]:
+    """Those that running strategies read or trade at, and those with an account in use. One query each."""
+    accounts = Account.objects.filter(environment=settings.EXCHANGE_ENVIRONMENT).exclude(state=AccountState.STOPPED)
+    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING)
+    read = running.values_list("data_market__provider", "market__provider").distinct()
+    return {*accounts.values_list("provider", flat=True).distinct(), *(name for pair in read for name in pair)}

@@ -90,7 +90,11 @@ def test_on_paper_and_without_tls_any_host_may_be_named():
     assert load_settings(ALLOWED_HOSTS="*", **ON_PAPER).returncode == 0
 
 
-@pytest.mark.parametrize("key", [random_text(50), random_text(64), secrets.token_hex(32), secrets.token_urlsafe(48)])
+@pytest.mark.parametrize(
+    "key",
+    [random_text(50), random_text(64), secrets.token_hex(32), secrets.token_urlsafe(48)],
+    ids=["50", "64", "hex", "url"],  # workers of one session must see the same names
+)
 def test_a_random_key_is_not_called_weak(key):
     assert key_weakness(key) == ""
 

@@ -34,6 +34,7 @@ from algo.execution.views import Quote
 from algo.models import Account, AccountState, EventKind, Heartbeat
 from algo.selectors.sessions import is_lost
 from algo.services.outbox import event_record
+from algo.services.tallies import Teller
 from providers.interface import ExchangeProvider
 
 logger = logging.getLogger("algo.guardian")
@@ -81,6 +82,7 @@ class Guardian:
         self._crews: dict[str, Crew] = {}
         self._first = True
         self._beat_at = float("-inf")
+        self._teller = Teller("guardian")
 
     def tick(self) -> float:
         """Hand on every account that needs it; the seconds until the next time. Outlives a dead database."""
@@ -130,6 +132,7 @@ class Guardian:
         told = {"at": CLOCK.now(), "detail": sign_of_life()}
         Heartbeat.objects.update_or_create(name="guardian", defaults=told)
         self._beat_at = time.monotonic()
+        self._teller.tell_if_due()
 
 
 @dataclass(slots=True)

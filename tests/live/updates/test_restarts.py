@@ -3,68 +3,22 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from launcher.embedded import PostgreSQL, Valkey, wait_until
-from launcher.processes import child_environment, free_port, spawn, stop
-from launcher.session import test_environment as secrets_of_tests
+from launcher.processes import free_port
 from tests.execution.processes import said, started, wait_for
 from tests.live.updates.listening import Listener, LiveProcess
 from tests.paper.world import ROOT
+from tests.servers import Servers
 
 pytestmark = [pytest.mark.e2e, pytest.mark.long]
-
-
-@dataclass
-class Servers:
-    """A PostgreSQL and a Valkey that keep what they were told, of this test alone: it may kill them."""
-
-    folder: Path
-    postgres: PostgreSQL = field(init=False)
-    valkey: Valkey = field(init=False)
-    running: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.folder.chmod(0o711)
-        self.postgres = PostgreSQL(self.folder / "pg")
-        self.valkey = Valkey(self.folder / "valkey", password="secret-of-this-test")
-        self.postgres.place()
-        self.valkey.prepare()
-
-    def start(self, name: str) -> None:
-        server: Any = {"postgres": self.postgres, "valkey": self.valkey}[name]
-        log = self.folder / f"{name}.log"
-        if name == "postgres":
-            server.prepare(log)
-        self.running[name] = spawn(server.command(), log=log, env=child_environment(), death_signal=signal.SIGKILL)
-        wait_until(server.ready, self.running[name], name=name, log=log, seconds=60)
-
-    def kill(self, name: str) -> None:
-        self.running[name].kill()
-        self.running[name].wait(10)
-
-    @property
-    def env(self) -> dict[str, str]:
-        return child_environment(
-            secrets_of_tests()
-            | {
-                "DATABASE_URL": self.postgres.url,
-                "REDIS_URL": self.valkey.url,
-                "DJANGO_SETTINGS_MODULE": "algo_trade.settings",
-                "PYTHONPATH": str(ROOT),
-            }
-        )
 
 
 class Page:
@@ -119,8 +73,7 @@ class Page:
 def servers(tmp_path) -> Iterator[Servers]:
     servers = Servers(tmp_path)
     with ExitStack() as cleanup:
-        cleanup.callback(servers.postgres.forget)
-        cleanup.callback(lambda: [stop(each, signum=signal.SIGINT, seconds=10) for each in servers.running.values()])
+        cleanup.callback(servers.stop)
         for name in ("postgres", "valkey"):
             servers.start(name)
         subprocess.run([sys.executable, "manage.py", "migrate", "-v", "0"], cwd=ROOT, env=servers.env, check=True)

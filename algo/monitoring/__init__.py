@@ -1,0 +1,1 @@
+"""What operators watch: health, metrics, logs, error reports and traces. Reads what the other rooms know."""
