@@ -9,7 +9,7 @@ from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError as BrokerError
 
-from algo.models import StrategyConfig
+from algo.models import OutboxEvent, StrategyConfig
 
 logger = logging.getLogger("algo.queues")
 
@@ -60,6 +60,22 @@ def channel_hint(channel_id: int) -> None:
         _send("algo.tasks.deliver_channel", channel_id, queue=NOTIFICATIONS, expires=MESSAGE_LIVES_SECONDS)
     except NoBroker as exc:
         logger.warning("channel not announced id=%s why=%s: beat's tick finds it", channel_id, exc.__cause__)
+
+
+def events_hint() -> None:
+    """Tell a worker, once this transaction is committed, that somebody may want to hear of what was recorded; nothing
+    where all of it is handed out. What the guardian records goes with the next of these: it knows no broker. A lost
+    message costs some seconds: beat asks too."""
+
+    def send() -> None:
+        if not OutboxEvent.objects.filter(fanned_out_at=None).exists():
+            return
+        try:
+            _send("algo.tasks.deliver_outbox", queue=NOTIFICATIONS, expires=MESSAGE_LIVES_SECONDS)
+        except NoBroker as exc:
+            logger.warning("events not announced why=%s: beat's tick finds them", exc.__cause__)
+
+    transaction.on_commit(send)
 
 
 def signals_hint() -> None:

@@ -20,7 +20,7 @@ from algo.models import Account, Heartbeat, Market, OptimisationRun, ParityRepor
 from algo.notifications.deliver import channel_deliver, channels_due
 from algo.notifications.senders import SENDERS
 from algo.notifications.webhook import send_webhook_notification
-from algo.queues import BACKTESTS, advance_hint, backtest_enqueue
+from algo.queues import BACKTESTS, advance_hint, backtest_enqueue, events_hint
 from algo.selectors.health import WORKER
 from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
 from algo.services.accounts import keys_watch
@@ -128,7 +128,9 @@ def decide_signals() -> int:
 def advance_account(account_id: int) -> str:
     """The hint: do what is due for one account now."""
     account = Account.objects.get(pk=account_id)
-    return look_after(account, account_provider, CLOCK)
+    outcome = look_after(account, account_provider, CLOCK)
+    events_hint()
+    return outcome
 
 
 @shared_task(queue="orders")
@@ -290,19 +292,23 @@ def worker_alive(queue: str) -> None:
 @shared_task(queue="notifications")
 def watch_keys() -> int:
     """Warn of keys that are about to expire. Returns how many warnings were given."""
-    return keys_watch(CLOCK.now())
+    warned = keys_watch(CLOCK.now())
+    events_hint()
+    return warned
 
 
 @shared_task(queue="notifications", time_limit=60)
 def watch_alarms() -> int:
     """Look for what is to be told though nobody did anything. Returns how many events were recorded."""
-    return alarms_watch(CLOCK.now(), speed=CLOCK.speed)
+    recorded = alarms_watch(CLOCK.now(), speed=CLOCK.speed)
+    events_hint()
+    return recorded
 
 
 @shared_task(queue="notifications")
 def deliver_outbox() -> int:
-    """Beat's tick: who is to be told what happened, and which channels have something to send; each is a task of its
-    own, so that one that does not answer holds up no other. Returns how many deliveries were made."""
+    """The hint, and beat's tick: who is to be told what happened, and which channels have something to send; each is a
+    task of its own, so that one that does not answer holds up no other. Returns how many deliveries were made."""
     now = CLOCK.now()
     made = fan_out(now, speed=CLOCK.speed)
     for pk in channels_due(now):
@@ -319,7 +325,9 @@ def deliver_channel(channel_id: int) -> int:
 @shared_task(queue="notifications")
 def tell_summaries() -> int:
     """Record the daily summaries that are due. Returns how many."""
-    return summaries_record(CLOCK.now())
+    recorded = summaries_record(CLOCK.now())
+    events_hint()
+    return recorded
 
 
 @shared_task(queue="notifications")

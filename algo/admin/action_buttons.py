@@ -11,6 +11,8 @@ from django.urls import URLPattern, path, reverse
 from django.views.decorators.http import require_POST
 from unfold.admin import ModelAdmin
 
+from algo.queues import events_hint
+
 
 class ActionButtons(ModelAdmin):
     """Adds a button for each of `buttons_for` to a row's page, for who may change the row. Each does what the action of
@@ -38,6 +40,7 @@ class ActionButtons(ModelAdmin):
         if function is None or name not in (self.actions or ()) or not self.has_change_permission(request, row):
             raise PermissionDenied
         answer = function(self, request, self.get_queryset(request).filter(pk=row.pk))
+        events_hint()
         page = reverse(f"admin:algo_{self.model._meta.model_name}_change", args=[row.pk])
         return answer or HttpResponseRedirect(page)
 

@@ -20,6 +20,7 @@ from algo.admin.base import NOTHING, actor, badge
 from algo.localised import moment, zone_name
 from algo.models import Halt, KillSwitch, SystemControl
 from algo.phrases import told
+from algo.queues import events_hint
 from algo.selectors.halts import Target, level_of, scope_name, switch_of, switch_state
 from algo.selectors.rights import may_switch
 from algo.selectors.visible import row_seen
@@ -137,6 +138,7 @@ class SwitchPage(ModelAdmin):
         except ControlRefused as exc:
             form.add_error(None, str(exc))
             return False
+        events_hint()
         if switch.version == before.version:
             messages.info(request, gettext("The kill switch stands where it stood: nothing was changed."))
             return True

@@ -24,6 +24,7 @@ from algo.api.filters import AnyOfFilter, IdFilter, after, before
 from algo.api.rows import RowsViewSet
 from algo.models import Account, AuditRecord, Door, KillSwitch, Market, StrategyConfig, TokenScope
 from algo.phrases import told
+from algo.queues import events_hint
 from algo.selectors import visible
 from algo.selectors.halts import (
     AccountFlat,
@@ -148,6 +149,7 @@ class KillSwitchView(ApiView):
             )
         except ControlRefused as exc:
             raise ValidationError(str(exc)) from exc
+        events_hint()
         return Response(SwitchSerializer(_seen_by(user, switch_state(target, row, clock))).data)
 
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from algo import tasks
+from algo import queues, tasks
 from algo.exchanges import CLOCK
 from algo.models import Delivery, DeliveryState
 from tests import factories as make
@@ -24,3 +24,52 @@ def test_each_channel_with_something_to_send_is_a_task_of_its_own(receiver, sett
     assert "refused" in Delivery.objects.get(channel=away).last_error
     handed_on.clear()
     assert (tasks.deliver_outbox(), handed_on) == (0, [])  # the one is told, the other is left alone for a while
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """Names of the tasks that were left for the workers."""
+    names = []
+    monkeypatch.setattr(queues.current_app, "send_task", lambda name, **_: names.append(name))
+    return names
+
+
+def test_an_event_is_announced_once_it_is_committed(sent, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        make.make_outbox_event("deal.opened", created_at=CLOCK.now())
+        queues.events_hint()
+        assert sent == []  # it may still be rolled back
+    assert sent == ["algo.tasks.deliver_outbox"]
+
+
+def test_nothing_is_announced_where_all_is_handed_out(sent, django_capture_on_commit_callbacks):
+    make.make_outbox_event("deal.opened", created_at=CLOCK.now())
+    tasks.deliver_outbox()
+    sent.clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        queues.events_hint()
+    assert sent == []
+
+
+def test_who_looks_after_an_account_announces_what_happened(sent, monkeypatch, django_capture_on_commit_callbacks):
+    account = make.make_account()
+
+    def opens_a_deal(*_):
+        make.make_outbox_event("deal.opened", created_at=CLOCK.now())
+        return "advanced"
+
+    monkeypatch.setattr(tasks, "look_after", opens_a_deal)
+    with django_capture_on_commit_callbacks(execute=True):
+        assert tasks.advance_account(account.pk) == "advanced"
+    assert sent == ["algo.tasks.deliver_outbox"]
+
+
+def test_a_broker_that_is_away_fails_nothing(monkeypatch, caplog, django_capture_on_commit_callbacks):
+    def broken(*_, **__):
+        raise OSError("refused")
+
+    monkeypatch.setattr(queues.current_app, "send_task", broken)
+    make.make_outbox_event("deal.opened", created_at=CLOCK.now())
+    with django_capture_on_commit_callbacks(execute=True):
+        queues.events_hint()
+    assert "beat's tick finds them" in caplog.text
