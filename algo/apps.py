@@ -12,8 +12,10 @@ class AlgoConfig(AppConfig):
         from algo.monitoring.tasks import carry_trail  # noqa: PLC0415 - models are there from here on
         from algo.monitoring.telemetry import telemetry_start  # noqa: PLC0415
         from algo.services.roles import roles_ensure  # noqa: PLC0415 - models are there from here on
+        from algo.typed import typed_digits_read  # noqa: PLC0415
 
         # The permissions of a new model are made after the migrations, so those of the roles are given after them too.
         post_migrate.connect(roles_ensure, sender=self, dispatch_uid="algo.roles")
         carry_trail()
         telemetry_start()
+        typed_digits_read()

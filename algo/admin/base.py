@@ -18,10 +18,12 @@ from django.http import HttpRequest, HttpResponseRedirect
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils.html import format_html
+from django.utils.timezone import make_aware
 from django.utils.translation import gettext
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.contrib.filters.admin import AutocompleteSelectFilter
+from unfold.contrib.filters.admin import AutocompleteSelectFilter, RangeDateTimeFilter
 from unfold.decorators import display
+from unfold.utils import parse_datetime_str
 from unfold.views import ChangeList
 
 from algo.localised import digits, moment, number
@@ -31,6 +33,7 @@ from algo.selectors.rights import accounts_tradable, may_administer, may_trade
 from algo.selectors.visible import account_of, row_seen, rows_seen
 from algo.services.audit import Actor, audit_record
 from algo.services.deletion import deletion_refusal
+from algo.typed import typed_number
 from providers.clock import clock_from_env
 
 Row = TypeVar("Row", bound=Model)
@@ -166,6 +169,25 @@ class SeenRelatedFilter(AutocompleteSelectFilter):
 
     def _seen(self) -> QuerySet[Any]:
         return rows_seen(self.request.user, self.field.remote_field.model._default_manager.all())
+
+
+class TimeRangeFilter(RangeDateTimeFilter):
+    """From one moment to another, typed with the digits of any keyboard."""
+
+    def __init__(
+        self, field: Any, request: HttpRequest, params: dict[str, Any], model: Any, model_admin: Any, field_path: str
+    ) -> None:
+        for name in set(params) & {f"{field_path}_{side}_{part}" for side in ("from", "to") for part in (0, 1)}:
+            params[name] = [typed_number(each) for each in params[name]]
+        super().__init__(field, request, params, model, model_admin, field_path)
+
+    def queryset(self, request: HttpRequest, queryset: QuerySet[Any]) -> QuerySet[Any]:
+        """The theme compares with a moment of no zone; what is typed is meant in the reader's."""
+        for side, lookup in (("from", "gte"), ("to", "lte")):
+            day, hour = (self.used_parameters.get(f"{self.parameter_name}_{side}_{part}") for part in (0, 1))
+            if day and hour and (at := parse_datetime_str(f"{day} {hour}")):
+                queryset = queryset.filter(**{f"{self.parameter_name}__{lookup}": make_aware(at)})
+        return queryset
 
 
 class OwnRows:

@@ -15,14 +15,22 @@ from django.utils.translation import gettext_lazy as _
 from unfold.contrib.filters.admin import (
     ChoicesDropdownFilter,
     FieldTextFilter,
-    RangeDateTimeFilter,
     RelatedDropdownFilter,
 )
 from unfold.decorators import display
 
 from algo.admin.accounts import PROTECTION
 from algo.admin.act_pages import DEAL_ACTS, ORDER_ACTS, ActPages
-from algo.admin.base import NOTHING, LedgerAdmin, LedgerInline, amount_text, badge, choice_badge, two_lines
+from algo.admin.base import (
+    NOTHING,
+    LedgerAdmin,
+    LedgerInline,
+    TimeRangeFilter,
+    amount_text,
+    badge,
+    choice_badge,
+    two_lines,
+)
 from algo.admin.deal_chart import chart_context
 from algo.localised import digits, duration, moment, money, reader, written
 from algo.models import CloseReason, Deal, DealStatus, Fill, Order, OrderEvent, Signal
@@ -126,7 +134,7 @@ class DealAdmin(ActPages, LedgerAdmin):
         ("close_reason", ChoicesDropdownFilter),
         ("config", RelatedDropdownFilter),
         ("account", RelatedDropdownFilter),
-        ("created_at", RangeDateTimeFilter),
+        ("created_at", TimeRangeFilter),
     )
     search_fields = ("=id", "market__symbol", "config__name", "=orders__client_order_id")
     search_help_text = _("Number of the deal, symbol, strategy, or the client id of one of its orders")
@@ -242,7 +250,7 @@ class OrderAdmin(ActPages, LedgerAdmin):
         ("role", ChoicesDropdownFilter),
         ("type", ChoicesDropdownFilter),
         ("account", RelatedDropdownFilter),
-        ("created_at", RangeDateTimeFilter),
+        ("created_at", TimeRangeFilter),
     )
     search_fields = ("=id", "=client_order_id", "=exchange_order_id", "market__symbol")
     search_help_text = _("Number, client id or exchange id of the order, or a symbol")
@@ -297,7 +305,7 @@ class FillAdmin(LedgerAdmin):
     list_filter = (
         ("account", RelatedDropdownFilter),
         ("fee_asset", FieldTextFilter),
-        ("executed_at", RangeDateTimeFilter),
+        ("executed_at", TimeRangeFilter),
     )
     search_fields = ("=trade_id", "=order__client_order_id", "order__market__symbol")
 
@@ -325,7 +333,7 @@ class SignalAdmin(LedgerAdmin):
         ("reason", FieldTextFilter),
         ("denial_code", FieldTextFilter),
         ("config", RelatedDropdownFilter),
-        ("created_at", RangeDateTimeFilter),
+        ("created_at", TimeRangeFilter),
     )
     search_fields = ("config__name", "denial_code", "denial_message")
     sections = {
