@@ -26,6 +26,7 @@ from algo.models import (
     Role,
 )
 from algo.selectors.halts import Standing, halt_for
+from algo.selectors.statement import changes_of
 from algo.services.deal_events import amount_text, deal_detail, deal_payload, record_deal_event
 from providers import types
 from providers.types import ZERO, Capabilities, OrderReport, OrderStatus, OrderType, ProtectionMode, Side
@@ -208,13 +209,7 @@ def is_ambiguous(fill: Any, since: datetime, reading: timedelta) -> bool:
 
 def effect_on(asset: str, fill: Any) -> Decimal:
     """What a booked fill did to the account's total of `asset`."""
-    market, sign = fill.order.market, Side(fill.order.side).sign
-    change = -fill.fee if fill.fee_asset == asset else ZERO
-    if market.base == asset:
-        change += sign * fill.quantity
-    if market.quote == asset:
-        change -= sign * fill.quantity * fill.price
-    return change
+    return sum((change for _, name, change in changes_of(fill) if name == asset), ZERO)
 
 
 def lock_change(asset: str, order: Any, since: datetime, capabilities: Capabilities) -> Decimal:

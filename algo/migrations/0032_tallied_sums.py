@@ -4,7 +4,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ("algo", "0030_room_for_updates"),
+        ("algo", "0031_balance_readings"),
     ]
 
     operations = [

@@ -1,6 +1,6 @@
 """Facts, and the constraints that guard them."""
 
-from algo.models.account import Account, AccountState, Environment
+from algo.models.account import Account, AccountState, BalanceReading, Environment
 from algo.models.audit import AuditRecord, Door
 from algo.models.backtest import UNFINISHED_RUNS, BacktestRun, RunStatus
 from algo.models.candle import Candle, CandleFetch
@@ -57,6 +57,7 @@ __all__ = [
     "AllowedSides",
     "AuditRecord",
     "BacktestRun",
+    "BalanceReading",
     "Candle",
     "CandleFetch",
     "ChannelType",

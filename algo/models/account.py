@@ -92,3 +92,20 @@ class Account(models.Model):
     def protection(self) -> ProtectionMode | None:
         """The mode of the last probe; None before the first."""
         return self.known_capabilities(Capabilities()).protection_mode if self.capabilities else None
+
+
+class BalanceReading(models.Model):
+    """The first reading of an account's balances on each day (UTC), kept for ever: between two of them, what our fills
+    do not explain came from outside the platform."""
+
+    account = models.ForeignKey(Account, on_delete=models.CASCADE, related_name="balance_readings", db_index=False)
+    day = models.DateField()
+    read_at = models.DateTimeField(help_text="Before the call.")
+    totals = models.JSONField(help_text="Asset to the total that the exchange said, locked parts included.")
+
+    class Meta:
+        ordering = ("account", "day")
+        constraints = [models.UniqueConstraint(fields=("account", "day"), name="balance_reading_once_a_day")]
+
+    def __str__(self) -> str:
+        return f"{self.account_id} {self.day}"

@@ -11,7 +11,8 @@ from typing import Any
 from django.db import connection
 
 from algo.models import Account, DealStatus, Fill, Order, ProbeOrder
-from providers.types import ZERO, Side, canonical_asset
+from algo.selectors.statement import changes_of
+from providers.types import ZERO, canonical_asset
 
 
 def ledger_difference(account: Account, truth: Mapping[str, Any]) -> Decimal:
@@ -26,12 +27,7 @@ def ledger_difference(account: Account, truth: Mapping[str, Any]) -> Decimal:
 def _balance_difference(account: Account, truth: Mapping[str, Any]) -> Decimal:
     expected = {asset: Decimal(amount) for asset, amount in truth["deposits"].items()}
     for fill in Fill.objects.filter(account=account).select_related("order__market"):
-        market, sign = fill.order.market, Side(fill.order.side).sign
-        for asset, change in (
-            (market.base, sign * fill.quantity),
-            (market.quote, -sign * fill.quantity * fill.price),
-            (fill.fee_asset, -fill.fee),
-        ):
+        for _, asset, change in changes_of(fill):
             name = canonical_asset(asset)
             expected[name] = expected.get(name, ZERO) + change
     totals = {asset: Decimal(balance["total"]) for asset, balance in truth["balances"].items()}

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Mapping
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from django.db import transaction
 from django.db.models import Q
 
-from algo.models import Account, AccountState, Environment, EventKind
+from algo.models import Account, AccountState, BalanceReading, Environment, EventKind
 from algo.services.audit import PLATFORM, Actor, audit_record
 from algo.services.outbox import event_record
 from providers.clock import CLOCKS_DIFFER
@@ -195,10 +195,14 @@ def _about(account: Account) -> dict[str, Any]:
 
 def balances_note(account: Account, balances: Mapping[str, Balance], *, read_at: datetime) -> None:
     """Keep what was just read, as the baseline of orders that are sent soon. `read_at` is before the call. What was
-    read later stays, unless its stamp lies so far ahead that the clock was wrong: else it stood for as long as that."""
+    read later stays, unless its stamp lies so far ahead that the clock was wrong: else it stood for as long as that.
+    The first reading of each day stays for the export of the ledger."""
     is_older = Q(balances_read_at=None) | Q(balances_read_at__lte=read_at)
     was_ahead = Q(balances_read_at__gt=read_at + CLOCKS_DIFFER)
     Account.objects.filter(is_older | was_ahead, pk=account.pk).update(
         balances={asset: [format(each.total, "f"), format(each.locked, "f")] for asset, each in balances.items()},
         balances_read_at=read_at,
     )
+    totals = {asset: format(each.total, "f") for asset, each in balances.items()}
+    reading = BalanceReading(account=account, day=read_at.astimezone(UTC).date(), read_at=read_at, totals=totals)
+    BalanceReading.objects.bulk_create([reading], ignore_conflicts=True)

@@ -145,6 +145,7 @@ class World:
         self.clock = HandClock()
         self.feed = HandFeed(self.clock)
         exchange = Exchange(self.feed, self.clock, Store(folder / "paper.sqlite3"), profiles or venue_profiles(PAIRS))
+        self.exchange = exchange
         self.app = build_app(exchange, rate_limits=False)
         control = build_control_app(self.app, CONTROL)
 
