@@ -24,13 +24,14 @@ def typed_number(text: str) -> str:
 def typed_digits_read() -> None:
     """From now on; safe to repeat. For who reads Persian digits a number's field takes them: a browser's own field for
     numbers drops all but Latin ones as they are typed."""
-    widgets: tuple[Any, ...] = (NumberInput, DateTimeBaseInput)
-    for widget in widgets:
-        if not hasattr(widget, "_reads_digits"):
-            widget.value_from_datadict = _latin(widget.value_from_datadict)
-            widget._reads_digits = True
-            if widget is NumberInput:
-                widget.get_context = _as_text(widget.get_context)
+    numbers: Any = NumberInput
+    times: Any = DateTimeBaseInput
+    if hasattr(numbers, "_reads_digits"):
+        return
+    numbers._reads_digits = True
+    for widget in (numbers, times):
+        widget.value_from_datadict = _latin(widget.value_from_datadict)
+    numbers.get_context = _as_text(numbers.get_context)
 
 
 def _latin(before: Callable[..., Any]) -> Callable[..., Any]:
