@@ -34,5 +34,5 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
 USER algo
 EXPOSE 8000
 HEALTHCHECK --interval=15s --timeout=10s --start-period=60s --retries=4 CMD ["python", "docker/healthy.py", "web"]
-CMD ["gunicorn", "algo_trade.wsgi", "--bind", "0.0.0.0:8000", "--worker-class", "gthread", "--workers", "4", \
-     "--threads", "4", "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]
+CMD ["gunicorn", "algo_trade.wsgi", "--config", "algo_trade/serving.py", "--bind", "0.0.0.0:8000", \
+     "--worker-tmp-dir", "/dev/shm", "--no-control-socket"]

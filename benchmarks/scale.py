@@ -35,14 +35,13 @@ def main() -> None:
     for name, rows in (("deals", 1_000_000), ("orders", 3_000_000), ("candles", 5_000_000)):
         parser.add_argument(f"--{name}", type=int, default=rows, help=f"how many {name} (default {rows})")
     parser.add_argument("--requests", type=int, default=REQUESTS, help=f"of each address (default {REQUESTS})")
-    parser.add_argument("--workers", type=int, default=4, help="web processes (default 4)")
     parser.add_argument("--only", default="", help="addresses that contain this")
     parser.add_argument("--keep", type=Path, help="a folder for the database")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
     with database(asked.keep):
         filled = fill(asked.deals, asked.orders, asked.candles)
-        with web_server(asked.workers) as port:
+        with web_server() as port:
             pages = [each for each in addresses() if asked.only in each[1]]
             for first in {each[0]: each for each in pages}.values():
                 measure(port, *first, 8 * CLIENTS)  # every process loads its code with its first requests: not counted
@@ -333,13 +332,13 @@ def _literal(field: Any) -> str:
 
 
 @contextlib.contextmanager
-def web_server(workers: int) -> Iterator[int]:
+def web_server() -> Iterator[int]:
     """gunicorn as the container starts it; yields its port."""
     from launcher.processes import free_port
 
     port = free_port()
-    words = ["--worker-class", "gthread", "--workers", str(workers), "--threads", "4", "--log-level", "warning"]
-    argv = [sys.executable, "-m", "gunicorn", "algo_trade.wsgi", "--bind", f"127.0.0.1:{port}", *words]
+    words = ["--config", "algo_trade/serving.py", "--bind", f"127.0.0.1:{port}", "--log-level", "warning"]
+    argv = [sys.executable, "-m", "gunicorn", "algo_trade.wsgi", *words]
     server = subprocess.Popen(argv, env=os.environ | {"ALLOWED_HOSTS": "127.0.0.1", "LOG_LEVEL": "ERROR"})
     try:
         deadline = time.monotonic() + 60
