@@ -125,7 +125,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 REDIS_URL = env.redis.url
 CACHES = {
     "default": {
-        "BACKEND": "django.core.cache.backends.redis.RedisCache",
+        "BACKEND": "algo_trade.caches.OneServerCache",
         "LOCATION": [REDIS_URL],  # Django would split a text at its commas
         "OPTIONS": {
             "pool_class": "algo.live.redis_link.CachePool",

@@ -118,7 +118,7 @@ def test_forged_forwarding_header_does_not_evade_the_limit(trader, password):
 def test_without_redis_the_api_answers_and_the_login_limit_still_holds(trader, password, settings, caplog):
     settings.CACHES = {
         "default": {
-            "BACKEND": "django.core.cache.backends.redis.RedisCache",
+            "BACKEND": "algo_trade.caches.OneServerCache",
             "LOCATION": "redis://:secret-of-redis@127.0.0.1:9/0",
         }
     }

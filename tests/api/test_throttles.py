@@ -8,9 +8,7 @@ from algo.api import throttling
 
 pytestmark = pytest.mark.django_db
 
-UNREACHABLE = {
-    "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:9/0"}
-}
+UNREACHABLE = {"default": {"BACKEND": "algo_trade.caches.OneServerCache", "LOCATION": "redis://127.0.0.1:9/0"}}
 
 
 @pytest.fixture
