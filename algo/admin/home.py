@@ -14,7 +14,7 @@ from django.utils.html import format_html
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
-from algo.admin.base import amount_text, badge, choice_badge
+from algo.admin.base import amount_text, badge, choice_badge, table
 from algo.admin.journal import why_link
 from algo.admin.ledger import deal_profit_badge, deal_status_badge
 from algo.admin.strategy_form import resolution_label
@@ -163,7 +163,7 @@ def _unprotected_table(request: HttpRequest, now: datetime) -> dict[str, Any]:
         ]
         for deal in unprotected_deals(request.user)
     ]
-    return {"headers": [gettext("Deal"), gettext("Market"), gettext("Strategy"), gettext("Since")], "rows": rows}
+    return table([gettext("Deal"), gettext("Market"), gettext("Strategy"), gettext("Since")], rows)
 
 
 def _today_table(made: list[Today]) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def _today_table(made: list[Today]) -> dict[str, Any]:
         gettext("Loss against its limit"),
         gettext("Deals closed"),
     ]
-    return {"headers": heads, "rows": rows}
+    return table(heads, rows)
 
 
 def _money(amount: Decimal, row: Today) -> str:
@@ -234,7 +234,7 @@ def _series_table(configs: list[StrategyConfig], now: datetime, day_start: datet
         gettext("Daily loss limit"),
         gettext("Journal"),
     ]
-    return {"headers": heads, "rows": rows}
+    return table(heads, rows)
 
 
 def _candle_age(config: StrategyConfig, now: datetime) -> str:
@@ -254,18 +254,16 @@ def _deal_link(deal: Deal) -> str:
 
 
 def _deals_table(request: HttpRequest) -> dict[str, Any]:
-    return {
-        "headers": [
-            gettext("Deal"),
-            gettext("Market"),
-            gettext("Strategy"),
-            gettext("Side"),
-            gettext("Status"),
-            gettext("Entry"),
-            gettext("Profit"),
-        ],
-        "rows": [_deal_row(deal) for deal in recent_deals(request.user)],
-    }
+    heads = [
+        gettext("Deal"),
+        gettext("Market"),
+        gettext("Strategy"),
+        gettext("Side"),
+        gettext("Status"),
+        gettext("Entry"),
+        gettext("Profit"),
+    ]
+    return table(heads, [_deal_row(deal) for deal in recent_deals(request.user)])
 
 
 def _deal_row(deal: Deal) -> list[str]:

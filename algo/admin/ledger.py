@@ -29,6 +29,8 @@ from algo.admin.base import (
     amount_text,
     badge,
     choice_badge,
+    choice_label,
+    table,
     two_lines,
 )
 from algo.admin.deal_chart import chart_context
@@ -67,7 +69,7 @@ _SAID = {"order", "why", "note", "by", "from", "to"}  # said beside it already
 def deal_status_badge(deal: Deal) -> str:
     """For a closed deal, why it closed."""
     if deal.close_reason:
-        return badge(deal.get_close_reason_display(), CLOSED_BY.get(CloseReason(deal.close_reason), "info"))
+        return badge(choice_label(deal, "close_reason"), CLOSED_BY.get(CloseReason(deal.close_reason), "info"))
     return badge(gettext("Canceled")) if deal.status == DealStatus.CANCELED else choice_badge(deal, "status")
 
 
@@ -389,7 +391,7 @@ def _story_table(deal: Deal) -> dict[str, Any]:
         [_time(line.at), badge(line.title, STORY_KINDS.get(line.kind)), told(line.text) or NOTHING, _told_details(line)]
         for line in deal_story(deal)
     ]
-    return {"headers": [gettext("At"), gettext("What"), gettext("In words"), gettext("Numbers")], "rows": rows}
+    return table([gettext("At"), gettext("What"), gettext("In words"), gettext("Numbers")], rows)
 
 
 def _told_details(line: StoryLine) -> str:
