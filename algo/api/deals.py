@@ -17,7 +17,7 @@ from algo.api import filters
 from algo.api.access import actor
 from algo.api.acts import CONFLICT, ReasonSerializer, reason_of, refusals
 from algo.api.rows import RowsViewSet
-from algo.api.serializers import AmountText, DealSerializer, OrderSerializer
+from algo.api.serializers import AmountText, DealSerializer, OrderSerializer, SaidAlike, UtcTime
 from algo.models import Deal, Order
 from algo.queues import advance_hint
 from algo.selectors import visible
@@ -26,8 +26,8 @@ from algo.services.deal_acts import deal_close, deal_reprotect, deal_stop_move, 
 from providers.clock import clock_from_env
 
 
-class StoryLineSerializer(serializers.Serializer[Any]):
-    at = serializers.DateTimeField()
+class StoryLineSerializer(SaidAlike, serializers.Serializer[Any]):
+    at = UtcTime()
     kind = serializers.CharField(help_text="signal, planned, denial, order, fill, ended, or a change of the deal.")
     title = serializers.CharField()
     text = serializers.CharField(allow_blank=True)
@@ -35,6 +35,8 @@ class StoryLineSerializer(serializers.Serializer[Any]):
 
 
 class DealDetailSerializer(DealSerializer):
+    methods_know_the_row_alone = True
+
     risk_multiple = serializers.SerializerMethodField(help_text="Profit in units of what the first stop risked (R).")
     held_seconds = serializers.SerializerMethodField(help_text="From its first fill to its end, or until now.")
     unprotected_now_seconds = serializers.SerializerMethodField(help_text="Without a break until now; 0: protected.")

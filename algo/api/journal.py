@@ -15,7 +15,7 @@ from rest_framework.response import Response
 
 from algo.api.filters import ID, AnyOfFilter, IdFilter, MomentFilter, SignalFilter, id_of
 from algo.api.rows import RowsViewSet
-from algo.api.serializers import SignalSerializer
+from algo.api.serializers import ModelText, SignalSerializer
 from algo.models import Decision, Outcome, Signal
 from algo.selectors import visible
 from algo.selectors.why_not import decision_why, signal_decision, why_counts
@@ -36,7 +36,9 @@ class DecisionFilter(django_filters.FilterSet):
         fields: list[str] = []
 
 
-class DecisionSerializer(serializers.ModelSerializer[Decision]):
+class DecisionSerializer(ModelText[Decision]):
+    methods_know_the_row_alone = True
+
     config_name = serializers.CharField(source="config.name")
     code = serializers.SerializerMethodField(help_text="The outcome, or the risk gate's code where it denied.")
     why = serializers.SerializerMethodField(help_text="The same in a sentence.")
@@ -56,14 +58,18 @@ class DecisionSerializer(serializers.ModelSerializer[Decision]):
             "numbers",
         )
 
-    def get_code(self, row: Decision) -> str:
-        return decision_why(row).code
+    def to_representation(self, instance: Decision) -> dict[str, Any]:
+        instance.why = decision_why(instance)  # type: ignore[attr-defined] # for the three fields that tell of it
+        return super().to_representation(instance)
 
-    def get_why(self, row: Decision) -> str:
-        return decision_why(row).sentence
+    def get_code(self, row: Any) -> str:
+        return str(row.why.code)
 
-    def get_numbers(self, row: Decision) -> dict[str, str]:
-        return decision_why(row).numbers
+    def get_why(self, row: Any) -> str:
+        return str(row.why.sentence)
+
+    def get_numbers(self, row: Any) -> dict[str, str]:
+        return dict(row.why.numbers)
 
 
 class DecisionDetailSerializer(DecisionSerializer):
@@ -80,6 +86,8 @@ class WhyCountSerializer(serializers.Serializer[Any]):
 
 
 class SignalDetailSerializer(SignalSerializer):
+    methods_know_the_row_alone = True
+
     decision = serializers.SerializerMethodField(
         help_text="The journal of its candle: every condition with its answer; null where it is not kept."
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
@@ -195,6 +193,17 @@ class FetchAskedSerializer(KnownFields, PeriodSerializer):
         return fields
 
 
+class CandlesJSON(JSONRenderer):
+    """Puts in the candles as the database said them."""
+
+    def render(self, data: Any, *args: Any, **kwargs: Any) -> bytes:
+        page = data.get("candles")
+        if not isinstance(page, CandlePage):
+            return bytes(super().render(data, *args, **kwargs))
+        around = super().render({**data, "candles": []}, *args, **kwargs)
+        return bytes(around.replace(b'"candles":[]', b'"candles":[' + ",".join(page.lines).encode() + b"]"))
+
+
 class CandleCSV(BaseRenderer):
     """A header and a line for each candle. `X-Next-From` is the `next` of the JSON."""
 
@@ -202,11 +211,7 @@ class CandleCSV(BaseRenderer):
     format = "csv"
 
     def render(self, data: Any, *_: Any) -> bytes:
-        text = io.StringIO()
-        writer = csv.writer(text)
-        writer.writerow(COLUMNS)
-        writer.writerows([row[name] for name in COLUMNS] for row in data["candles"])
-        return text.getvalue().encode()
+        return "".join(f"{line}\r\n" for line in (",".join(COLUMNS), *data["candles"].lines)).encode()
 
 
 class MarketViewSet(RowsViewSet):
@@ -232,7 +237,7 @@ class MarketViewSet(RowsViewSet):
         methods=["get"],
         pagination_class=None,
         filterset_class=None,
-        renderer_classes=(JSONRenderer, CandleCSV),
+        renderer_classes=(CandlesJSON, CandleCSV),
         query_parameters=["resolution", "from", "to", "limit", "format"],
     )
     def candles(self, request: Request, pk: str | None = None, **_: Any) -> Response:
@@ -241,10 +246,17 @@ class MarketViewSet(RowsViewSet):
         asked = _asked(CandlesAskedSerializer, request)
         resolution = Resolution(asked["resolution"])
         if "format" in asked:
-            request.accepted_renderer = CandleCSV() if asked["format"] == "csv" else JSONRenderer()
+            request.accepted_renderer = CandleCSV() if asked["format"] == "csv" else CandlesJSON()
         market = self.get_object()
-        page = candles_page(market, resolution, limit=asked["limit"], start=asked.get("from"), end=asked.get("to"))
-        told = {"market": market.pk, "resolution": resolution.value, "next": page.next, "candles": _rows(page)}
+        page = candles_page(
+            market,
+            resolution,
+            limit=asked["limit"],
+            start=asked.get("from"),
+            end=asked.get("to"),
+            as_csv=isinstance(request.accepted_renderer, CandleCSV),
+        )
+        told = {"market": market.pk, "resolution": resolution.value, "next": page.next, "candles": page}
         return Response(told, headers={"X-Next-From": page.next or ""})
 
     @extend_schema(parameters=[PeriodSerializer], responses=CoverageSerializer, filters=False)
@@ -328,11 +340,3 @@ def _asked(kind: type[PeriodSerializer], request: Request) -> dict[str, Any]:
     given = kind(data=request.query_params)
     given.is_valid(raise_exception=True)
     return dict(given.validated_data)
-
-
-def _rows(page: CandlePage) -> list[dict[str, str]]:
-    """Without a serializer for each: thousands of rows in a tenth of the time."""
-    return [
-        {"open_time": at, "open": first, "high": high, "low": low, "close": last, "volume": volume}
-        for at, first, high, low, last, volume in page.rows
-    ]

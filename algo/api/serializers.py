@@ -56,7 +56,8 @@ def one_of(serializer: Any) -> Any:
 def _readers_of(serializer: Any) -> Readers | None:
     """Those that serve every serializer of the class; None where one of its own methods says a field."""
     one = one_of(serializer)
-    if any(isinstance(field, serializers.SerializerMethodField) for field in one.fields.values()):
+    methods = any(isinstance(field, serializers.SerializerMethodField) for field in one.fields.values())
+    if methods and not serializer.methods_know_the_row_alone:
         return None
     made: Readers = one.readers_made()
     return made
@@ -64,9 +65,10 @@ def _readers_of(serializer: Any) -> Readers | None:
 
 class SaidAlike:
     """Before a serializer's class: how each field is read is found out once, and not for every row. For serializers
-    whose fields know nothing of the request."""
+    whose fields know nothing of the request; one whose own methods do not either says so, and is read once for good."""
 
     fields: Any
+    methods_know_the_row_alone = False
 
     def to_representation(self, instance: Any) -> dict[str, Any]:
         """As the framework does."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,12 @@ _TABLE = Candle._meta.db_table
 _PRICES = ("open", "high", "low", "close", "volume")
 _ARRAYS = ", ".join(["open_time", *(f'"{name}_float"' for name in _PRICES)])
 _SERIES = f"FROM {_TABLE} WHERE market_id = %s AND resolution = %s"
-_ISO = """to_char(open_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""  # in the server: a third of the time
+# A line for each candle, said by the server: five thousand objects of Python take longer than all else of an answer.
+_ISO = """to_char(open_time AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')"""
+_EXACT = ", ".join([_ISO, *(f"trim_scale({name})" for name in _PRICES)])
+_AS_CSV = f"concat_ws(',', {_EXACT})"
+_FIELDS = ",".join(f'"{name}":"%%s"' for name in ("open_time", *_PRICES))
+_AS_JSON = f"format('{{{_FIELDS}}}', {_EXACT})"
 _HOUR = 3600
 _POSTGRES_EPOCH = 946_684_800  # 2000-01-01: PostgreSQL's own zero, from which it counts microseconds
 
@@ -53,31 +59,40 @@ class Coverage:
 
 @dataclass(frozen=True, slots=True)
 class CandlePage:
-    """Stored candles, oldest first, as text: open time (ISO 8601, UTC), and open, high, low, close, volume exact in
-    plain notation. `next` is the open time of the first candle that no longer fitted; None where that was all."""
+    """Stored candles, oldest first, a line of text each: open time (ISO 8601, UTC), open, high, low, close and volume,
+    exact in plain notation. `next` is the open time of the first candle that no longer fitted; None where that was
+    all."""
 
-    rows: list[tuple[str, str, str, str, str, str]]
+    lines: list[str]
     next: str | None
 
 
 def candles_page(
-    market: Market, resolution: Resolution, *, limit: int, start: datetime | None, end: datetime | None
+    market: Market,
+    resolution: Resolution,
+    *,
+    limit: int,
+    start: datetime | None,
+    end: datetime | None,
+    as_csv: bool = False,
 ) -> CandlePage:
     """At most `limit` candles with start <= open_time < end from `start` on; without a start, the newest ones before
-    the end. One query."""
+    the end. As objects of JSON, or lines of CSV. One query."""
     bounds = [("open_time >= %s", start), ("open_time < %s", end)]
     clause = " AND ".join([_SERIES, *(text for text, bound in bounds if bound)])
-    columns = ", ".join([_ISO, *(f"trim_scale({name})::text" for name in _PRICES)])
     order, wanted = ("ASC", limit + 1) if start else ("DESC", limit)
     with connection.cursor() as cursor:
         cursor.execute(
-            f"SELECT {columns} {clause} ORDER BY open_time {order} LIMIT %s",
+            f"SELECT {_AS_CSV if as_csv else _AS_JSON} {clause} ORDER BY open_time {order} LIMIT %s",
             [market.pk, resolution.value, *(bound for _, bound in bounds if bound), wanted],
         )
-        rows = cursor.fetchall()
+        lines = [line for (line,) in cursor.fetchall()]
     if not start:
-        return CandlePage(rows[::-1], None)
-    return CandlePage(rows[:limit], rows[limit][0] if len(rows) > limit else None)
+        return CandlePage(lines[::-1], None)
+    beyond = lines[limit] if len(lines) > limit else None
+    if beyond is not None:
+        beyond = beyond.partition(",")[0] if as_csv else json.loads(beyond)["open_time"]
+    return CandlePage(lines[:limit], beyond)
 
 
 def candles_window(market: Market, resolution: Resolution, *, bars: int, until: datetime) -> Candles:
@@ -93,9 +108,7 @@ def candles_range(market: Market, resolution: Resolution, start: datetime, end: 
 
 def candles_coverage(market: Market, resolution: Resolution, start: datetime, end: datetime) -> Coverage:
     """How much of [start, end) is stored, and what is missing. A candle still running at `end` is not missing."""
-    query = f"SELECT open_time {_SERIES} AND open_time >= %s AND open_time < %s ORDER BY open_time"
-    (moments,) = _copy(query, [market.pk, resolution.value, start, end], ["i8"])
-    times = _from_postgres(moments)
+    times = _from_postgres(_moments(market, resolution, start, end))
     gaps = tuple(find_gaps(times, resolution, start, end))
     if not len(times):
         return Coverage(0, None, None, gaps)
@@ -152,12 +165,28 @@ def _copy(query: str, parameters: list[Any], kinds: Sequence[str]) -> list[NDArr
     bytes, per row a field count and per field its length and value, and a trailer of 2 bytes.
     """
     fields = [part for i, kind in enumerate(kinds) for part in ((f"size{i}", ">i4"), (f"value{i}", f">{kind}"))]
+    rows = np.frombuffer(_copied(query, parameters)[19:-2], dtype=np.dtype([("count", ">i2"), *fields]))
+    return [rows[f"value{i}"].astype(kind) for i, kind in enumerate(kinds)]
+
+
+def _copied(query: str, parameters: list[Any]) -> bytes:
     sink = io.BytesIO()
     with connection.cursor() as cursor:
         bound = cursor.mogrify(query, parameters).decode()
         cursor.copy_expert(f"COPY ({bound}) TO STDOUT (FORMAT BINARY)", sink)
-    rows = np.frombuffer(sink.getvalue()[19:-2], dtype=np.dtype([("count", ">i2"), *fields]))
-    return [rows[f"value{i}"].astype(kind) for i, kind in enumerate(kinds)]
+    return sink.getvalue()
+
+
+def _moments(market: Market, resolution: Resolution, start: datetime, end: datetime) -> NDArray[Any]:
+    """Open times in [start, end), as one array: a row for each would be a message for each.
+
+    In binary, an array is a header of 20 bytes, and per element its length and value. Around it stand the header of
+    COPY, a field count and the length of the array (25 bytes), and a trailer of 2 bytes. None at all is null.
+    """
+    inner = f"SELECT open_time {_SERIES} AND open_time >= %s AND open_time < %s ORDER BY open_time"
+    copied = _copied(f"SELECT array_agg(open_time) FROM ({inner}) AS series", [market.pk, resolution.value, start, end])  # noqa: S608 - fixed text, bound values
+    elements = np.frombuffer(copied[45:-2], dtype=np.dtype([("size", ">i4"), ("value", ">i8")]))
+    return elements["value"].astype("i8")
 
 
 def _from_postgres(moments: Times) -> Times:

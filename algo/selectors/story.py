@@ -48,12 +48,16 @@ class StoryLine:
 
 
 def deal_fills(deal: Deal) -> QuerySet[Fill]:
-    return Fill.objects.filter(order__deal=deal).select_related("order").order_by("executed_at", "id")
+    """With what their orders were for."""
+    rows = Fill.objects.filter(order__deal=deal).select_related("order").order_by("executed_at", "id")
+    return rows.only("executed_at", "price", "quantity", "fee", "fee_asset", "trade_id", "order__role")
 
 
 def deal_events(deal: Deal) -> QuerySet[OrderEvent]:
-    """Changes of its orders, without the raw answers, which may be long."""
-    return OrderEvent.objects.filter(order__deal=deal).select_related("order").defer("raw").order_by("at", "id")
+    """Changes of its orders, with what the story tells of both: raw answers may be long."""
+    rows = OrderEvent.objects.filter(order__deal=deal).select_related("order").order_by("at", "id")
+    told = ("role", "client_order_id", "quantity", "price", "stop_price")
+    return rows.only("at", "from_status", "to_status", "reason", *(f"order__{name}" for name in told))
 
 
 def deal_story(deal: Deal) -> list[StoryLine]:
