@@ -29,6 +29,7 @@ for _model in (User, Group, AuthToken):
 
 @admin.register(User)
 class UserAdmin(AdminsOnly, Audited, KeptRowsAdmin, DjangoUserAdmin, ModelAdmin):
+    list_per_page = 25
     form = UserChangeForm
     add_form = UserCreationForm
     change_password_form = AdminPasswordChangeForm
@@ -91,6 +92,7 @@ def _is_role(group: Any) -> bool:
 
 @admin.register(AuthToken)
 class AuthTokenAdmin(AdminsOnly, Audited, ModelAdmin):
+    list_per_page = 25
     list_display = ("token_key", "user", "scope", "label", "created", "expiry", "last_used")
     list_select_related = ("user", "grant")
     list_filter = ("grant__scope",)
