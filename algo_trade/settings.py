@@ -96,9 +96,10 @@ TEMPLATES = [
         },
     }
 ]
+# Kept for ten minutes: the first queries of a new connection are slow, and threads that began together renew together.
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        **dj_database_url.parse(env.DATABASE_URL.get_secret_value(), conn_max_age=60, conn_health_checks=True),
+        **dj_database_url.parse(env.DATABASE_URL.get_secret_value(), conn_max_age=600, conn_health_checks=True),
         "ATOMIC_REQUESTS": False,
     }
 }
