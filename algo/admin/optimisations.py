@@ -138,7 +138,7 @@ def _told(run: OptimisationRun) -> dict[str, Any]:
     return {
         "judgement": told(judged),
         "judgement_template": f"unfold/helpers/messages/{MESSAGES[judgement.get('verdict', '')]}.html",
-        "judgement_notes": [told(sentence(note)) for note in judgement.get("warnings", ())],
+        "judgement_notes": [sentence(told(note)) for note in judgement.get("warnings", ())],
         "parameters_table": _table(PARAMETER_HEADS, parameter_rows(report)),
         "windows_table": _table(WINDOW_HEADS, windows) if windows else None,
         "walk_table": _table(FOLD_HEADS, fold_rows(walk)) if walk else None,

@@ -67,7 +67,7 @@ def _told(report: ParityReport) -> dict[str, Any]:
     summary, kept = report.summary, report.differences
     return {
         "parity_verdict": told(verdict(summary, len(kept))),
-        "parity_notes": [told(sentence(note)) for note in summary["notes"]],
+        "parity_notes": [sentence(told(note)) for note in summary["notes"]],
         "parity_figures": _table(FIGURE_HEADS, figure_rows(summary)),
         "parity_differences": _table(DIFFERENCE_HEADS, difference_rows(kept)) if kept else None,
     }
