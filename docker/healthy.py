@@ -1,5 +1,6 @@
-"""Health of one container: `healthy.py web`, `http URL`, `heartbeat NAME SECONDS`. Exit code 0 when it is well.
+"""Health of one container: `healthy.py web`, `http URL`, `heartbeat NAME SECONDS`, `file PATH SECONDS`.
 
+Exit code 0 when it is well.
 Each check is cheap, without Django: it runs several times a minute beside the process it judges.
 """
 
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 import urllib.request
 from pathlib import Path
 
@@ -22,7 +24,9 @@ def main(argv: list[str]) -> int:
             return answers(url)
         case ["heartbeat", name, seconds]:
             return beats(name, float(seconds))
-    sys.stderr.write("usage: healthy.py web | http URL | heartbeat NAME SECONDS\n")
+        case ["file", path, seconds]:
+            return touched(Path(path), float(seconds))
+    sys.stderr.write("usage: healthy.py web | http URL | heartbeat NAME SECONDS | file PATH SECONDS\n")
     return 2
 
 
@@ -57,9 +61,22 @@ def beats(name: str, longest: float) -> int:
     return 0 if age is not None and age <= longest else 1
 
 
+def touched(path: Path, longest: float) -> int:
+    """0 when `path` was touched at most `longest` seconds ago."""
+    try:
+        age = time.time() - path.stat().st_mtime
+    except OSError as failure:
+        sys.stderr.write(f"{path}: {failure.strerror}\n")
+        return 1
+    sys.stderr.write(f"{path}: {age:.0f} s ago\n")
+    return 0 if age <= longest else 1
+
+
 def database_url() -> str:
-    """DATABASE_URL of the environment, or of the file named by ENV_FILE."""
+    """DATABASE_URL of the environment, of the file named by DATABASE_URL_FILE, or out of that named by ENV_FILE."""
     url = os.environ.get("DATABASE_URL", "")
+    if not url and os.environ.get("DATABASE_URL_FILE"):
+        url = Path(os.environ["DATABASE_URL_FILE"]).read_text().strip()
     file = Path(os.environ.get("ENV_FILE") or "/nonexistent")
     if not url and file.is_file():
         lines = (line.partition("=") for line in file.read_text().splitlines())

@@ -20,7 +20,9 @@ Needs a Python >= 3.11 and, the first time, a package index. PostgreSQL and Valk
 with DATABASE_URL and REDIS_URL set, those servers are used instead.
 
   --setup-only   make .venv and stop
+  --docker       build the image, start docker-compose.yml and look whether it works; skipped where no engine answers
 """
+DOCKER = ["-m", "long", "tests/server/test_docker.py", "-rs", "-s"]
 MOST_PROCESSES = 4
 # Tests talk to this machine only: one that reaches for an exchange fails at once, with or without a network.
 ONLY_LOOPBACK = ["--allow-hosts=127.0.0.1,::1", "--allow-unix-socket"]
@@ -60,6 +62,9 @@ def main(argv: list[str]) -> int:
         return 130
     if argv == ["--setup-only"]:
         return 0
+    if argv == ["--docker"]:
+        os.chdir(ROOT)
+        return become_pytest(DOCKER)
     return become_pytest(argv)
 
 

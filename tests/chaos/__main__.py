@@ -82,6 +82,8 @@ def run(plan: list[Action], options: argparse.Namespace) -> int:
 class Run:
     """From start to verdict."""
 
+    expected = EXPECTED
+
     def __init__(self, stack: Stack, plan: list[Action], minutes: float) -> None:
         self.stack, self.plan, self.minutes = stack, plan, minutes
         self.began = time.monotonic()
@@ -259,7 +261,7 @@ class Run:
         for deal in deals:
             violations += judge.oversold(deal, *_of_deal(deal, mine, orders[deal.account], trades[deal.account]))
         for name, text in logs.items():
-            violations += judge.unhandled(name, text, EXPECTED)
+            violations += judge.unhandled(name, text, self.expected)
             violations += judge.secrets_told(name, text, self._secrets())
         return self._figures(deals, mine, trades, stretches, logs) | {
             "proven_flat": sorted(world.flat_proofs()),

@@ -6,6 +6,7 @@ import contextlib
 import os
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -35,6 +36,8 @@ class Stack:
     folder: Path
     seed: int
     speed: float
+    names: tuple[str, ...] = PLATFORM
+    twins: tuple[str, ...] = ("guardian",)  # of which a second one runs, as NAME-2
     anchor_real: float = field(default_factory=time.time)
     counts: Counter[str] = field(default_factory=Counter)
     kills: Counter[str] = field(default_factory=Counter)
@@ -63,8 +66,8 @@ class Stack:
         os.environ |= self.plan.env
         services = {service.name: service for service in self.plan.services}
         services["paper"].argv = [*services["paper"].argv, "--seed", str(self.seed)]
-        twin = replace(services["guardian"], name="guardian-2")
-        platform = [services[name] for name in PLATFORM] + [twin]
+        platform = [services[name] for name in self.names]
+        platform += [replace(services[name], name=f"{name}-2") for name in self.twins]
         for each in platform:
             each.stop_signal = signal.SIGKILL  # also when this process dies: a stopped one would not heed another
         self.servers = Supervisor([services[name] for name in SERVERS], self.plan.logs)
@@ -133,6 +136,23 @@ class Stack:
             stop(postgres, signum=signal.SIGINT, seconds=10)
         if self.plan.postgres is not None:
             self.plan.postgres.forget()
+
+    def replace(self, name: str, seconds: float) -> float:
+        """Tell one process to end, as an update does, and start it again; how long it took to end. RuntimeError where
+        it does not end in order within `seconds`."""
+        service = self.services[name]
+        assert service.process is not None
+        began = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        try:
+            code = service.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            raise RuntimeError(f"{name} did not end within {seconds:g} s of SIGTERM") from None
+        if code != 0:
+            raise RuntimeError(f"{name} ended with code {code} after SIGTERM")
+        ended = time.monotonic() - began
+        self._expected[name] = time.monotonic()
+        return ended
 
     # --- hurting ---
 
@@ -263,11 +283,11 @@ def _signal(service: Service, signum: int) -> None:
 
 
 @contextlib.contextmanager
-def running(seed: int, speed: float) -> Iterator[Stack]:
+def running(seed: int, speed: float, **more: Any) -> Iterator[Stack]:
     """A stack in a folder of its own, whose processes are ended in every case. The folder is the caller's to remove."""
     folder = Path(tempfile.mkdtemp(prefix="algo-chaos-"))
     folder.chmod(0o711)  # the database's user passes through; its own folders are 0700
-    stack = Stack(folder, seed, speed)
+    stack = Stack(folder, seed, speed, **more)
     try:
         yield stack
     finally:

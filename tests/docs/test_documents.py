@@ -20,12 +20,15 @@ README_FA = (ROOT / "README.fa.md").read_text()
 EVERYTHING = "\n".join(path.read_text() for path in DOCUMENTS)
 # What only the compose files read, beside the variables of algo_trade/env.py.
 COMPOSE_ONLY = {
-    "POSTGRES_PASSWORD",
-    "REDIS_PASSWORD",
-    "FLOWER_BASIC_AUTH",
+    "SITE_HOST",
+    "CADDY_OPTIONS",
+    "BACKUP_EVERY",
+    "BACKUP_KEEP",
     "PYTHON_IMAGE",
     "POSTGRES_IMAGE",
     "REDIS_IMAGE",
+    "CADDY_IMAGE",
+    "DEBIAN_IMAGE",
     "PIP_INDEX_URL",
 }
 

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import connection
 
 from algo.execution.ledger_rows import order_plan
-from algo.models import Deal, Market, Role
+from algo.models import Account, Deal, Market, Role
 from algo.services.markets import markets_refresh
 from providers.types import OrderType, Side
 from providers.wallex.client import WallexClient
@@ -54,17 +54,19 @@ def environment(server: Server, **more: str) -> dict[str, str]:
     }
 
 
-def planned(server: Server) -> Deal:
+def planned(
+    server: Server, symbol: str = "BTCUSDT", quantity: str = "0.01", account: Account | None = None, key: str = KEY
+) -> Deal:
     """A deal at Wallex whose stop and target are 5 % away: nothing but the test moves the price that far."""
-    client = WallexClient(f"{server.url}/wallex", api_key=KEY)
+    client = WallexClient(f"{server.url}/wallex", api_key=key)
     markets_refresh(client, now=datetime.now(UTC))
-    market = Market.objects.get(symbol="BTCUSDT", provider="wallex")
-    account = make_account(api_key=KEY, environment="paper")
-    price = client.last_price("BTCUSDT")
+    market = Market.objects.get(symbol=symbol, provider="wallex")
+    account = account or make_account(api_key=key, environment="paper")
+    price = client.last_price(symbol)
     deal = make_deal(
         make_config(account=account, market=market, data_market=market),
         rules={"stop_loss_percent": "5", "take_profit_percent": "5"},
-        planned_quantity=Decimal("0.01"),
+        planned_quantity=Decimal(quantity),
         planned_price=price,
         initial_stop_price=price * Decimal("0.95"),
         stop_price=price * Decimal("0.95"),
@@ -77,7 +79,7 @@ def planned(server: Server) -> Deal:
         leg=1,
         side=Side.BUY,
         kind=OrderType.MARKET,
-        quantity=Decimal("0.01"),
+        quantity=Decimal(quantity),
         price=None,
         stop_price=None,
         reason="test",

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Any, cast
 
 from django.core.management.base import BaseCommand
@@ -51,12 +52,17 @@ POISON_SECONDS = 30.0  # so often
 class Command(BaseCommand):
     help = "Watch over every account once a second: protect, trail, exit, reconcile. Needs no Redis."
 
+    def add_arguments(self, parser: Any) -> None:
+        parser.add_argument(
+            "--alive-file", type=Path, help="touched with every sign of life, for whoever watches this one"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         told: queue.SimpleQueue[int] = queue.SimpleQueue()  # safe in a signal handler, where an Event can deadlock
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: told.put(number))
         logger.info("guardian started")
-        guardian = Guardian()
+        guardian = Guardian(options["alive_file"])
         while not _told_within(told, guardian.tick()):
             pass
         let_go()
@@ -78,7 +84,8 @@ def _told_within(told: queue.SimpleQueue[int], seconds: float) -> bool:
 class Guardian:
     """Finds who needs it. Everything it must know is in the database; a second guardian does no harm."""
 
-    def __init__(self) -> None:
+    def __init__(self, alive_file: Path | None = None) -> None:
+        self._alive_file = alive_file
         self._crews: dict[str, Crew] = {}
         self._first = True
         self._beat_at = float("-inf")
@@ -131,6 +138,8 @@ class Guardian:
             return
         told = {"at": CLOCK.now(), "detail": sign_of_life()}
         Heartbeat.objects.update_or_create(name="guardian", defaults=told)
+        if self._alive_file is not None:
+            self._alive_file.touch()
         self._beat_at = time.monotonic()
         self._teller.tell_if_due()
 
