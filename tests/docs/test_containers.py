@@ -317,6 +317,29 @@ def test_a_wrong_word_is_a_usage_error(demo, capsys):
     assert "demo.py secrets" in capsys.readouterr().err
 
 
+# --- docker/sbom.py ---------------------------------------------------------------------------------------------------
+
+
+def test_the_list_of_contents_names_python_packages_and_those_of_debian(tmp_path, capsys, monkeypatch):
+    import django
+
+    sbom = load("sbom")
+    (tmp_path / "status").write_text(
+        "Package: libc6\nStatus: install ok installed\nArchitecture: amd64\nVersion: 2:2.36-9+deb12u1\n\n"
+        "Package: gone\nStatus: deinstall ok config-files\nArchitecture: amd64\nVersion: 1\n"
+    )
+    monkeypatch.setattr(sbom, "DPKG", tmp_path / "status")
+    assert sbom.main() == 0
+    told = json.loads(capsys.readouterr().out)
+    assert (told["bomFormat"], told["specVersion"]) == ("CycloneDX", "1.5")
+    urls = [each["purl"] for each in told["components"]]
+    assert f"pkg:pypi/django@{django.__version__}" in urls
+    assert [url for url in urls if url.startswith("pkg:deb")] == [
+        "pkg:deb/debian/libc6@2%3A2.36-9%2Bdeb12u1?arch=amd64"
+    ]
+    assert len(urls) == len(set(urls))
+
+
 # --- docker/healthy.py ------------------------------------------------------------------------------------------------
 
 

@@ -29,7 +29,12 @@ def why_not() -> str:
 
 def compose(*words: str, seconds: float = 120) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        ["docker-compose", "-p", PROJECT, *words], cwd=ROOT, capture_output=True, text=True, timeout=seconds, check=False
+        ["docker-compose", "-p", PROJECT, *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=seconds,
+        check=False,
     )
 
 
