@@ -1,5 +1,10 @@
 """How live updates fare with many pages open: `python -m benchmarks.live_updates --clients 200 --minutes 5 --json`.
 
+With `--web` each page is a whole dashboard, as a browser has it: one web process, started as `./run` starts it, gives
+it `/` and what its JavaScript asks for at first; then it listens, and asks for `/dashboard/state` again after a fill,
+as seldom and as scattered as the page's own code does (`calmly` in `ask.js`), and every 30 seconds. Measured too: from
+a fill to the answer that has it, and the memory of the web process.
+
 Starts PostgreSQL, Valkey and one process `live`, opens that many streams, books fills and moves orders as a busy
 platform does, and publishes quotes and candles of three markets as the streams do. Every page is told everything.
 Measured: from the commit of a fill to its frame at each page; from a quote to its frame (it waits half a second at
@@ -15,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import os
+import random
 import signal
 import statistics
 import subprocess
@@ -29,6 +35,9 @@ from typing import Any
 
 from benchmarks.scale import database
 
+# As the page has it: algo/static/algo/dashboard/main.js.
+STATE_WAIT, STATE_SPREAD, STATE_REST, LOOK_EVERY = 0.3, 1.2, 5.0, 30.0
+WARM_UP_GROWTH_MB = 20.0  # of a web process: its threads and caches fill within the first minutes
 USERS_PAGES = 20  # as many as one user may open
 FILLS_A_SECOND = 5.0
 QUOTES_A_SECOND = 10.0  # of each market: as often as a stream writes
@@ -41,6 +50,7 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200, help="pages open at once (default 200)")
     parser.add_argument("--minutes", type=float, default=3.0, help="how long (default 3)")
     parser.add_argument("--updates", type=int, default=10_000, help="timed updates of orders (default 10,000)")
+    parser.add_argument("--web", action="store_true", help="with one web process, and all that a page asks it for")
     parser.add_argument("--json", action="store_true", help="print JSON")
     asked = parser.parse_args()
     with database(None):
@@ -48,8 +58,12 @@ def main() -> None:
         told: dict[str, Any] = {"clients": asked.clients, "minutes": asked.minutes}
         if asked.updates:
             told["noting"] = noting(world["order"], asked.updates)
-        with live_process() as (port, pid), busy(world):
-            told |= asyncio.run(listen(port, pid, world["cookies"], asked.minutes * 60))
+        with (
+            web_process() if asked.web else contextlib.nullcontext() as web,
+            live_process() as (port, pid),
+            busy(world),
+        ):
+            told |= asyncio.run(listen(port, pid, world["cookies"], asked.minutes * 60, web))
     told["missed"] = missed(told, asked.clients)
     print(json.dumps(told, indent=2) if asked.json else told)
     sys.exit(1 if told["missed"] else 0)
@@ -63,6 +77,12 @@ def missed(told: dict[str, Any], clients: int) -> list[str]:
         f"memory grown by less than {GROWTH_MB} MB": told["memory_mb"]["growth"] < GROWTH_MB,
         f"an order dearer by less than {DEARER_PERCENT} %": told.get("noting", {}).get("percent", 0) < DEARER_PERCENT,
     }
+    if web := told.get("web"):
+        targets |= {
+            "the web process answered everything": web["failed"] == 0,
+            f"memory of the web process grown by less than {WARM_UP_GROWTH_MB} MB": web["memory_mb"]["growth"]
+            < WARM_UP_GROWTH_MB,
+        }
     return [target for target, is_met in targets.items() if not is_met]
 
 
@@ -232,6 +252,88 @@ def live_process() -> Iterator[tuple[int, int]]:
         process.wait(20)
 
 
+@contextlib.contextmanager
+def web_process() -> Iterator[tuple[int, int]]:
+    """One process with eight threads, as the launcher has it: its port, and the process that answers."""
+    from launcher.processes import free_port
+
+    port = free_port()
+    words = ["-m", "gunicorn", "algo_trade.wsgi", "--bind", f"127.0.0.1:{port}", "--worker-class", "gthread"]
+    words += ["--workers", "1", "--threads", "8", "--no-control-socket", "--log-level", "warning"]
+    env = os.environ | {"DJANGO_SETTINGS_MODULE": "algo_trade.settings"}
+    master = subprocess.Popen([sys.executable, *words], env=env)
+    try:
+        deadline = time.monotonic() + 120
+        while not (worker := Path(f"/proc/{master.pid}/task/{master.pid}/children").read_text().split()):
+            if time.monotonic() > deadline:
+                raise SystemExit("the web process did not start within two minutes")
+            time.sleep(0.2)
+        yield port, int(worker[0])
+    finally:
+        master.send_signal(signal.SIGTERM)
+        master.wait(20)
+
+
+class Web:
+    """What the pages asked the web process for, and how long it took."""
+
+    def __init__(self, port: int, pid: int) -> None:
+        self.port, self.pid, self.failed = port, pid, 0
+        self.seconds: dict[str, list[float]] = {}
+        self.since_fill: list[float] = []
+
+    async def ask(self, path: str, cookie: str) -> bytes:
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        head = f"GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{self.port}\r\nCookie: {cookie}\r\n"
+        writer.write(f"{head}Connection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+        if not answer.startswith(b"HTTP/1.1 200 "):
+            self.failed += 1
+        self.seconds.setdefault(path.partition("?")[0], []).append(time.monotonic() - began)
+        return answer
+
+    async def loads(self, cookie: str) -> None:
+        """What a page asks for when it is opened, but for its files, which browsers keep."""
+        page = await self.ask("/", cookie)
+        chosen = page.partition(b'id="drawn"')[2].partition(b'value="')[2].partition(b'"')[0].decode()
+        first = ["/api/v1/deals?status=OPEN", "/api/v1/signals", "/dashboard/quotes", "/dashboard/state"]
+        first += [f"/dashboard/charts/{chosen}", "/dashboard/equity?span=day&currency=USDT"]
+        await asyncio.gather(*(self.ask(path, cookie) for path in first))
+
+    async def follows(self, page: Page, cookie: str) -> None:
+        """Asks for the state again as the page's own code does."""
+        last = time.monotonic()
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(page.heard.wait(), LOOK_EVERY)
+            due = max(time.monotonic() + STATE_WAIT + random.random() * STATE_SPREAD, last + STATE_REST)
+            await asyncio.sleep(due - time.monotonic())
+            page.heard.clear()
+            first, page.first_fill, last = page.first_fill, None, time.monotonic()
+            await self.ask(f"/dashboard/state?after={page.place}", cookie)
+            if first is not None:
+                self.since_fill.append(time.monotonic() - first)
+
+    def figures(self, memory: list[float]) -> dict[str, Any]:
+        return {
+            "answers": {path: len(each) for path, each in sorted(self.seconds.items())},
+            "failed": self.failed,
+            "state_seconds": figures(self.seconds.get("/dashboard/state", [])),
+            "fill_to_state_seconds": figures(self.since_fill),
+            "memory_mb": grown(memory),
+        }
+
+
+class Page:
+    """What one page knows: its place in the stream, and the first fill that its figures do not have yet."""
+
+    def __init__(self) -> None:
+        self.heard, self.place = asyncio.Event(), ""
+        self.first_fill: float | None = None
+
+
 # --- the pages --------------------------------------------------------------------------------------------------------
 
 
@@ -246,7 +348,7 @@ class Pages:
         self.bytes = 0
         self.seen: dict[str, list[float]] = {}
 
-    async def listen(self, port: int, cookie: str, markets: str) -> None:
+    async def listen(self, port: int, cookie: str, markets: str, page: Page) -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         request = f"GET /live/events?markets={markets} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nCookie: {cookie}\r\n\r\n"
         writer.write(request.encode())
@@ -257,9 +359,13 @@ class Pages:
         try:
             while line := await reader.readline():
                 self.bytes += len(line)
+                if line.startswith(b"id: "):
+                    page.place = line[4:].decode().strip()
                 if line.startswith(b'data: {"id":') and b'"trade_id":"t' in line:
                     trade = line.partition(b'"trade_id":"')[2].partition(b'"')[0].decode()
                     self.seen.setdefault(trade, []).append(time.monotonic())
+                    page.first_fill = page.first_fill or _booked.get(trade)
+                    page.heard.set()
                 elif line.startswith(b'data: {"market":') and b'"imbalance"' in line:
                     at = datetime.fromisoformat(json.loads(line[6:])["at"].replace("Z", "+00:00"))
                     self.quotes.append(time.time() - at.timestamp())
@@ -268,11 +374,25 @@ class Pages:
             writer.close()
 
 
-async def listen(port: int, pid: int, cookies: list[tuple[str, str]], seconds: float) -> dict[str, Any]:
+async def listen(
+    port: int, pid: int, cookies: list[tuple[str, str]], seconds: float, web_at: tuple[int, int] | None
+) -> dict[str, Any]:
     await up(port)
-    pages = Pages()
-    tasks = [asyncio.create_task(pages.listen(port, cookie, markets)) for cookie, markets in cookies]
-    began = time.monotonic()
+    pages, began = Pages(), time.monotonic()
+    single = [Page() for _ in cookies]
+    web = Web(*web_at) if web_at else None
+    if web:
+        await up(web.port)
+        began = time.monotonic()
+        await asyncio.gather(*(web.loads(cookie) for cookie, _ in cookies))
+    tasks = [
+        asyncio.create_task(pages.listen(port, cookie, markets, page))
+        for (cookie, markets), page in zip(cookies, single, strict=True)
+    ]
+    if web:
+        tasks += [
+            asyncio.create_task(web.follows(page, cookie)) for (cookie, _), page in zip(cookies, single, strict=True)
+        ]
     while pages.open < len(cookies):
         if failed := next((task for task in tasks if task.done() and task.exception()), None):
             raise SystemExit(str(failed.exception()))
@@ -280,10 +400,13 @@ async def listen(port: int, pid: int, cookies: list[tuple[str, str]], seconds: f
     opened = time.monotonic() - began
     _may_book.set()
     memory: list[float] = []
+    of_web: list[float] = []
     cpu_before, began = cpu_seconds(pid), time.monotonic()
     while time.monotonic() - began < seconds:
         await asyncio.sleep(min(1.0, seconds))
         memory.append(resident_mb(pid))
+        if web:
+            of_web.append(resident_mb(web.pid))
     cpu = (cpu_seconds(pid) - cpu_before) / (time.monotonic() - began)
     _may_book.clear()
     await asyncio.sleep(3)
@@ -292,9 +415,9 @@ async def listen(port: int, pid: int, cookies: list[tuple[str, str]], seconds: f
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     fills = [max(at - _booked[trade], 0.0) for trade, times in pages.seen.items() for at in times]
-    fifth = max(len(memory) // 5, 1)
-    settled, at_end = statistics.median(memory[fifth : 2 * fifth] or memory), statistics.median(memory[-fifth:])
+    more = {"web": web.figures(of_web)} if web else {}
     return {
+        **more,
         "pages": pages.open,
         "ended": ended,
         "seconds_to_open_all": round(opened, 2),
@@ -305,12 +428,7 @@ async def listen(port: int, pid: int, cookies: list[tuple[str, str]], seconds: f
         "quote_seconds": figures(pages.quotes),
         "megabytes_told": round(pages.bytes / 1e6, 1),
         "processor_share": round(cpu, 3),
-        "memory_mb": {
-            "at_first": round(memory[0], 1),
-            "settled": round(settled, 1),
-            "at_end": round(at_end, 1),
-            "growth": round(at_end - settled, 1),
-        },
+        "memory_mb": grown(memory),
         "load_average": round(os.getloadavg()[0], 1),
     }
 
@@ -331,6 +449,14 @@ def figures(seconds: list[float]) -> dict[str, float]:
     cuts = statistics.quantiles(seconds, n=100, method="inclusive") if len(seconds) > 1 else seconds * 99
     named = {"p50": cuts[49], "p95": cuts[94], "p99": cuts[98], "max": max(seconds)}
     return {name: round(value, 3) for name, value in named.items()}
+
+
+def grown(memory: list[float]) -> dict[str, float]:
+    """Of a look a second: after the first fifth, and at the end."""
+    fifth = max(len(memory) // 5, 1)
+    settled, at_end = statistics.median(memory[fifth : 2 * fifth] or memory), statistics.median(memory[-fifth:])
+    told = {"at_first": memory[0], "settled": settled, "at_end": at_end, "growth": at_end - settled}
+    return {name: round(value, 1) for name, value in told.items()}
 
 
 def resident_mb(pid: int) -> float:
