@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, expect, sync_playwright
 
 from tests.browser.platform import Platform, running
 from tests.browser.visitor import Visitor
 
+# How long something may take to be there. What has to be quick is measured, not awaited: a machine may be busy.
+expect.set_options(timeout=30_000)
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NONE_FOUND = (
     f"no browser: none of {', '.join(NAMES)} is on the PATH, and CHROMIUM names none. Install one (apt-get install "

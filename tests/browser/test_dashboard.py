@@ -162,7 +162,9 @@ class Watcher:
         page.on("pageerror", lambda error: self.problems.append(str(error)))
 
     def is_live(self) -> None:
-        expect(self.page.locator("#connection")).to_have_attribute("data-state", "live", timeout=15_000)
+        """It listens, and has drawn what there was before: what is told now is drawn too."""
+        expect(self.page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(self.page.locator("main[aria-busy=false]")).to_be_attached()
 
     @property
     def fits(self) -> bool:
@@ -184,7 +186,7 @@ def opens(browser: Any, live_server: Any, house: House) -> Iterator[Callable[...
         context.add_cookies([{"name": "sessionid", "value": cookie, "url": live_server.url}])
         made.append(context)
         watcher = Watcher(context.new_page())
-        watcher.page.set_default_timeout(15_000)
+        watcher.page.set_default_timeout(60_000)
         watcher.page.goto("/")
         return watcher
 
