@@ -101,6 +101,7 @@ def closed(deal: Deal) -> bool:
     return deal.status == DealStatus.CLOSED
 
 
+@pytest.mark.long
 def test_after_a_restore_the_guardian_finds_what_happened_since_and_the_books_agree(tmp_path):
     backups = tmp_path / "backups"
     backups.mkdir()
@@ -161,7 +162,8 @@ def _the_platform_goes_on(drill: Drill, url: str, kept_id: int, ended_id: int, t
     folder.mkdir()
     env = environment(drill.server, DATABASE_URL=url)
     migrated(env)
-    with started(folder, *GUARDIAN, env=env):
+    alive = tmp_path / "alive"
+    with started(folder, *GUARDIAN, "--alive-file", str(alive), env=env):
         wait_for(lambda: closed(ended), START_SECONDS, "it finds the stop that executed", folder=folder)
         assert ended.close_reason == CloseReason.STOP_LOSS
         wait_for(lambda: Ticket.objects.filter(account__name="eve").exists(), START_SECONDS, "a ticket", folder=folder)
@@ -183,6 +185,7 @@ def _the_platform_goes_on(drill: Drill, url: str, kept_id: int, ended_id: int, t
         drill.falls("BTCUSDT")
         wait_for(lambda: closed(kept), START_SECONDS, "closed by its stop", folder=folder)
         assert ledger_difference(kept.account, drill.truth("demo")) == 0
+        assert time.time() - alive.stat().st_mtime < 30  # what the container's health check looks at
     assert "Traceback" not in said(folder)
 
 
