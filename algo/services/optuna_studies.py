@@ -90,7 +90,10 @@ def _opened() -> RDBStorage:
     try:
         with engine.begin() as making:
             making.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MAKING})
-            making.execute(text(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"))
+            if making.execute(text("SELECT to_regnamespace(:name)"), {"name": SCHEMA}).scalar() is None:
+                making.execute(
+                    text(f"CREATE SCHEMA {SCHEMA}")
+                )  # asked first: IF NOT EXISTS needs the right all the same
             making.commit()
         with engine.connect() as held:  # the lock of the session: optuna makes its tables through another one
             held.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _MAKING})
