@@ -1,6 +1,7 @@
 #!/usr/bin/env python
 """Django's command line. While `./run` is up, the settings join it; `test` starts servers of its own."""
 
+import json
 import os
 import sys
 
@@ -13,9 +14,20 @@ def main() -> None:
 
         require_test_packages()
         ensure_test_servers()
+    if sys.argv[1:2] == ["doctor"]:
+        _examine_the_start()
     from django.core.management import execute_from_command_line  # noqa: PLC0415 - after the servers
 
     execute_from_command_line(sys.argv)
+
+
+def _examine_the_start() -> None:
+    """Settings that refuse to load are what doctor is asked about."""
+    from algo.monitoring.doctor.finding import as_json, as_text, start_refused  # noqa: PLC0415 - only doctor needs it
+
+    if (refused := start_refused()) is not None:
+        sys.stdout.write(f"{json.dumps(as_json([refused])) if '--json' in sys.argv else as_text([refused])}\n")
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-WEB = "http://127.0.0.1:8000/api/v1/system/health"
+WEB = "http://127.0.0.1:8000/health/ready?only=database"  # in time, also where the database hangs
 TIMEOUT = 5.0
 
 

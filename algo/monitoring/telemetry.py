@@ -78,7 +78,9 @@ def traces_start(endpoint: str) -> None:
     from opentelemetry.instrumentation.requests import RequestsInstrumentor  # noqa: PLC0415
 
     trace.set_tracer_provider(_tracing(endpoint))
-    DjangoInstrumentor().instrument(excluded_urls="health/.*,metrics")
+    # behind our first two: a span begins when the request has its id, and probes are none
+    os.environ.setdefault("OTEL_PYTHON_DJANGO_MIDDLEWARE_POSITION", "2")
+    DjangoInstrumentor().instrument()
     CeleryInstrumentor().instrument()
     RequestsInstrumentor().instrument()
     Psycopg2Instrumentor().instrument(skip_dep_check=True)  # the statement, never its parameters
