@@ -38,7 +38,7 @@ OF_THE_TESTS = {"database durability", "redis persistence"}
 
 @pytest.fixture(scope="module")
 def paper(tmp_path_factory) -> Iterator[Server]:
-    with running(tmp_path_factory.mktemp("paper")) as server:
+    with running(tmp_path_factory.mktemp("paper"), "--no-rate-limits") as server:
         yield server
 
 
