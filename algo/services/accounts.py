@@ -13,6 +13,7 @@ from django.db.models import Q
 from algo.models import Account, AccountState, BalanceReading, Environment, EventKind
 from algo.services.audit import PLATFORM, Actor, audit_record
 from algo.services.outbox import event_record
+from algo.services.refused import Refused
 from providers.clock import CLOCKS_DIFFER
 from providers.interface import ExchangeProvider
 from providers.types import Balance
@@ -38,12 +39,16 @@ def account_create(
 ) -> tuple[Account, Mapping[str, Balance]]:
     """Store an account whose key the exchange accepts, and the balances that proved it.
 
-    The exchange is asked first: raises `ProviderError` (AuthFailed for a wrong key) with nothing stored, and
-    IntegrityError for a name that is taken.
+    The exchange is asked first: raises `ProviderError` (AuthFailed for a wrong key) with nothing stored, Refused for a
+    live key that may withdraw, and IntegrityError for a name that is taken.
     """
     balances = provider.balances()
     account = Account(name=name, owner=owner, provider=provider.name, environment=environment)
     account_set_key(account, api_key, expires_at=key_expires_at)
+    scopes = provider.key_details().scopes if environment == Environment.LIVE else None
+    account.key_scopes = None if scopes is None else sorted(scopes)
+    if may_withdraw(account):
+        raise Refused(f"The account was not stored: {MAY_WITHDRAW}.")
     with transaction.atomic():
         account.save()
         account_note(account, "account.create", by=by, at=at)
@@ -56,6 +61,13 @@ def account_note(
     """Record what was done to an account, in the transaction of the act. Of a key, only its last characters."""
     named = {"provider": account.provider, "environment": account.environment, "key": account.api_key_hint}
     audit_record(act, by=by, subject=account, at=at, reason=reason, details={**named, **(details or {})})
+
+
+WITHDRAW = "withdraw"
+MAY_WITHDRAW = (
+    "its key may withdraw, and whoever steals it takes everything. Make one at the exchange that may read and trade "
+    "only, enter it on the account's page, delete this one there, then activate the account"
+)
 
 
 # --- keys -----------------------------------------------------------------------------------------------------------
@@ -87,8 +99,27 @@ def key_note_scopes(account: Account, scopes: Collection[str] | None) -> None:
         account.key_scopes = told
 
 
+def may_withdraw(account: Account) -> bool:
+    """Whether real money could leave with the account's key, by what its exchange last told."""
+    return account.environment == Environment.LIVE and WITHDRAW in (account.key_scopes or ())
+
+
+def withdrawers_pause(at: datetime) -> list[Account]:
+    """No live account opens a position with a key that may withdraw: it is paused, and people are told. What is open
+    stays protected. Returns those that were paused."""
+    active = Account.objects.filter(state=AccountState.ACTIVE, environment=Environment.LIVE)
+    paused = [
+        each for each in active if may_withdraw(each) and account_pause(each, by=PLATFORM, at=at, reason=MAY_WITHDRAW)
+    ]
+    for account in paused:
+        logger.error("account=%s key=%s paused: %s", account.name, account.api_key_hint, MAY_WITHDRAW)
+    return paused
+
+
 def keys_watch(now: datetime) -> int:
-    """Warn once at each of KEY_WARNINGS about every key that ends. Returns how many warnings were given."""
+    """Warn once at each of KEY_WARNINGS about every key that ends, and pause who may withdraw. Returns how many
+    warnings were given."""
+    withdrawers_pause(now)
     dated = Account.objects.filter(Q(key_expires_at__isnull=False) | Q(key_warned_days__isnull=False))
     return sum(_watch(pk, now) for pk in dated.values_list("pk", flat=True))
 

@@ -14,8 +14,16 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from algo.localised import digits, minute, zone_name
-from algo.models import Account
-from algo.services.accounts import account_stop, balances_note, key_note_expiry, key_note_scopes, key_warning_due
+from algo.models import Account, Environment
+from algo.services.accounts import (
+    WITHDRAW,
+    account_stop,
+    balances_note,
+    key_note_expiry,
+    key_note_scopes,
+    key_warning_due,
+    withdrawers_pause,
+)
 from providers.clock import Clock
 from providers.errors import AuthFailed, RateLimited
 from providers.interface import ExchangeProvider
@@ -107,6 +115,7 @@ def account_probe(
         raise
     key_note_expiry(account, key.expires_at)
     key_note_scopes(account, key.scopes)
+    withdrawers_pause(clock.now())
     balances_note(account, balances, read_at=read_at)
     difference, now = provider.clock_difference, clock.now()
     return Findings(
@@ -118,7 +127,7 @@ def account_probe(
         latency_seconds=latency,
         capabilities=account.known_capabilities(provider.capabilities()),
         probed_at=account.capabilities_probed_at,
-        errors=tuple(_errors(key, account.key_expires_at, difference, now)),
+        errors=tuple(_errors(account, key, difference, now)),
         warnings=tuple(_warnings(account, key, difference, now)),
         unknown=tuple(unknown_of(account, key, difference)),
     )
@@ -134,11 +143,17 @@ def fee_lines(markets: Iterable[MarketRules]) -> tuple[FeeLine, ...]:
     return tuple(FeeLine(*key, count) for key, count in ordered)
 
 
-def _errors(key: KeyDetails, expires_at: datetime | None, difference: timedelta | None, now: datetime) -> Iterable[str]:
+def _errors(account: Account, key: KeyDetails, difference: timedelta | None, now: datetime) -> Iterable[str]:
     if key.scopes is not None and "trade" not in key.scopes:
         yield gettext(
             "The key may not trade: nothing can be ordered or cancelled with it. Make one with the trade permission."
         )
+    if account.environment == Environment.LIVE and WITHDRAW in (key.scopes or ()):
+        yield gettext(
+            "The key may withdraw: no live account trades with it. Make one that may read and trade only, enter it, "
+            "and delete this one at the exchange."
+        )
+    expires_at = account.key_expires_at
     if expires_at is not None and now >= expires_at:
         yield gettext("The key expired on %(expires_at)s %(zone)s by what is stored here. Enter a new one.") % {
             "zone": zone_name(),
@@ -155,7 +170,7 @@ def _errors(key: KeyDetails, expires_at: datetime | None, difference: timedelta 
 
 
 def _warnings(account: Account, key: KeyDetails, difference: timedelta | None, now: datetime) -> Iterable[str]:
-    if key.scopes is not None and "withdraw" in key.scopes:
+    if account.environment != Environment.LIVE and WITHDRAW in (key.scopes or ()):
         yield gettext(
             "The key may withdraw. The platform never does: make a key without that permission and delete this one."
         )

@@ -8,8 +8,10 @@ from decimal import Decimal
 import pytest
 from django.core.exceptions import PermissionDenied
 
-from algo.models import Account, AccountState, AuditRecord, OutboxEvent
+from algo import tasks
+from algo.models import Account, AccountState, AuditRecord, Environment, OutboxEvent
 from algo.services.accounts import (
+    account_create,
     account_pause,
     account_resume,
     account_set_key,
@@ -19,8 +21,9 @@ from algo.services.accounts import (
     key_warning_due,
     keys_watch,
 )
-from algo.services.audit import PLATFORM
-from providers.types import Balance
+from algo.services.audit import PLATFORM, SHELL
+from algo.services.refused import Refused
+from providers.types import Balance, KeyDetails
 from tests.factories import NOW, by, make_account, make_trader
 
 pytestmark = pytest.mark.django_db
@@ -202,3 +205,70 @@ def test_an_older_reading_of_balances_does_not_replace_a_newer_one():
     balances_note(account, {"USDT": Balance("USDT", Decimal(9), Decimal(0))}, read_at=NOW - 3 * SECOND)
     account.refresh_from_db()
     assert (account.balances, account.balances_read_at) == ({"USDT": ["1.50", "0"]}, NOW)
+
+
+# --- keys that may withdraw -------------------------------------------------------------------------------------------
+
+TOO_MUCH = ["read", "trade", "withdraw"]
+
+
+@pytest.mark.parametrize(
+    ("environment", "scopes", "state"),
+    [
+        ("live", TOO_MUCH, AccountState.PAUSED),
+        ("live", ["read", "trade"], AccountState.ACTIVE),
+        ("live", None, AccountState.ACTIVE),  # not known; the exchange is asked every hour
+        ("paper", TOO_MUCH, AccountState.ACTIVE),
+    ],
+)
+def test_a_live_account_whose_key_may_withdraw_opens_nothing(environment, scopes, state, caplog):
+    account = make_account(name="main", environment=environment, key_scopes=scopes)
+    for _ in range(2):
+        keys_watch(NOW)
+    account.refresh_from_db()
+    assert account.state == state
+    told = state == AccountState.PAUSED
+    assert ("its key may withdraw" in account.state_reason) == told
+    assert events() == [("account.paused", None)] * told
+    assert caplog.text.count("its key may withdraw") == told
+
+
+class LiveVenue:
+    name = "wallex"
+
+    def __init__(self, scopes):
+        self._scopes = scopes
+
+    def balances(self):
+        return {}
+
+    def key_details(self):
+        return KeyDetails(scopes=self._scopes)
+
+
+def store(scopes):
+    return account_create(
+        name="main",
+        owner=make_trader(),
+        environment=Environment.LIVE,
+        provider=LiveVenue(scopes),
+        api_key="12345|abcdefgh",
+        by=SHELL,
+        at=NOW,
+    )[0]
+
+
+def test_a_live_account_is_not_stored_with_such_a_key():
+    with pytest.raises(Refused, match="was not stored: its key may withdraw"):
+        store(frozenset(TOO_MUCH))
+    assert not Account.objects.exists()
+    assert store(frozenset({"read", "trade"})).key_scopes == ["read", "trade"]
+
+
+def test_every_hour_the_exchange_is_asked_what_nobody_knows(settings, monkeypatch):
+    settings.EXCHANGE_ENVIRONMENT = "live"
+    account = make_account(name="main", environment="live", api_key="12345|abcdefgh")
+    monkeypatch.setattr(tasks, "account_provider", lambda _: LiveVenue(frozenset(TOO_MUCH)))
+    tasks.watch_keys()
+    account.refresh_from_db()
+    assert (account.key_scopes, account.state) == (TOO_MUCH, AccountState.PAUSED)

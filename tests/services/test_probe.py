@@ -96,7 +96,7 @@ def test_clocks_apart(seconds, kind, says):
 
 def test_a_key_that_may_not_trade_is_an_error_and_one_that_may_withdraw_a_warning():
     assert "may not trade" in look(Venue(scopes=frozenset({"read"}))).errors[0]
-    assert "may withdraw" in look(Venue(scopes=FREE | {"withdraw"})).warnings[0]
+    assert "may withdraw" in look(Venue(scopes=FREE | {"withdraw"})).warnings[0]  # on paper
 
 
 @pytest.mark.parametrize(

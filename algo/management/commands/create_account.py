@@ -19,6 +19,7 @@ from algo.models import Account, Environment, Provider
 from algo.selectors.rights import Role, role_of
 from algo.services.accounts import account_create
 from algo.services.audit import SHELL
+from algo.services.refused import Refused
 from providers.provider_factory import create_provider
 
 WALLEX_KEY_LIFE = timedelta(days=90)  # contract: wallex 1
@@ -55,6 +56,8 @@ class Command(CliCommand):
                 at=exchanges.CLOCK.now(),
                 key_expires_at=expires_at,
             )
+        except Refused as exc:
+            raise CommandError(str(exc)) from exc
         except IntegrityError:
             raise _name_taken(name) from None
         assets = ", ".join(sorted(balances)) or "no balance yet"

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from django.core.management.base import BaseCommand
-from django.db import DatabaseError, InterfaceError, close_old_connections
+from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider, sign_of_life
 from algo.execution.advance import look_after
@@ -34,6 +34,7 @@ from algo.execution.reconcile import accounts_due
 from algo.execution.views import Quote
 from algo.models import Account, AccountState, EventKind, Heartbeat
 from algo.selectors.sessions import is_lost
+from algo.services.accounts import withdrawers_pause
 from algo.services.outbox import event_record
 from algo.services.tallies import Teller
 from providers.interface import ExchangeProvider
@@ -62,6 +63,8 @@ class Command(BaseCommand):
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda number, _: told.put(number))
         logger.info("guardian started")
+        with suppress(OperationalError, InterfaceError):  # the database may come later; beat asks every hour
+            withdrawers_pause(CLOCK.now())
         guardian = Guardian(options["alive_file"])
         while not _told_within(told, guardian.tick()):
             pass
