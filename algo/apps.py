@@ -11,6 +11,7 @@ class AlgoConfig(AppConfig):
         from algo import checks  # noqa: F401, PLC0415 - registers them
         from algo.monitoring.tasks import carry_trail  # noqa: PLC0415 - models are there from here on
         from algo.monitoring.telemetry import telemetry_start  # noqa: PLC0415
+        from algo.services import sign_in  # noqa: F401, PLC0415 - hears of locks
         from algo.services.roles import roles_ensure  # noqa: PLC0415 - models are there from here on
         from algo.typed import typed_digits_read  # noqa: PLC0415
 

@@ -16,14 +16,25 @@ from algo.execution.advance import look_after
 from algo.execution.alerts import alerts_decide
 from algo.execution.entries import due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
-from algo.models import Account, Heartbeat, Market, OptimisationRun, ParityReport, Provider, StrategyConfig
+from algo.models import (
+    Account,
+    AccountState,
+    Environment,
+    Heartbeat,
+    Market,
+    OptimisationRun,
+    ParityReport,
+    Provider,
+    StrategyConfig,
+)
+from algo.models.fields import SecretUnreadable
 from algo.notifications.deliver import channel_deliver, channels_due
 from algo.notifications.senders import SENDERS
 from algo.notifications.webhook import send_webhook_notification
 from algo.queues import BACKTESTS, advance_hint, backtest_enqueue, events_hint
 from algo.selectors.health import WORKER
 from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
-from algo.services.accounts import keys_watch
+from algo.services.accounts import key_note_scopes, keys_watch
 from algo.services.alarm_events import alarms_watch
 from algo.services.backtests import SILENT_SECONDS, backtest_fail, backtest_run, backtests_sweep
 from algo.services.candle_fetches import candle_fetches_work
@@ -44,6 +55,7 @@ from algo.services.optimisations import (
 from algo.services.optuna_studies import StudyUnavailable
 from algo.services.parity import NothingToCompare, parity_report
 from algo.services.partitions import candles_drop, journal_shrink, partitions_prepare
+from algo.services.sign_in import attempts_prune
 from algo.services.tokens import tokens_prune
 from algo.strategies import InvalidParameters, UnknownStrategy
 from providers.errors import ProviderError
@@ -179,10 +191,10 @@ def prepare_partitions() -> int:
 
 @shared_task(queue="market_data")
 def prune_api() -> int:
-    """Forget tokens that expired a month ago, answers kept for a day, and changes that nobody tells pages of for long.
-    Returns how many rows went."""
+    """Forget tokens that expired a month ago, answers kept for a day, wrong passwords that count no more, and changes
+    that nobody tells pages of for long. Returns how many rows went."""
     now = timezone.now()
-    return tokens_prune(now) + answers_prune(now) + live_changes_prune()
+    return tokens_prune(now) + answers_prune(now) + attempts_prune(now) + live_changes_prune()
 
 
 @shared_task(queue=BACKTESTS, time_limit=BACKTEST_SECONDS, soft_time_limit=BACKTEST_SECONDS - 30)
@@ -291,7 +303,14 @@ def worker_alive(queue: str) -> None:
 
 @shared_task(queue="notifications")
 def watch_keys() -> int:
-    """Warn of keys that are about to expire. Returns how many warnings were given."""
+    """Ask what live keys may do where nobody knows, and warn of keys that are about to expire. Returns how many
+    warnings were given."""
+    unknown = Account.objects.filter(state=AccountState.ACTIVE, environment=Environment.LIVE, key_scopes__isnull=True)
+    for account in unknown if settings.EXCHANGE_ENVIRONMENT == Environment.LIVE else ():
+        try:
+            key_note_scopes(account, account_provider(account).key_details().scopes)
+        except (ProviderError, SecretUnreadable) as exc:
+            logger.warning("account=%s: what its key may do is not known: %s", account.name, exc)
     warned = keys_watch(CLOCK.now())
     events_hint()
     return warned

@@ -110,6 +110,9 @@ class Env(BaseSettings):
     LIVE_CONNECTIONS: int = Field(1000, ge=1, le=20_000)
     LIVE_CONNECTIONS_OF_USER: int = Field(20, ge=1, le=20_000)
     TLS: bool = False
+    TWO_FACTOR: Literal["", "optional", "admins", "staff"] = Field(
+        "", description="Empty: admins with TLS, else optional"
+    )
     SENTRY_DSN: SecretStr = Field(SecretStr(""), description="Errors are reported there; empty: to nobody")
     OTEL_EXPORTER_OTLP_ENDPOINT: str = Field("", description="Traces go there (OTLP over HTTP); empty: there are none")
     WEBHOOK_URL: str = ""

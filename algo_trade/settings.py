@@ -53,6 +53,8 @@ INSTALLED_APPS = [
     "django.contrib.messages",
     "django.contrib.staticfiles",
     "django_htmx",
+    "django_otp",
+    "axes",
     "csp",
     "rest_framework",
     "knox",
@@ -76,9 +78,12 @@ MIDDLEWARE = [
     "algo.api.middleware.AnswersOfTheApi",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django_otp.middleware.OTPMiddleware",
     "algo.personal.middleware.WrittenForItsReader",
+    "algo.personal.gate.SecondFactorGate",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "axes.middleware.AxesMiddleware",
 ]
 ROOT_URLCONF = "algo_trade.urls"
 WSGI_APPLICATION = "algo_trade.wsgi.application"
@@ -150,6 +155,20 @@ AUTH_PASSWORD_VALIDATORS = [
 PASSWORD_HASHERS = [
     f"django.contrib.auth.hashers.{name}PasswordHasher" for name in ("Argon2", "PBKDF2", "PBKDF2SHA1", "Scrypt")
 ]
+AUTHENTICATION_BACKENDS = ["axes.backends.AxesStandaloneBackend", "django.contrib.auth.backends.ModelBackend"]
+# Counted in the database: see algo/services/sign_in.py.
+AXES_HANDLER = "algo.services.sign_in.SignInHandler"
+AXES_CLIENT_IP_CALLABLE = "algo.services.sign_in.client_address"
+AXES_LOCKOUT_CALLABLE = "algo.services.sign_in.as_too_many"
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_FAILURE_LIMIT = 5
+AXES_COOLOFF_TIME = timedelta(minutes=15)
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_RESET_ON_SUCCESS = True
+AXES_SENSITIVE_PARAMETERS = ["username", "ip_address", "code"]
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = AXES_VERBOSE = False
+TWO_FACTOR = env.TWO_FACTOR or ("admins" if env.TLS else "optional")
 LOGIN_URL = "/admin/login/"
 LOGIN_REDIRECT_URL = "/"
 SESSION_COOKIE_AGE = 12 * 3600  # from the sign-in on; one more in a day
@@ -163,7 +182,7 @@ DATA_UPLOAD_MAX_MEMORY_SIZE = 1024 * 1024
 DATA_UPLOAD_MAX_NUMBER_FIELDS = 1000
 CONTENT_SECURITY_POLICY = {"DIRECTIVES": strict_policy(env.LIVE_URL)}
 # By the name of their address; the admin's are the admin's.
-CSP_OF_PAGES = {"api-docs": SWAGGER, "api-redoc": REDOC, "preferences": ADMIN}
+CSP_OF_PAGES = {"api-docs": SWAGGER, "api-redoc": REDOC, "preferences": ADMIN, "second-factor": ADMIN}
 if env.TLS:
     SECURE_SSL_REDIRECT = SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = LANGUAGE_COOKIE_SECURE = True
     # A browser takes these from this very host over TLS only: no neighbour of the domain can plant one.
@@ -270,7 +289,7 @@ LIVE_CONNECTIONS_OF_USER = env.LIVE_CONNECTIONS_OF_USER
 REST_FRAMEWORK = {
     "DEFAULT_AUTHENTICATION_CLASSES": [
         "algo.api.access.ScopedTokenAuthentication",
-        "rest_framework.authentication.SessionAuthentication",
+        "algo.api.access.ProvedSessionAuthentication",
     ],
     "DEFAULT_PERMISSION_CLASSES": ["algo.api.access.InScope"],
     "DEFAULT_PAGINATION_CLASS": "algo.api.pagination.Keyset",
@@ -353,6 +372,7 @@ UNFOLD = {
     "ACCOUNT": {"navigation": "algo.admin.navigation.account_links"},
     "ENVIRONMENT": "algo.admin.navigation.environment",
     "DASHBOARD_CALLBACK": "algo.admin.home.home",
+    "LOGIN": {"form": "algo.personal.sign_in.SignInForm"},
     "SIDEBAR": {"navigation": "algo.admin.navigation.sidebar"},
 }
 
@@ -383,6 +403,7 @@ LOGGING = {
     "root": {"handlers": ["stderr"], "level": env.LOG_LEVEL},
     "loggers": {
         "urllib3": {"level": "WARNING"},
+        "axes": {"level": "WARNING"},
         # servers bring handlers of their own, which mask nothing
         **{name: {"handlers": [], "propagate": True} for name in ("gunicorn.error", "gunicorn.access", "uvicorn")},
     },

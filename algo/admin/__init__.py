@@ -48,4 +48,5 @@ __all__ = [
 _all_applications = admin.site.get_app_list
 admin.site.get_app_list = lambda *args, **kwargs: SimpleLazyObject(lambda: _all_applications(*args, **kwargs))  # type: ignore[assignment]
 admin.site.index_template = home.TEMPLATE
+admin.site.login_template = "algo/personal/login.html"
 admin.site.index_title = _("At a glance")

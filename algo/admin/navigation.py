@@ -36,6 +36,7 @@ def account_links(request: HttpRequest) -> list[dict[str, str]]:
     return [
         {"title": gettext("Preferences"), "link": reverse("preferences")},
         {"title": gettext("Change password"), "link": reverse("admin:password_change")},
+        {"title": gettext("Second factor"), "link": reverse("second-factor")},
     ]
 
 

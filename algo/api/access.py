@@ -13,11 +13,13 @@ from typing import Any, cast
 from django.utils import timezone
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
+from drf_spectacular.authentication import SessionScheme
 from drf_spectacular.contrib.knox_auth_token import KnoxTokenScheme
 from knox.auth import TokenAuthentication
 from knox.crypto import hash_token
 from knox.models import AuthToken
 from knox.settings import CONSTANTS
+from rest_framework.authentication import SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed, PermissionDenied
 from rest_framework.permissions import SAFE_METHODS, BasePermission
 from rest_framework.request import Request
@@ -25,11 +27,13 @@ from rest_framework.request import Request
 from algo.localised import moment
 from algo.models import Door, TokenGrant, TokenScope
 from algo.selectors.rights import Role, role_of, scope_allowed, scope_covers, scope_narrower
+from algo.selectors.second_factor import Standing, standing_of
 from algo.services.audit import Actor
 from algo.services.tokens import token_used
 
 ROLES = {TokenScope.TRADE: "Trader or Admin", TokenScope.ADMIN: "Admin"}
 UNCHANGED = _("Nothing was changed.")
+MUST_SET_UP = _("You may act with a second factor only, and have none: sign in to the pages and set one up.")
 
 
 def actor(request: Request) -> Actor:
@@ -58,6 +62,27 @@ class ScopedTokenAuthentication(TokenAuthentication):
                 token_used(grant, now)
             return cast(tuple[Any, Any], self.validate_user(row))
         raise AuthenticationFailed(gettext("Invalid token."))
+
+
+class ProvedSessionAuthentication(SessionAuthentication):
+    """The session of a page. Where its user has a second factor it began with it; where the user must have one and has
+    none, it opens nothing but the page that sets one up."""
+
+    def authenticate(self, request: Request) -> tuple[Any, None] | None:
+        found: tuple[Any, None] | None = super().authenticate(request)
+        if found is None:
+            return None
+        match standing_of(found[0]):
+            case Standing.NOT_PROVED:
+                return None
+            case Standing.TO_SET_UP:
+                raise PermissionDenied(f"{MUST_SET_UP} {UNCHANGED}", code="second_factor_missing")
+        return found
+
+
+class ProvedSessionScheme(SessionScheme):
+    target_class = "algo.api.access.ProvedSessionAuthentication"
+    priority = 0
 
 
 class ScopedTokenScheme(KnoxTokenScheme):

@@ -19,6 +19,7 @@ from django.http import HttpResponse
 from django.utils import translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
+from django_otp.middleware import OTPMiddleware
 from rest_framework.exceptions import ValidationError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.renderers import JSONRenderer
@@ -157,7 +158,7 @@ def _language(scope: Scope) -> str:
 
 def _signed_in(view: type[ListenView]) -> Callable[[Scope], HttpResponse]:
     """The view behind the middleware that knows sessions."""
-    inside = SessionMiddleware(AuthenticationMiddleware(cast(Any, view.as_view())))
+    inside = SessionMiddleware(AuthenticationMiddleware(OTPMiddleware(cast(Any, view.as_view()))))
 
     def answer(scope: Scope) -> HttpResponse:
         request = _request(scope)

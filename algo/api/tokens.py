@@ -7,18 +7,19 @@ from typing import Any, ClassVar, cast
 import django_filters as filters
 from django.contrib.auth import authenticate
 from django.contrib.auth.models import User
-from django.contrib.auth.signals import user_logged_in, user_logged_out
+from django.contrib.auth.signals import user_logged_in, user_logged_out, user_login_failed
 from django.utils import timezone
 from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
 from drf_spectacular.utils import extend_schema
 from rest_framework import permissions, serializers
-from rest_framework.exceptions import AuthenticationFailed
+from rest_framework.exceptions import AuthenticationFailed, PermissionDenied, Throttled
 from rest_framework.parsers import FormParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from algo.api.access import ScopedTokenAuthentication, actor, grant_held, scope_held
+from algo.api.access import MUST_SET_UP, ScopedTokenAuthentication, actor, grant_held, scope_held
 from algo.api.acts import KnownFields, refusals
 from algo.api.base import ApiView
 from algo.api.filters import AnyOfFilter
@@ -29,9 +30,14 @@ from algo.api.schema import told
 from algo.api.throttling import LoginThrottle
 from algo.models import Door, TokenGrant, TokenScope
 from algo.selectors import visible
+from algo.selectors.second_factor import factor_demanded
 from algo.services.audit import Actor
+from algo.services.second_factor import CodeRefused, factor_check
+from algo.services.sign_in import is_locked_out, locked_seconds, locked_words
 from algo.services.tokens import token_give, token_revoke
 from providers.clock import clock_from_env
+
+NO_TOKEN = _("No token was given.")
 
 
 class TokenAskedSerializer(KnownFields):
@@ -52,6 +58,14 @@ class LoginSerializer(TokenAskedSerializer):
     username = serializers.CharField(max_length=150, write_only=True)
     password = serializers.CharField(
         max_length=4096, write_only=True, trim_whitespace=False, style={"input_type": "password"}
+    )
+    code = serializers.CharField(
+        max_length=32,
+        required=False,
+        allow_blank=True,
+        write_only=True,
+        help_text="Of the user's second factor: what the authenticator app shows, or a recovery code. Needed where one "
+        "is set up.",
     )
 
 
@@ -107,34 +121,71 @@ def _give(user: Any, given: dict[str, Any], by: Actor, within: TokenGrant | None
 
 WRONG_PASSWORD = told(
     401,
-    "There is no such user, or the password is another.",
+    "There is no such user, or the password is another (`authentication_failed`); or a code of the second factor is "
+    "needed (`second_factor_required`), is wrong (`second_factor_wrong`), or came too soon after a wrong one "
+    "(`second_factor_throttled`).",
     code="authentication_failed",
     detail="Unable to log in with these credentials.",
 )
 
 
+NO_SECOND_FACTOR = told(
+    403,
+    "The user may act with a second factor only (`TWO_FACTOR`), and has set up none.",
+    code="second_factor_missing",
+    detail=f"{MUST_SET_UP} {NO_TOKEN}",
+)
+
+
 class LoginView(KnownQuery, APIView):
-    """Username and password for a token. Five tries a minute for each address."""
+    """Username and password, and the code of a second factor where the user has one, for a token. Five tries a minute
+    for each address; five wrong ones for a user from one address close this door to it for 15 minutes."""
 
     authentication_classes = ()
     permission_classes = (permissions.AllowAny,)
     throttle_classes = (LoginThrottle,)
     parser_classes = (StrictJSONParser, FormParser)
 
-    @extend_schema(request=LoginSerializer, responses={200: GivenTokenSerializer, 401: WRONG_PASSWORD}, auth=[])
+    @extend_schema(
+        request=LoginSerializer,
+        responses={200: GivenTokenSerializer, 401: WRONG_PASSWORD, 403: NO_SECOND_FACTOR},
+        auth=[],
+    )
     def post(self, request: Request) -> Response:
         given = LoginSerializer(data=request.data)
         given.is_valid(raise_exception=True)
         words = given.validated_data
-        user = authenticate(request, username=words["username"], password=words["password"])
+        plain: Any = request._request
+        user = authenticate(plain, username=words["username"], password=words["password"])
         if user is None:
+            _refuse_if_locked(plain, words["username"])
             raise AuthenticationFailed(gettext("Unable to log in with these credentials."))
+        _prove(plain, user, words.get("code", ""))
         told = _give(user, words, Actor(user, Door.API))
-        user_logged_in.send(sender=type(user), request=request, user=user)
+        user_logged_in.send(sender=type(user), request=plain, user=user)
         return Response(told)
 
     def get_authenticate_header(self, request: Request) -> str:
         return "Token"
+
+
+def _prove(request: Any, user: Any, code: str) -> None:
+    """Raises where the user's second factor is not proved by `code`, or where the user needs one and has none."""
+    try:
+        factor = factor_check(user, code, now=timezone.now())
+    except CodeRefused as exc:
+        if exc.reason == "wrong":  # a code is guessed at like a password, and counts like one
+            user_login_failed.send(sender=__name__, credentials={"username": user.get_username()}, request=request)
+        _refuse_if_locked(request, user.get_username())
+        raise AuthenticationFailed(str(exc), code=f"second_factor_{exc.reason}") from exc
+    if factor is None and factor_demanded(user):
+        raise PermissionDenied(f"{MUST_SET_UP} {NO_TOKEN}", code="second_factor_missing")
+
+
+def _refuse_if_locked(request: Any, username: str) -> None:
+    if is_locked_out(request):
+        seconds = locked_seconds(request, username)
+        raise Throttled(seconds, detail=locked_words(seconds))
 
 
 class LogoutView(ApiView):

@@ -37,6 +37,7 @@ from algo.models.performance import DealDay
 from algo.models.preference import ReadingCalendar, ReadingDigits, ReadingLanguage, Theme, UserPreference
 from algo.models.probe import ProbeOrder, ProbeOutcome
 from algo.models.quote import MarketQuote
+from algo.models.second_factor import RecoveryCode, SecondFactor
 from algo.models.signal import Decision, Outcome, Signal
 from algo.models.strategy import AllowedSides, StrategyConfig, StrategyStatus
 from algo.models.strategy_check import StrategyCheck
@@ -100,9 +101,11 @@ __all__ = [
     "ReadingCalendar",
     "ReadingDigits",
     "ReadingLanguage",
+    "RecoveryCode",
     "Role",
     "RunStatus",
     "SearchMethod",
+    "SecondFactor",
     "Severity",
     "Signal",
     "StrategyCheck",

@@ -42,6 +42,7 @@ class EventKind(models.TextChoices):
     TICKET_RESOLVED = "ticket.resolved", _("Ticket resolved")
     TICKET_REFUSED = "ticket.refused", _("The answer to a ticket could not be carried out")
     GUARDIAN_EVICTED = "guardian.evicted", _("A silent guardian was replaced")
+    SIGN_IN_LOCKED = "sign_in.locked", _("Wrong passwords locked a sign-in")
     TEST = "webhook.test", _("Test")
     DAILY_SUMMARY = "summary.daily", _("Daily summary")
 
@@ -59,6 +60,7 @@ _WARNINGS = {
     EventKind.TICKET_OPENED,
     EventKind.TICKET_REFUSED,
     EventKind.GUARDIAN_EVICTED,
+    EventKind.SIGN_IN_LOCKED,
 }
 _CRITICAL = {
     EventKind.PROTECTION_LOST,

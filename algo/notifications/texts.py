@@ -205,6 +205,17 @@ def _guardian(told: Mapping[str, Any]) -> Iterator[str]:
     }
 
 
+def _sign_in(told: Mapping[str, Any]) -> Iterator[str]:
+    if told.get("user") and told.get("address"):
+        yield _("User %(user)s, from %(address)s.") % {
+            "user": isolated(told["user"]),
+            "address": isolated(told["address"]),
+        }
+    yield _("Nobody signs in as this user from there for %(length)s. If it was not you, somebody tries passwords.") % {
+        "length": duration(60 * float(told.get("minutes") or 0))
+    }
+
+
 def _test(told: Mapping[str, Any]) -> Iterator[str]:
     yield _("This is a test. Nothing happened.")
     yield _by(told)
@@ -269,6 +280,7 @@ _OF_KIND: Mapping[str, Lines] = {
         _ticket,
     ),
     EventKind.GUARDIAN_EVICTED: _guardian,
+    EventKind.SIGN_IN_LOCKED: _sign_in,
     EventKind.TEST: _test,
     EventKind.DAILY_SUMMARY: _summary,
 }

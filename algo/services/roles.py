@@ -11,7 +11,7 @@ from django.db.models import Q
 from algo.selectors.rights import Role
 
 # Nobody's account leads to these: an Admin alone sees and writes them.
-_ADMINS_ONLY = ("outboxevent", "tokengrant", "keptanswer")
+_ADMINS_ONLY = ("outboxevent", "tokengrant", "keptanswer", "secondfactor", "recoverycode")
 # One's own, whatever the role.
 _EVERYBODY_WRITES = ("add_notificationchannel", "change_notificationchannel", "delete_notificationchannel")
 _TRADERS_WRITE = (

@@ -143,7 +143,7 @@ def test_today_begins_with_the_trading_day(config, admin_user):
 def test_query_count_of_the_front_page_does_not_grow(browser, config, django_assert_max_num_queries):
     for _ in range(12):
         make.make_closed_deal(config)
-    with django_assert_max_num_queries(25):
+    with django_assert_max_num_queries(26):
         browser.get("/admin/")
 
 
