@@ -80,13 +80,12 @@ def order_seconds(since: datetime) -> dict[tuple[str, float], float]:
     }
 
 
-_QUANTILE = "percentile_cont(%s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM {}))"
+_QUANTILES = "percentile_cont(%s::float8[]) WITHIN GROUP (ORDER BY extract(epoch FROM {}))".format
+_FILLED = "CASE WHEN status = 'FILLED' AND role IN ('ENTRY', 'EXIT') THEN closed_at - submitted_at END"
 _ORDER_SECONDS = f"""
-    SELECT {_QUANTILE.format("submitted_at - created_at")},
-           {_QUANTILE.format("accepted_at - submitted_at")},
-           {
-    _QUANTILE.format("CASE WHEN status = 'FILLED' AND role IN ('ENTRY', 'EXIT') THEN closed_at - submitted_at END")
-}
+    SELECT {_QUANTILES("submitted_at - created_at")},
+           {_QUANTILES("accepted_at - submitted_at")},
+           {_QUANTILES(_FILLED)}
     FROM (SELECT created_at, submitted_at, accepted_at, closed_at, status, role FROM algo_order
           WHERE created_at >= %s ORDER BY created_at DESC, id DESC LIMIT %s) AS lately
 """  # noqa: S608 - constants
