@@ -306,7 +306,7 @@ def watch_keys() -> int:
     """Ask what live keys may do where nobody knows, and warn of keys that are about to expire. Returns how many
     warnings were given."""
     unknown = Account.objects.filter(state=AccountState.ACTIVE, environment=Environment.LIVE, key_scopes__isnull=True)
-    for account in unknown if settings.EXCHANGE_ENVIRONMENT == Environment.LIVE.value else ():
+    for account in unknown if settings.EXCHANGE_ENVIRONMENT == "live" else ():
         try:
             key_note_scopes(account, account_provider(account).key_details().scopes)
         except (ProviderError, SecretUnreadable) as exc:

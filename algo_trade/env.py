@@ -83,6 +83,9 @@ class Env(BaseSettings):
     ALLOWED_HOSTS: str = "127.0.0.1,localhost"
     CSRF_TRUSTED_ORIGINS: str = ""
     DATABASE_URL: SecretStr = SecretStr("")
+    MIGRATE_DATABASE_URL: SecretStr = Field(
+        SecretStr(""), description="With the owner of the tables; empty: DATABASE_URL"
+    )
     DATABASE_POOLED: bool = Field(False, description="DATABASE_URL leads through a pool that shares sessions")
     REDIS_URL: SecretStr = SecretStr("")
     FIELD_ENCRYPTION_KEYS: SecretStr = Field(SecretStr(""), description="Fernet keys, newest first, comma separated")

@@ -102,9 +102,13 @@ TEMPLATES = [
     }
 ]
 # Kept for ten minutes: the first queries of a new connection are slow, and threads that began together renew together.
+# These make and change tables, and work as their owner; everything else reads and writes rows.
+OWNERS_COMMANDS = ("migrate", "database_role")
+_is_owners = sys.argv[0].endswith("manage.py") and sys.argv[1:2] and sys.argv[1] in OWNERS_COMMANDS
+_database_url = (_is_owners and env.MIGRATE_DATABASE_URL.get_secret_value()) or env.DATABASE_URL.get_secret_value()
 DATABASES: dict[str, dict[str, Any]] = {
     "default": {
-        **dj_database_url.parse(env.DATABASE_URL.get_secret_value(), conn_max_age=600, conn_health_checks=True),
+        **dj_database_url.parse(_database_url, conn_max_age=600, conn_health_checks=True),
         "ATOMIC_REQUESTS": False,
     }
 }

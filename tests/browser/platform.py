@@ -52,6 +52,7 @@ class Platform:
 
     env: dict[str, str] = field(repr=False)
     admin_password: str = field(repr=False)
+    folder: str = ""  # its logs are in logs/
 
     @property
     def url(self) -> str:
@@ -127,7 +128,7 @@ def main(folder: Path) -> None:
     supervisor.catch_signals()
     try:
         if supervisor.start(lambda each: remember_seed(plan, each.output) if each.name == "seed_demo" else None):
-            told = {"env": plan.env, "admin_password": plan.secrets.admin_password}
+            told = {"env": plan.env, "admin_password": plan.secrets.admin_password, "folder": str(folder)}
             write_private(folder / "telling", json.dumps(told))
             (folder / "telling").rename(folder / TOLD)
             supervisor.run()

@@ -14,7 +14,13 @@ from algo_trade.env import Env
 from tests.api.routes import routes
 
 ROOT = Path(__file__).resolve().parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "README.fa.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "README.fa.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 README = (ROOT / "README.md").read_text()
 README_FA = (ROOT / "README.fa.md").read_text()
 EVERYTHING = "\n".join(path.read_text() for path in DOCUMENTS)

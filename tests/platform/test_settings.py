@@ -117,6 +117,23 @@ def test_without_tls_djangos_own_check_would_complain():
     assert "security.W012" in result.stderr  # the session's cookie
 
 
+@pytest.mark.parametrize(
+    ("command", "user"), [("migrate", "owner"), ("database_role", "owner"), ("check", "app"), ("run_guardian", "app")]
+)
+def test_tables_are_changed_by_their_owner_and_everything_else_by_the_role_of_the_platform(command, user):
+    code = f"import sys; sys.argv = ['manage.py', {command!r}]; import algo_trade.settings as s; "
+    env = {
+        **GOOD,
+        "DATABASE_URL": "postgres://app:x@127.0.0.1/d",
+        "MIGRATE_DATABASE_URL": "postgres://owner:x@127.0.0.1/d",
+    }
+    words = (sys.executable, "-c", code + "print(s.DATABASES['default']['USER'])")
+    told = subprocess.run(
+        words, cwd=ROOT, env=env | {"PATH": os.environ["PATH"]}, capture_output=True, text=True, check=True
+    )
+    assert told.stdout.strip() == user
+
+
 def test_cookies_of_a_server_travel_over_tls_only_and_no_script_reads_them():
     told = told_settings(
         "SESSION_COOKIE_NAME CSRF_COOKIE_NAME SESSION_COOKIE_SECURE CSRF_COOKIE_SECURE SESSION_COOKIE_HTTPONLY "
