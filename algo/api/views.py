@@ -6,11 +6,9 @@ import logging
 from dataclasses import asdict
 from typing import Any
 
-from django.core.cache import cache
 from django.db import DatabaseError
 from django.utils.translation import gettext
 from drf_spectacular.utils import extend_schema
-from redis.exceptions import RedisError
 from rest_framework import permissions
 from rest_framework.exceptions import NotFound
 from rest_framework.request import Request
@@ -22,7 +20,9 @@ from algo.api.base import ApiView
 from algo.api.query import KnownQuery
 from algo.api.rows import RowsViewSet
 from algo.api.throttling import HealthThrottle
+from algo.live.redis_link import TROUBLE
 from algo.models import Fill, TokenScope
+from algo.monitoring import redis_facts
 from algo.selectors import visible
 from algo.selectors.health import accounts_health, heartbeat_ages, stream_health
 from providers.clock import clock_from_env
@@ -85,8 +85,8 @@ class HealthView(KnownQuery, APIView):
 def _redis_answers() -> bool:
     """Within a second."""
     try:
-        cache.get("health")
-    except RedisError:
+        redis_facts.ping()
+    except TROUBLE:
         return False
     return True
 

@@ -47,8 +47,7 @@ def test_health_counts_accounts_that_need_a_person_and_names_none():
 
 
 def test_health_says_that_redis_is_away(settings):
-    backend = "algo_trade.caches.OneServerCache"
-    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": "redis://127.0.0.1:9/0"}}
+    settings.REDIS_URL = "redis://127.0.0.1:9/0"
     assert APIClient().get("/api/v1/system/health").json()["redis"] is False
 
 
