@@ -12,7 +12,7 @@ import secrets
 import sys
 from pathlib import Path
 
-DATABASE = "algo_trade"
+DATABASE, APP_ROLE = "algo_trade", "algo_app"  # the owner of the tables is named as the database
 
 
 def main(argv: list[str]) -> int:
@@ -31,8 +31,10 @@ def make(folder: Path) -> None:
     kept(folder / "secret_key", secrets.token_urlsafe(48))
     kept(folder / "field_encryption_keys", base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
     postgres = kept(folder / "postgres_password", secrets.token_hex(20))
-    kept(folder / "database_url", f"postgres://{DATABASE}:{postgres}@postgres:5432/{DATABASE}")
-    kept(folder / "database_url_pooled", f"postgres://{DATABASE}:{postgres}@pgbouncer:6432/{DATABASE}")
+    app = kept(folder / "app_role_password", secrets.token_hex(20))
+    kept(folder / "migrate_database_url", f"postgres://{DATABASE}:{postgres}@postgres:5432/{DATABASE}")
+    kept(folder / "database_url", f"postgres://{APP_ROLE}:{app}@postgres:5432/{DATABASE}")
+    kept(folder / "database_url_pooled", f"postgres://{APP_ROLE}:{app}@pgbouncer:6432/{DATABASE}")
     redis = kept(folder / "redis_password", secrets.token_hex(20))
     kept(folder / "redis_url", f"redis://:{redis}@redis:6379/0")
     kept(folder / "flower_login", f"admin:{secrets.token_hex(16)}")

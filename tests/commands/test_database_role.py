@@ -30,6 +30,16 @@ def make_role(role: str = ROLE) -> str:
     return out.getvalue()
 
 
+def test_a_password_may_come_from_a_file_and_one_that_cannot_be_read_changes_nothing(owner, monkeypatch, tmp_path):
+    file = tmp_path / "password"
+    monkeypatch.delenv("APP_ROLE_PASSWORD")
+    monkeypatch.setenv("APP_ROLE_PASSWORD_FILE", str(file))
+    with pytest.raises(CommandError, match="cannot be read: No such file or directory"):
+        make_role()
+    file.write_text("another password of the tests\n")
+    assert ROLE in make_role()
+
+
 def as_user(name: str | None) -> None:
     connection.close()
     connection.settings_dict["USER"] = name

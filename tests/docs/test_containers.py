@@ -124,6 +124,18 @@ def test_only_the_web_application_goes_through_the_pool():
     assert {name for name, row in services.items() if "database_url_pooled" in row.get("secrets", ())} == pooled
 
 
+def test_only_migrations_backups_and_the_database_itself_know_the_owner_of_the_tables():
+    services = compose(PROD)["services"]
+    owners = {"postgres_password", "migrate_database_url"}
+    assert {name for name, row in services.items() if owners & set(row.get("secrets", ()))} == {
+        "postgres", "backup", "migrate",
+    }  # fmt: skip
+    assert services["migrate"]["command"] == [
+        "sh", "-ec", "python manage.py migrate --noinput && python manage.py database_role",
+    ]  # fmt: skip
+    assert services["pgbouncer"]["environment"]["PGUSER"] == "algo_app"
+
+
 @pytest.mark.parametrize("one", sorted(PAIRS))
 def test_the_second_of_a_pair_is_what_the_first_is(one):
     services = compose(PROD)["services"]
@@ -172,7 +184,14 @@ def test_the_secrets_of_a_server_are_random_complete_and_made_once(tmp_path):
     env = Env(
         _env_file=None, **{name: values[name] for name in ("SECRET_KEY", "FIELD_ENCRYPTION_KEYS", "DATABASE_URL")}
     )
-    assert urlsplit(env.DATABASE_URL.get_secret_value()).password == values["POSTGRES_PASSWORD"]
+    for name, user, password in (
+        ("DATABASE_URL", "algo_app", "APP_ROLE_PASSWORD"),
+        ("DATABASE_URL_POOLED", "algo_app", "APP_ROLE_PASSWORD"),
+        ("MIGRATE_DATABASE_URL", "algo_trade", "POSTGRES_PASSWORD"),
+    ):
+        url = urlsplit(values[name])
+        assert (url.username, url.password, url.path) == (user, values[password], "/algo_trade"), name
+    assert env.DATABASE_URL.get_secret_value() == values["DATABASE_URL"]
     assert urlsplit(values["REDIS_URL"]).password == values["REDIS_PASSWORD"]
     script.main([str(tmp_path / "other")])
     assert not set(first.values()) & {path.read_text() for path in (tmp_path / "other").iterdir()}
