@@ -159,7 +159,8 @@ def make_decision(config: StrategyConfig | None = None, **fields: Any) -> Decisi
 def make_parity_report(config: StrategyConfig | None = None, **fields: Any) -> ParityReport:
     """A day on which one signal of live and the engine differ, and nobody knows why."""
     config = config or make_config()
-    difference = {"kind": "signal", "cause": "unexplained", "at": NOW.isoformat(), "text": "they say different things"}
+    said = "live decided on this candle, and it is not stored"
+    difference = {"kind": "signal", "cause": "unexplained", "at": NOW.isoformat(), "text": said}
     sides = {f"{what}_{of}": 1 for what in ("signals", "deals") for of in ("live", "engine", "compared", "equal")}
     profits = {f"{what}_{of}": "0" for what in ("profit", "profit_same_deals") for of in ("live", "engine")}
     counts = {"slippage_percent": None, "decided": 1, "candles": 1, "differences": 1, "unexplained": 1, "notes": []}

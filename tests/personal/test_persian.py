@@ -24,7 +24,6 @@ MEANT = {
     "the exchange accepted it",
     "The exchange holds an order that is not ours.",
     "Material Symbols",
-    "unexplained: they say different things",
     "uy alert-",
 }
 LEFT_ALONE = re.compile(
