@@ -283,14 +283,14 @@ def test_a_deal_appears_and_goes_and_is_said(opens, live, house):
     live.tell("deal", row_of(deal))
     expect(cell(watcher, deal, "side")).to_have_text("Buy · Entering")
     expect(cell(watcher, deal, "protection")).to_have_text("Nothing filled yet")
+    live.waits_for(connections=2)  # its market is listened to as well
+    assert str(deal.market_id) in live.asked[-1]["markets"].split(",")
+    assert live.asked[-1]["last_event_id"]
     deal.status, deal.entry_price, deal.entry_quantity = "OPEN", Decimal(50_000), Decimal("0.01")
     deal.save()
     live.tell("deal", row_of(deal))
     expect(watcher.page.locator("#said")).to_have_text("Deal opened: DOGEUSDT, Night shift")
     expect(watcher.page.locator("#deals-count")).to_have_text("2")
-    live.waits_for(connections=2)  # its market is listened to as well
-    assert str(deal.market_id) in live.asked[-1]["markets"].split(",")
-    assert live.asked[-1]["last_event_id"]
     deal.status = "CLOSED"
     live.tell("deal", row_of(deal))
     expect(watcher.page.locator("#said")).to_have_text("Deal closed: DOGEUSDT, Night shift")
