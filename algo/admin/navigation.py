@@ -53,7 +53,7 @@ _GROUP = {"title": "", "badge": "", "separator": False, "collapsible": False}
 
 def _groups(request: HttpRequest) -> list[dict[str, Any]]:
     return [
-        {"items": [{"title": gettext("Dashboard"), "icon": "monitoring", "link": reverse("home")}]},
+        {"items": [{"title": gettext("Dashboard"), "icon": "monitoring", "link": reverse("home"), "active": False}]},
         {"title": gettext("Trading"), "items": _allowed(request, _TRADING)},
         {"title": gettext("Control"), "separator": True, "items": _with_alarms(request, _allowed(request, _CONTROL))},
         {"title": gettext("Set up"), "separator": True, "items": _allowed(request, _SET_UP)},

@@ -4,6 +4,7 @@ import threading
 from datetime import timedelta
 
 import pytest
+from django.contrib.admin import site
 from django.contrib.admin.models import LogEntry
 from django.db import connection
 from django.test import Client
@@ -326,3 +327,10 @@ def test_flatten_of_an_account_does_not_wait_for_another(config, admin_user):
     kill_switch_set("flatten", reason="odd", by=by(admin_user), at=at, target=config.account)
     proved(config.account)
     kill_switch_set("off", reason="all clear", by=PLATFORM, target=config.account)
+
+
+def test_the_sidebar_marks_the_page_one_is_on_and_no_other(admin_user, rf):
+    request = rf.get("/admin/algo/deal/1/change/")
+    request.user = admin_user
+    items = [item for group in site.get_sidebar_list(request) for item in group["items"]]
+    assert [str(item["title"]) for item in items if item["active"]] == ["Deals"]
