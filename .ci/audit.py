@@ -102,8 +102,8 @@ def judge_packages(report: dict[str, Any], explained: dict[str, dict[str, str]],
 def shout(lock: str) -> None:
     rows = (
         "THE PACKAGES ARE NOT AUDITED: no list of known weaknesses answers here (PyPI, OSV).",
-        f"Nothing is known about {lock} and what follows it. Run `.ci/audit.py` where",
-        "https://pypi.org or https://api.osv.dev can be reached.",
+        f"Nothing is known about {lock} and what follows it.",
+        "Run `.ci/audit.py` where one can be reached.",
     )
     print("\n".join(["#" * 92, *(f"##  {row:<86}##" for row in rows), "#" * 92]))
 
