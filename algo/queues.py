@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from celery import current_app
@@ -26,10 +28,8 @@ def backtest_enqueue(run_id: int) -> None:
     """Tell a worker, once this transaction is committed, that a backtest waits. A lost message costs a minute."""
 
     def send() -> None:
-        try:
+        with _or_say("backtest not announced run=%s why=%s; the sweep will", run_id):
             _send("algo.tasks.run_backtest", run_id, expires=MESSAGE_LIVES_SECONDS)
-        except NoBroker as exc:
-            logger.warning("backtest not announced run=%s why=%s; the sweep will", run_id, exc.__cause__)
 
     transaction.on_commit(send)
 
@@ -39,10 +39,8 @@ def advance_hint(account_id: int) -> None:
     costs a second: the guardian looks anyway."""
 
     def send() -> None:
-        try:
+        with _or_say("hint not sent account=%s why=%s: the guardian looks anyway", account_id):
             _send("algo.tasks.advance_account", account_id, queue=ORDERS)
-        except NoBroker as exc:
-            logger.warning("hint not sent account=%s why=%s: the guardian looks anyway", account_id, exc.__cause__)
 
     transaction.on_commit(send)
 
@@ -56,10 +54,8 @@ def evaluate_hint(config: StrategyConfig) -> None:
 
 def channel_hint(channel_id: int) -> None:
     """Tell a worker that a channel has something to send. A lost message costs some seconds: beat asks too."""
-    try:
+    with _or_say("channel not announced id=%s why=%s: beat's tick finds it", channel_id):
         _send("algo.tasks.deliver_channel", channel_id, queue=NOTIFICATIONS, expires=MESSAGE_LIVES_SECONDS)
-    except NoBroker as exc:
-        logger.warning("channel not announced id=%s why=%s: beat's tick finds it", channel_id, exc.__cause__)
 
 
 def events_hint() -> None:
@@ -70,10 +66,8 @@ def events_hint() -> None:
     def send() -> None:
         if not OutboxEvent.objects.filter(fanned_out_at=None).exists():
             return
-        try:
+        with _or_say("events not announced why=%s: beat's tick finds them"):
             _send("algo.tasks.deliver_outbox", queue=NOTIFICATIONS, expires=MESSAGE_LIVES_SECONDS)
-        except NoBroker as exc:
-            logger.warning("events not announced why=%s: beat's tick finds them", exc.__cause__)
 
     transaction.on_commit(send)
 
@@ -83,10 +77,8 @@ def signals_hint() -> None:
     seconds: beat asks too."""
 
     def send() -> None:
-        try:
+        with _or_say("signal not announced why=%s: beat's sweep finds it"):
             _send("algo.tasks.decide_signals", queue=STRATEGIES, expires=MESSAGE_LIVES_SECONDS)
-        except NoBroker as exc:
-            logger.warning("signal not announced why=%s: beat's sweep finds it", exc.__cause__)
 
     transaction.on_commit(send)
 
@@ -95,6 +87,15 @@ def search_hand_out(run_id: int, *, jobs: int = 1) -> None:
     """Tell `jobs` workers to go on with a search for parameters; several share one search. Raises NoBroker."""
     for _ in range(jobs):
         _send("algo.tasks.optimise", run_id)
+
+
+@contextmanager
+def _or_say(message: str, *about: Any) -> Iterator[None]:
+    """For what is lost without harm: where no broker answers, log `message` of `about` and of the cause."""
+    try:
+        yield
+    except NoBroker as exc:
+        logger.warning(message, *about, exc.__cause__)
 
 
 def _send(task: str, *args: Any, queue: str = BACKTESTS, **options: Any) -> None:
