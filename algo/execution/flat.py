@@ -35,14 +35,12 @@ from algo.models import (
 from algo.selectors.halts import flattening_over, open_tickets, unexplained
 from algo.services.outbox import event_record
 from providers.budgets import Priority, budget_priority
-from providers.clock import Clock
+from providers.clock import CLOCKS_DIFFER, Clock
 from providers.errors import AuthFailed, ProviderError
 from providers.interface import ExchangeProvider
 from providers.types import FINAL_STATUSES, ZERO, Balance, OrderReport
 
 logger = logging.getLogger("algo.control")
-
-CLOCKS_DIFFER = 5.0  # wall seconds around a reading of balances in which nobody can say what it saw
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ class _Proof:
         self, balances: Mapping[str, Balance], steps: Mapping[str, Decimal], clock: Clock
     ) -> list[Compared]:
         """A reading of balances saw the fills up to some moment near its own: the one that agrees best is taken."""
-        read_at, around = datetime.fromisoformat(self.baseline["read_at"]), clock.wall(CLOCKS_DIFFER)
+        read_at, around = datetime.fromisoformat(self.baseline["read_at"]), clock.wall(CLOCKS_DIFFER.total_seconds())
         fills = Fill.objects.filter(account=self.account, executed_at__gte=read_at - around)
         later = list(fills.select_related("order__market").order_by("executed_at", "pk"))
         unclear = sum(1 for fill in later if fill.executed_at < read_at + around)
