@@ -25,20 +25,9 @@ from tests import factories as make
 from tests.admin.pages import shown
 from tests.personal.second_factors import PASSWORD, code_for, code_of, set_up, sign_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fast_hashes")]
 PAGE = "/second-factor/"
 LOGIN_OF_API = "/api/v1/auth/login"
-
-
-@pytest.fixture(autouse=True)
-def _fast_hashes(settings):
-    cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def sara():
-    return make.make_user("sara", is_staff=True, is_superuser=True, password=PASSWORD)
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 from axes.models import AccessAttempt
-from django.core.cache import cache
 from django.test import Client
 from django.utils import timezone
 from rest_framework.test import APIClient
@@ -18,22 +17,11 @@ from algo.tasks import prune_api
 from tests import factories as make
 from tests.personal.second_factors import PASSWORD, code_of, set_up, sign_in
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("fast_hashes")]
 HERE, THERE = {"REMOTE_ADDR": "192.0.2.1"}, {"REMOTE_ADDR": "192.0.2.2"}
 UNREACHABLE = {
     "default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://127.0.0.1:9/0"}
 }
-
-
-@pytest.fixture(autouse=True)
-def _fast_hashes(settings):
-    cache.clear()
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
-
-
-@pytest.fixture
-def sara():
-    return make.make_user("sara", is_staff=True, is_superuser=True, password=PASSWORD)
 
 
 def guess(times: int, username: str = "sara", **where):
