@@ -1,21 +1,22 @@
 """From closed candles to planned deals: who is due, what the strategies say, what the risk gate allows.
 
-Candles and books are read once per group of strategies. Whatever is decided leaves a journal row, unique by strategy
-and candle, so a task that runs twice finds its work done.
+Candles and books are read once per group of strategies, strategies that are alike judge once, and what a group has
+nothing to order about is kept together. Whatever is decided leaves a journal row, unique by strategy and candle, so a
+task that runs twice finds its work done.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
 from django.conf import settings
-from django.db import transaction
-from django.db.models import Q
+from django.db import DataError
+from django.db.models import Q, QuerySet
 
 from algo.execution.entry_judge import EntryEvidence, decide_entry
 from algo.execution.entry_ledger import Decided, EntryRequest
@@ -23,7 +24,6 @@ from algo.execution.entry_ledger_orm import OrmEntryLedger
 from algo.models import (
     Account,
     AccountState,
-    Decision,
     Market,
     Outcome,
     StrategyConfig,
@@ -35,7 +35,8 @@ from algo.selectors.candles import candles_window
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
 from algo.services.candles import CLOSE_GRACE, candles_update
-from algo.services.strategy_checks import checking_alone, is_version_known, version_refusal
+from algo.services.decisions import Noted, as_json, decisions_record
+from algo.services.strategy_checks import checking_alone, is_version_known, version_refusal, versions_recall
 from algo.strategies.interface import Candles, MarketData, StrategyInterface
 from algo.strategies.schemas import InvalidParameters
 from algo.strategies.strategy_factory import UnknownStrategy, create_strategy, external_names
@@ -50,6 +51,7 @@ CHECKING_SECONDS = 5.0  # of one turn for versions that were never checked; at l
 
 AccountProvider = Callable[[Account], ExchangeProvider]
 Ready = tuple[StrategyConfig, StrategyInterface]
+Said = tuple[dict[str, Any] | None, dict[str, Any], str]  # the decision, what the journal keeps of it, that as JSON
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,14 +78,24 @@ class Evaluation:
 
 
 def due_groups(now: datetime) -> list[Group]:
-    """Running strategies whose next candle has closed, grouped by what they read. Grids are never computed: the next
-    candle after the last one seen opens one resolution later, or not at all."""
+    """Running strategies whose next candle has closed, grouped by what they read."""
     groups: dict[tuple[int, str], list[int]] = {}
-    running = StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).exclude(strategy__in=external_names())
-    for pk, market, resolution, last in running.values_list("pk", "data_market_id", "resolution", "last_bar_at"):
-        if last is None or now >= last + 2 * Resolution(resolution).duration:
-            groups.setdefault((market, resolution), []).append(pk)
+    for pk, market, resolution in _due(now).order_by("pk").values_list("pk", "data_market_id", "resolution"):
+        groups.setdefault((market, resolution), []).append(pk)
     return [Group(market, Resolution(resolution), tuple(ids)) for (market, resolution), ids in groups.items()]
+
+
+def _due(now: datetime) -> QuerySet[StrategyConfig]:
+    """Grids are never computed: the next candle after the last one seen opens one resolution later, or not at all."""
+    closed = Q(last_bar_at=None)
+    for resolution in Resolution:
+        closed |= Q(resolution=resolution.value, last_bar_at__lte=now - 2 * resolution.duration)
+    return _running().filter(closed)
+
+
+def _running() -> QuerySet[StrategyConfig]:
+    """Those that decide over candles."""
+    return StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).exclude(strategy__in=external_names())
 
 
 def evaluate_group(
@@ -97,15 +109,16 @@ def evaluate_group(
     clock: Clock,
     on_planned: Callable[[int], None],
 ) -> list[Outcome]:
-    """Let every strategy of a group decide over its newest closed candle. `on_planned(account_id)` is called after the
-    commit of a planned deal. Raises `ProviderError` when the candles cannot be read: the next tick tries again."""
-    configs = list(
-        StrategyConfig.objects.filter(pk__in=config_ids, status=StrategyStatus.RUNNING)
-        .exclude(strategy__in=external_names())
-        .order_by("pk")
-        .select_related("account", "market", "data_market")
-    )
+    """Let every strategy of a group decide over its newest closed candle; whoever has seen it already is left out.
+    `on_planned(account_id)` is called after the commit of a planned deal. Raises `ProviderError` when the candles
+    cannot be read: the next tick tries again."""
+    due = _due(clock.now()).filter(pk__in=config_ids, data_market=data_market, resolution=resolution.value)
+    # Each account and each market once, however many strategies share it.
+    configs = list(due.order_by("pk").prefetch_related("account", "market"))
+    for config in configs:
+        config.data_market = data_market
     ready = [(config, strategy) for config in configs if (strategy := strategy_ready(config, clock.now()))]
+    versions_recall(ready)
     known = [_is_known(config, strategy) for config, strategy in ready]
     desk = _Desk(data_market, resolution, data_provider, Books(book_provider), account_provider, clock, on_planned)
     outcomes = desk.decide(_admitted([each for each, is_known in zip(ready, known, strict=True) if is_known], clock))
@@ -145,7 +158,8 @@ class _Desk:
     on_planned: Callable[[int], None]
 
     def decide(self, ready: Sequence[Ready]) -> list[Outcome]:
-        """Each over its newest closed candle; the failure of one keeps no other from deciding."""
+        """Each over its newest closed candle; the failure of one keeps no other from deciding. Signals are acted on
+        first; what is only for the journal is written together, after them."""
         bars = max((strategy.warmup_bars for _, strategy in ready), default=0)
         if not bars:
             return []
@@ -153,26 +167,68 @@ class _Desk:
         grace = self.clock.wall(CLOSE_GRACE)
         candles_update(self.data_market, self.resolution, self.data_provider, now=now, bars=bars, grace=grace)
         candles = candles_window(self.data_market, self.resolution, bars=bars, until=now)
-        outcomes = (self._decide_one(config, strategy, candles) for config, strategy in ready)
-        return [outcome for outcome in outcomes if outcome]
+        judge = _Judge(candles, self.resolution, self.books)
+        said = [each for config, strategy in ready if (each := judge.turn(config, strategy, now))]
+        outcomes = [self._act(each) if isinstance(each, Evaluation) else each for each in said]
+        _record([each for each in outcomes if isinstance(each, Noted)], now)
+        return [each.outcome if isinstance(each, Noted) else each for each in outcomes if each]
 
-    def _decide_one(self, config: StrategyConfig, strategy: StrategyInterface, candles: Candles) -> Outcome | None:
+    def _act(self, evaluation: Evaluation) -> Outcome | Noted | None:
         try:
-            return _run_one(
-                config,
-                strategy,
-                candles,
-                self.resolution,
-                self.books,
-                self.account_provider,
-                self.clock,
-                self.on_planned,
-            )
+            return _act(evaluation, self.resolution, self.account_provider, self.clock, self.on_planned)
+        except Exception as exc:  # what a strategy says is users' doing: it must not keep the others from deciding
+            if is_lost(exc):
+                raise
+            logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, evaluation.config.name)
+            return _failed(evaluation.config, evaluation.bar_open_at, exc)
+
+
+@dataclass(frozen=True, slots=True)
+class _Judge:
+    """What strategies say over one window of candles. Those of one version, which trade on one market, say the same:
+    one of them is asked."""
+
+    candles: Candles
+    resolution: Resolution
+    books: Books
+    _said: dict[tuple[object, int], Said] = field(default_factory=dict)
+
+    def turn(self, config: StrategyConfig, strategy: StrategyInterface, now: datetime) -> Evaluation | Noted | None:
+        """One strategy's turn; None when there is no candle it has not seen. Its own failure is its own."""
+        bar = _newest_bar(self.candles)
+        try:
+            return self._turn(config, strategy, bar, now)
         except Exception as exc:  # a strategy is users' code: its failure must not keep the others from deciding
             if is_lost(exc):
                 raise
             logger.exception("%sstrategy=%s failed", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name)
-            return _note_error(config, candles, self.clock.now(), exc)
+            return _failed(config, bar, exc)
+
+    def _turn(
+        self, config: StrategyConfig, strategy: StrategyInterface, bar: datetime | None, now: datetime
+    ) -> Evaluation | Noted | None:
+        allowed_age = strategy.parameters.max_data_age_bars * self.resolution.duration
+        if bar is None or now - (bar + self.resolution.duration) > allowed_age:
+            return _stale(config, bar, self.resolution, now)
+        if config.last_bar_at is not None and bar <= config.last_bar_at:
+            return None
+        needs_candles = strategy.parameters.needs_candles
+        if len(self.candles) < strategy.warmup_bars and needs_candles:
+            journal = {"candles": len(self.candles), "needed": strategy.warmup_bars}
+            return Noted(config.pk, bar, Outcome.SHORT_HISTORY, as_json(journal))
+        book = self.books.get(config.market)
+        decision, journal, text = self._judgement(strategy, config.market_id, book)
+        if decision is None:
+            return Noted(config.pk, bar, Outcome.NO_SIGNAL, text)
+        close = Decimal(str(self.candles.close[-1]))
+        return Evaluation(config, strategy, bar, close, close if needs_candles else None, book, journal, decision)
+
+    def _judgement(self, strategy: StrategyInterface, market_id: int, book: OrderBook | None) -> Said:
+        key = strategy.version, market_id
+        if key not in self._said:
+            decision, journal = strategy.judge(MarketData(self.candles.window(strategy.warmup_bars), book))
+            self._said[key] = decision, journal, as_json(journal)
+        return self._said[key]
 
 
 class Books:
@@ -236,17 +292,21 @@ def may_trade(config: StrategyConfig, strategy: StrategyInterface, now: datetime
 
 
 def _journal_unchecked(config: StrategyConfig, now: datetime, exc: Exception) -> None:
-    resolution = Resolution(config.resolution)
     text = f"its bias checks could not be run: {type(exc).__name__}: {str(exc)!a}"
-    _journal(config, running_bar(now, resolution) - resolution.duration, now, Outcome.ERROR, {"error": text})
+    _note_failure(config, text, now)
 
 
 def _stop(config: StrategyConfig, why: str, now: datetime) -> None:
     logger.error("%sstrategy=%s stopped: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, config.name, why)
     StrategyConfig.objects.filter(pk=config.pk).update(status=StrategyStatus.STOPPED)
+    _note_failure(config, f"stopped: {why}", now)
+
+
+def _note_failure(config: StrategyConfig, error: str, now: datetime) -> None:
+    """Where it never came to a candle: beside the newest one by our own count, which so counts as seen by nobody."""
     resolution = Resolution(config.resolution)
     newest = running_bar(now, resolution) - resolution.duration
-    _journal(config, newest, now, Outcome.ERROR, {"error": f"stopped: {why}"})
+    decisions_record([Noted(config.pk, newest, Outcome.ERROR, as_json({"error": error}), counts=False)], now=now)
 
 
 def running_bar(now: datetime, resolution: Resolution) -> datetime:
@@ -254,71 +314,39 @@ def running_bar(now: datetime, resolution: Resolution) -> datetime:
     return datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
 
 
-def _run_one(
-    config: StrategyConfig,
-    strategy: StrategyInterface,
-    candles: Candles,
-    resolution: Resolution,
-    books: Books,
-    account_provider: AccountProvider,
-    clock: Clock,
-    on_planned: Callable[[int], None],
-) -> Outcome | None:
-    """One strategy's turn; None when there is no candle it has not seen. Its own failure is its own."""
-    now = clock.now()
-    bar = _newest_bar(candles)
-    allowed_age = strategy.parameters.max_data_age_bars * resolution.duration
-    if bar is None or now - (bar + resolution.duration) > allowed_age:
-        return _note_stale(config, bar, resolution, now)
-    if config.last_bar_at is not None and bar <= config.last_bar_at:
-        return None
-    if len(candles) < strategy.warmup_bars and strategy.parameters.needs_candles:
-        journal = {"candles": len(candles), "needed": strategy.warmup_bars}
-        return _note(config, bar, now, Outcome.SHORT_HISTORY, journal)
-    book = books.get(config.market)
-    data = MarketData(candles.window(strategy.warmup_bars), book)
-    decision, journal = strategy.execute(data), strategy.explain(data)
-    close = Decimal(str(candles.close[-1]))
-    compared = close if strategy.parameters.needs_candles else None
-    evaluation = Evaluation(config, strategy, bar, close, compared, book, journal, decision)
-    if decision is None:
-        return _note(config, bar, now, Outcome.NO_SIGNAL, journal)
-    return _act(evaluation, resolution, account_provider, clock, on_planned)
-
-
 def _newest_bar(candles: Candles) -> datetime | None:
     return datetime.fromtimestamp(int(candles.open_time[-1]), UTC) if len(candles) else None
 
 
-def _note_stale(config: StrategyConfig, bar: datetime | None, resolution: Resolution, now: datetime) -> Outcome:
+def _stale(config: StrategyConfig, bar: datetime | None, resolution: Resolution, now: datetime) -> Noted:
     """The candle that should be there is not: say so once for each missing candle."""
     if bar is None:
         # Nothing to count from: the journal's time is only ours, and no candle counts as seen by it.
         newest = running_bar(now, resolution) - resolution.duration
-        _journal(config, newest, now, Outcome.STALE_DATA, {"newest_candle": None})
-        return Outcome.STALE_DATA
+        return Noted(config.pk, newest, Outcome.STALE_DATA, as_json({"newest_candle": None}), counts=False)
     missing = bar + ((now - bar) // resolution.duration - 1) * resolution.duration
-    return _note(config, missing, now, Outcome.STALE_DATA, {"newest_candle": bar.isoformat()})
+    return Noted(config.pk, missing, Outcome.STALE_DATA, as_json({"newest_candle": bar.isoformat()}))
 
 
-def _note_error(config: StrategyConfig, candles: Candles, now: datetime, exc: Exception) -> Outcome | None:
-    bar = _newest_bar(candles)
-    return _note(config, bar, now, Outcome.ERROR, {"error": f"{type(exc).__name__}: {exc}"}) if bar else None
+def _failed(config: StrategyConfig, bar: datetime | None, exc: Exception) -> Noted | None:
+    text = as_json({"error": f"{type(exc).__name__}: {str(exc)!a}"})
+    return Noted(config.pk, bar, Outcome.ERROR, text) if bar else None
 
 
-@transaction.atomic
-def _note(config: StrategyConfig, bar: datetime, now: datetime, outcome: Outcome, journal: dict[str, Any]) -> Outcome:
-    _journal(config, bar, now, outcome, journal)
-    older = Q(last_bar_at=None) | Q(last_bar_at__lt=bar)  # a worker that was held up must not wind it back
-    StrategyConfig.objects.filter(older, pk=config.pk).update(last_bar_at=bar)
-    return outcome
-
-
-def _journal(config: StrategyConfig, bar: datetime, now: datetime, outcome: Outcome, journal: dict[str, Any]) -> None:
-    Decision.objects.bulk_create(
-        [Decision(config=config, bar_open_at=bar, decided_at=now, outcome=outcome, journal=journal)],
-        ignore_conflicts=True,
-    )
+def _record(notes: Sequence[Noted], now: datetime) -> None:
+    """All of them together; where one cannot be kept, each by itself, and that one with the reason."""
+    try:
+        decisions_record(notes, now=now)
+    except DataError:
+        for note in notes:
+            try:
+                decisions_record([note], now=now)
+            except DataError as exc:
+                logger.warning(
+                    "%sstrategy=%s journal not kept: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, note.config_id, exc
+                )
+                reason = as_json({"error": f"its journal cannot be kept: {str(exc)!a}"})
+                decisions_record([replace(note, outcome=Outcome.ERROR, journal=reason)], now=now)
 
 
 # --- acting on a signal ---------------------------------------------------------------------------------------------

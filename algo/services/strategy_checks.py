@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from datetime import datetime
 
@@ -13,6 +14,7 @@ from algo.backtest.bias_findings import Checked
 from algo.backtest.synthetic import synthetic_market
 from algo.models import EventKind, StrategyCheck, StrategyConfig, StrategyStatus
 from algo.selectors.candles import candles_window
+from algo.selectors.sessions import is_lost
 from algo.selectors.strategy_checks import newest_check
 from algo.services.alone import alone
 from algo.services.backtests import candles_fingerprint
@@ -24,12 +26,14 @@ from providers.types import Resolution
 
 logger = logging.getLogger("algo.strategies")
 
+Version = tuple[type, str]  # StrategyInterface.version
+
 MOST_REMEMBERED = 64
 _CHECKING = 7131  # advisory locks: one for each config
 
 # What was found is a function of the loaded code, the parameters and the candles: five configs alike are checked once.
 _found: dict[tuple[type, str, str], Checked] = {}
-_passed: set[tuple[int, type, str]] = set()
+_passed: set[tuple[int, Version]] = set()
 
 
 def strategy_check(config: StrategyConfig, *, now: datetime, again: bool = True) -> StrategyCheck:
@@ -78,10 +82,37 @@ def strategy_check_current(config: StrategyConfig, *, now: datetime) -> Strategy
     return newest_check(config, strategy_fingerprint(strategy)) or strategy_check(config, now=now, again=False)
 
 
+def versions_recall(ready: Iterable[tuple[StrategyConfig, StrategyInterface]]) -> None:
+    """Look up in one query which of these versions passed their checks: a process that has just started knows none.
+    A strategy whose version cannot be told is left to `version_refusal`, which says why."""
+    unknown = {config.pk: strategy for config, strategy in ready if (config.pk, strategy.version) not in _passed}
+    prints = _fingerprints(unknown.values())
+    if not prints:
+        return
+    checks = StrategyCheck.objects.filter(config__in=unknown, fingerprint__in=set(prints.values()))
+    newest = checks.order_by("config_id", "fingerprint", "-checked_at", "-id").distinct("config_id", "fingerprint")
+    for config_id, fingerprint, passed in newest.values_list("config_id", "fingerprint", "passed"):
+        version = unknown[config_id].version
+        if passed and prints.get(version) == fingerprint:
+            _passed.add((config_id, version))
+
+
+def _fingerprints(strategies: Iterable[StrategyInterface]) -> dict[Version, str]:
+    found: dict[Version, str] = {}
+    for strategy in strategies:
+        try:
+            found[strategy.version] = found.get(strategy.version) or strategy_fingerprint(strategy)
+        except Exception as exc:  # users' code
+            if is_lost(exc):
+                raise
+            logger.info("version of %s cannot be told: %s", type(strategy).__name__, exc)
+    return found
+
+
 def is_version_known(config: StrategyConfig, strategy: StrategyInterface) -> bool:
     """Whether `version_refusal` will answer from what is kept, without a check that takes seconds."""
-    key = (config.pk, type(strategy), strategy.parameters.model_dump_json())
-    return key in _passed or newest_check(config, strategy_fingerprint(strategy)) is not None
+    is_passed = (config.pk, strategy.version) in _passed
+    return is_passed or newest_check(config, strategy_fingerprint(strategy)) is not None
 
 
 def checking_alone(config: StrategyConfig) -> AbstractContextManager[bool]:
@@ -95,7 +126,7 @@ def version_refusal(config: StrategyConfig, strategy: StrategyInterface, *, now:
     For every candle: a version that passed costs one look into a set. One that fails is not remembered, for its config
     is stopped.
     """
-    key = (config.pk, type(strategy), strategy.parameters.model_dump_json())
+    key = (config.pk, strategy.version)
     if key in _passed:
         return ""
     check = strategy_check_current(config, now=now)
@@ -136,7 +167,7 @@ def _simulated(config: StrategyConfig, strategy: StrategyInterface, stored: Cand
 
 
 def _checked(strategy: StrategyInterface, candles: Candles, *, again: bool) -> Checked:
-    key = (type(strategy), strategy.parameters.model_dump_json(), candles_fingerprint(candles))
+    key = (*strategy.version, candles_fingerprint(candles))
     if again or key not in _found:
         if len(_found) >= MOST_REMEMBERED:
             _found.clear()

@@ -50,6 +50,10 @@ class BreakoutStrategy(StrategyInterface):
     def execute(self, market_data: Mapping[str, Any]) -> dict[str, Any] | None:
         return self.explain(market_data)["decision"]
 
+    def judge(self, market_data: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        told = self.explain(market_data)
+        return told["decision"], told
+
     def explain(self, market_data: Mapping[str, Any]) -> dict[str, Any]:
         candles, book = market_data["candles"], market_data.get("order_book")
         pressure = self._pressure(book)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
@@ -153,14 +153,29 @@ class StrategyInterface(ABC):
         values = self.parameters.__dict__
         return tuple([values[name] for name in _own_fields(self.schema)])
 
+    @cached_property
+    def version(self) -> tuple[type, str]:
+        """Its class and its parameters: instances of one version decide alike over the same candles and book."""
+        return type(self), self.parameters.model_dump_json()
+
     def signals(self, candles: Candles) -> SignalArrays:
         """What `execute` says at every candle, without order books. Override it where arrays are faster."""
         return signals_by_execute(self, candles)
 
     def explain(self, market_data: Mapping[str, Any]) -> dict[str, Any]:
         """For the journal: the decision, the indicator values and each condition of it. JSON-able."""
+        return _told(self.execute(market_data))
+
+    def judge(self, market_data: Mapping[str, Any]) -> tuple[dict[str, Any] | None, dict[str, Any]]:
+        """What `execute` and `explain` say. Override it where both come of one computation."""
         decision = self.execute(market_data)
-        return {"decision": decision, "indicators": (decision or {}).get("indicators", {}), "conditions": {}}
+        is_plain = type(self).explain is StrategyInterface.explain
+        return decision, _told(decision) if is_plain else self.explain(market_data)
+
+
+def _told(decision: dict[str, Any] | None) -> dict[str, Any]:
+    """For the journal, where a strategy says no more than its decision."""
+    return {"decision": decision, "indicators": (decision or {}).get("indicators", {}), "conditions": {}}
 
 
 @cache

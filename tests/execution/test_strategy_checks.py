@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
@@ -28,6 +28,7 @@ from algo.models import (
 from algo.services import strategy_checks, strategy_versions
 from algo.services.audit import PLATFORM
 from algo.services.control import ControlRefused, strategy_start
+from algo.services.decisions import Noted
 from algo.services.strategy_checks import strategy_check, strategy_check_current
 from algo.services.strategy_versions import config_fingerprint, strategy_files
 from algo.strategies import BreakoutStrategy, create_strategy
@@ -131,6 +132,7 @@ def test_code_edited_since_the_last_check_is_checked_again(db, monkeypatch):
     before = StrategyCheck.objects.get()
     monkeypatch.setattr(strategy_versions, "_code", lambda kind: "another")  # as a process that loaded other code
     strategy_checks._passed.clear()
+    StrategyConfig.objects.update(last_bar_at=None)
     evaluate(config)
     newest = StrategyCheck.objects.first()
     assert StrategyCheck.objects.count() == 2
@@ -148,26 +150,27 @@ def test_edited_parameters_are_checked_again_without_a_new_process(db):
 def test_a_version_that_was_never_checked_keeps_nobody_waiting_who_passed(db, monkeypatch):
     order: list[str] = []
     fresh = make_config(strategy="Silent", name="fresh", parameters={"stop_loss_percent": "0.7"})
-    known = make_config(strategy="Silent", name="known", market=make_market())
+    known = make_config(strategy="Silent", name="known", market=make_market(), data_market=fresh.data_market)
     strategy_check_current(known, now=NOW)
-    check, note = strategy_checks.check_strategy, entries._note
+    check, record = strategy_checks.check_strategy, entries.decisions_record
 
     def checks(*args: Any) -> Any:
         order.append("checked")
         return check(*args)
 
-    def notes(config: StrategyConfig, *args: Any) -> Any:
-        order.append(f"{config.name} decided")
-        return note(config, *args)
+    def records(notes: Sequence[Noted], **more: Any) -> Any:
+        order.extend(f"{StrategyConfig.objects.get(pk=note.config_id).name} decided" for note in notes)
+        return record(notes, **more)
 
     monkeypatch.setattr(strategy_checks, "check_strategy", checks)
-    monkeypatch.setattr(entries, "_note", notes)
+    monkeypatch.setattr(entries, "decisions_record", records)
     assert evaluate(fresh, known) == [Outcome.SHORT_HISTORY] * 2
     assert order == ["known decided", "checked", "fresh decided"]
 
 
 def test_one_turn_checks_for_seconds_only_and_the_next_goes_on(db, monkeypatch):
-    configs = [make_config(strategy="Silent", market=make_market(f"A{i}USDT")) for i in range(3)]
+    data = make_market(provider="nobitex")
+    configs = [make_config(strategy="Silent", market=make_market(f"A{i}USDT"), data_market=data) for i in range(3)]
     monkeypatch.setattr(entries, "CHECKING_SECONDS", 0.0)
     for done in (1, 2, 3):
         evaluate(*configs)
@@ -189,7 +192,8 @@ def test_a_version_that_another_process_is_checking_is_left_to_it(db, monkeypatc
 
 @pytest.mark.parametrize("wrong", ["check_strategy", "strategy_fingerprint"])
 def test_a_check_that_breaks_stops_nobody_and_the_others_decide(db, monkeypatch, wrong):
-    broken, honest = make_config(strategy="CandleTime"), make_config(strategy="Silent", market=make_market())
+    broken = make_config(strategy="CandleTime")
+    honest = make_config(strategy="Silent", market=make_market(), data_market=broken.data_market)
     assert evaluate(honest) == [Outcome.SHORT_HISTORY]
     StrategyConfig.objects.update(last_bar_at=None)
 
