@@ -10,6 +10,7 @@ from typing import Any
 from celery import current_app
 from django.db import transaction
 from kombu.exceptions import OperationalError as BrokerError
+from redis import RedisError
 
 from algo.models import OutboxEvent, StrategyConfig
 
@@ -18,10 +19,22 @@ logger = logging.getLogger("algo.queues")
 BACKTESTS, NOTIFICATIONS, ORDERS, STRATEGIES = "backtests", "notifications", "orders", "strategies"
 # A message that was not taken by then is dropped: beat sends another for every run that still waits.
 MESSAGE_LIVES_SECONDS = 90.0
+# AttributeError: kombu trips over its own connection when the broker goes away at that moment.
+_NO_BROKER = (BrokerError, OSError, AttributeError)
 
 
 class NoBroker(Exception):
     """The broker does not answer: nothing was handed out."""
+
+
+def messages_wait(queue: str) -> bool:
+    """Whether a message waits in a queue for a worker; False also where the broker does not say."""
+    try:
+        with current_app.connection_or_acquire() as broker:
+            return int(broker.default_channel.client.llen(queue)) > 0
+    except (*_NO_BROKER, RedisError) as exc:
+        logger.warning("depth of the queue %s is not known: %s", queue, exc)
+        return False
 
 
 def backtest_enqueue(run_id: int) -> None:
@@ -101,6 +114,5 @@ def _or_say(message: str, *about: Any) -> Iterator[None]:
 def _send(task: str, *args: Any, queue: str = BACKTESTS, **options: Any) -> None:
     try:
         current_app.send_task(task, args=list(args), queue=queue, retry=False, **options)
-    except (BrokerError, OSError, AttributeError) as exc:
-        # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
+    except _NO_BROKER as exc:
         raise NoBroker("The broker of the workers cannot be reached") from exc

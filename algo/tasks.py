@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import Counter
 from datetime import date, timedelta
 
 from celery import shared_task
@@ -14,7 +15,7 @@ from django.utils import timezone
 from algo.exchanges import CLOCK, account_provider, public_provider, sign_of_life
 from algo.execution.advance import look_after
 from algo.execution.alerts import alerts_decide
-from algo.execution.entries import due_groups, evaluate_group
+from algo.execution.entries import deciding_alone, due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
 from algo.models import (
     Account,
@@ -31,7 +32,15 @@ from algo.models.fields import SecretUnreadable
 from algo.notifications.deliver import channel_deliver, channels_due
 from algo.notifications.senders import SENDERS
 from algo.notifications.webhook import send_webhook_notification
-from algo.queues import BACKTESTS, advance_hint, backtest_enqueue, events_hint
+from algo.queues import (
+    BACKTESTS,
+    MESSAGE_LIVES_SECONDS,
+    STRATEGIES,
+    advance_hint,
+    backtest_enqueue,
+    events_hint,
+    messages_wait,
+)
 from algo.selectors.health import WORKER
 from algo.selectors.parity import configs_that_decided, day_bounds, trading_day
 from algo.services.accounts import key_note_scopes, keys_watch
@@ -97,35 +106,45 @@ __all__ = [
 
 @shared_task(queue="strategies")
 def run_strategies() -> int:
-    """Beat's tick: find the strategies whose next candle has closed and hand each group on. Returns the groups."""
+    """Beat's tick: find the strategies whose next candle has closed and hand each group on. Returns the groups.
+
+    Nothing is handed on while the workers have not taken all of what was: whoever is still due is found by a later
+    tick."""
     now = CLOCK.now()
     Heartbeat.objects.update_or_create(name="beat", defaults={"at": now})
-    groups = due_groups(now)
+    groups = [] if messages_wait(STRATEGIES) else due_groups(now)
     for group in groups:
-        evaluate_strategies.delay(group.data_market_id, group.resolution.value, list(group.config_ids))
+        evaluate_strategies.apply_async(
+            args=[group.data_market_id, group.resolution.value, list(group.config_ids)], expires=MESSAGE_LIVES_SECONDS
+        )
     return len(groups)
 
 
 @shared_task(queue="strategies")
 def evaluate_strategies(data_market_id: int, resolution: str, config_ids: list[int]) -> None:
-    """Let one group of strategies decide over its newest closed candle."""
-    market = Market.objects.get(pk=data_market_id)
-    try:
-        outcomes = evaluate_group(
-            market,
-            Resolution(resolution),
-            config_ids,
-            data_provider=public_provider(market.provider),
-            book_provider=public_provider,
-            account_provider=account_provider,
-            clock=CLOCK,
-            on_planned=advance_hint,
-        )
-    except ProviderError as exc:
-        logger.warning("%scandles of %s not read: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, exc)
-        return
+    """Let one group of strategies decide over its newest closed candle. While another worker has them decide, it is
+    left to that one."""
+    market, length = Market.objects.get(pk=data_market_id), Resolution(resolution)
+    with deciding_alone(market, length) as is_alone:
+        if not is_alone:
+            return
+        try:
+            outcomes = evaluate_group(
+                market,
+                length,
+                config_ids,
+                data_provider=public_provider(market.provider),
+                book_provider=public_provider,
+                account_provider=account_provider,
+                clock=CLOCK,
+                on_planned=advance_hint,
+            )
+        except ProviderError as exc:
+            logger.warning("%scandles of %s not read: %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, exc)
+            return
     if outcomes:
-        logger.info("%s%s outcomes=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, ",".join(outcomes))
+        counts = " ".join(f"{outcome}={count}" for outcome, count in Counter(outcomes).items())
+        logger.info("%s%s %s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, market, counts)
 
 
 @shared_task(queue="strategies")

@@ -9,18 +9,34 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from django_celery_beat.schedulers import DatabaseScheduler
+from celery.schedules import schedule
+from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
 
+from algo.exchanges import CLOCK
 from algo.services.alone import Lead
+from algo_trade.candle_ticks import CandleTicks
 
 logger = logging.getLogger("algo.beat")
 
 WAIT_SECONDS = 1.0  # between two tries to take over
 _BEAT = 0x4245
+LOOKS_FOR_CANDLES = "algo.tasks.run_strategies"
+
+
+class Entry(ModelEntry):
+    """A row of the admin's periodic tasks. What looks for closed candles keeps to the minute."""
+
+    def __init__(self, model: Any, app: Any = None) -> None:
+        super().__init__(model, app)
+        told: Any = self.schedule
+        if self.task == LOOKS_FOR_CANDLES and type(told) is schedule:
+            self.schedule = CandleTicks(told.run_every.total_seconds(), CLOCK, app=self.app)
 
 
 class LeadingScheduler(DatabaseScheduler):
     """The scheduler of django-celery-beat, which sends only while this process leads."""
+
+    Entry = Entry
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._lead = Lead(_BEAT)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -34,6 +35,7 @@ from algo.risk.values import Denial, EntryIntent
 from algo.selectors.candles import candles_window
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
+from algo.services.alone import alone
 from algo.services.candles import CLOSE_GRACE, candles_update
 from algo.services.decisions import Noted, as_json, decisions_record
 from algo.services.strategy_checks import checking_alone, is_version_known, version_refusal, versions_recall
@@ -47,6 +49,7 @@ from providers.types import Balance, Capabilities, OrderBook, Resolution, Side
 
 logger = logging.getLogger("algo.strategies")
 
+_DECIDING = 7132  # advisory locks: one for each group
 CHECKING_SECONDS = 5.0  # of one turn for versions that were never checked; at least one of them is
 
 AccountProvider = Callable[[Account], ExchangeProvider]
@@ -96,6 +99,11 @@ def _due(now: datetime) -> QuerySet[StrategyConfig]:
 def _running() -> QuerySet[StrategyConfig]:
     """Those that decide over candles."""
     return StrategyConfig.objects.filter(status=StrategyStatus.RUNNING).exclude(strategy__in=external_names())
+
+
+def deciding_alone(data_market: Market, resolution: Resolution) -> AbstractContextManager[bool]:
+    """Whether this process may let that group decide: False while another one does. A dead process lets go at once."""
+    return alone(_DECIDING, data_market.pk * len(Resolution) + list(Resolution).index(resolution))
 
 
 def evaluate_group(

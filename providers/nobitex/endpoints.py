@@ -7,13 +7,15 @@ from dataclasses import replace
 from providers.budgets import IN_BURSTS, Limit, Priority
 from providers.http import Endpoint
 
+CANDLES_AT_ONCE = 0.75  # burst share: the candles of all markets end in the same second
+
 # Documented per address; where the documents are silent (marked U), as careful as for its neighbours.
 LIMITS = {
     "orderbook": Limit(300, 60.0),
     "depth": Limit(300, 60.0),
     "trades": Limit(60, 60.0),
     "stats": Limit(20, 60.0, for_guardian=False),
-    "udf": Limit(120, 60.0, for_guardian=False),  # U
+    "udf": Limit(120, 60.0, CANDLES_AT_ONCE, for_guardian=False),  # U
     "options": Limit(12, 60.0),  # U
     "profile": Limit(12, 60.0),  # U
     "limitations": Limit(12, 60.0),  # U
