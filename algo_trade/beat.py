@@ -7,7 +7,7 @@ dead process lets go at once; one that hangs is ended by who waits.
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, cast
 
 from celery.schedules import schedule
 from django_celery_beat.schedulers import DatabaseScheduler, ModelEntry
@@ -28,7 +28,7 @@ class Entry(ModelEntry):
 
     def __init__(self, model: Any, app: Any = None) -> None:
         super().__init__(model, app)
-        told: Any = self.schedule
+        told = cast(Any, self).schedule
         if self.task == LOOKS_FOR_CANDLES and type(told) is schedule:
             self.schedule = CandleTicks(told.run_every.total_seconds(), CLOCK, app=self.app)
 
