@@ -32,6 +32,7 @@ from algo.models import (
 )
 from algo.models.fields import SecretUnreadable
 from algo.risk.values import Denial, EntryIntent
+from algo.selectors.balances import balances_unspent
 from algo.selectors.candles import candles_window
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_stop, balances_note
@@ -50,6 +51,7 @@ from providers.types import Balance, Capabilities, OrderBook, Resolution, Side
 logger = logging.getLogger("algo.strategies")
 
 _DECIDING = 7132  # advisory locks: one for each group
+BALANCES_SHARED = 2.0  # wall seconds for which balances serve more than one decision
 CHECKING_SECONDS = 5.0  # of one turn for versions that were never checked; at least one of them is
 
 AccountProvider = Callable[[Account], ExchangeProvider]
@@ -382,7 +384,7 @@ def entry_evidence(
     account = Account.objects.get(pk=evaluation.config.account_id)  # as it is now: its key may be refused, or another
     balances, capabilities, read_at = None, Capabilities(), clock.now()
     if account.environment == settings.EXCHANGE_ENVIRONMENT and not _key_is_dead(account, read_at):
-        balances, capabilities = _ask_account(account, account_provider, clock)
+        balances, capabilities, read_at = _ask_account(account, account_provider, clock)
     evidence = EntryEvidence(
         book=evaluation.book,
         resolution=resolution,
@@ -442,18 +444,23 @@ def _key_is_dead(account: Account, now: datetime) -> bool:
 
 def _ask_account(
     account: Account, account_provider: AccountProvider, clock: Clock
-) -> tuple[dict[str, Balance] | None, Capabilities]:
-    """Balances, None where they cannot be had, and what the account can do. A refused key stops the account."""
+) -> tuple[dict[str, Balance] | None, Capabilities, datetime]:
+    """Balances, None where they cannot be had, what the account can do, and when they were read. A refused key stops
+    the account. Balances that another strategy has just read and nobody spent of are not asked for again: calls are
+    few, and many strategies of an account may speak over the same candle."""
     read_at = clock.now()
     try:
         provider = account_provider(account)
         capabilities = account.known_capabilities(provider.capabilities())
+        kept = balances_unspent(account, read_at, clock.wall(BALANCES_SHARED))
+        if kept is not None and account.balances_read_at is not None:
+            return kept, capabilities, account.balances_read_at
         balances = provider.balances()
     except AuthFailed as exc:
         account_stop(account, str(exc), at=clock.now())
-        return None, Capabilities()
+        return None, Capabilities(), read_at
     except (ProviderError, SecretUnreadable) as exc:
         logger.warning("%sno balances account=%s why=%s", settings.STRATEGY_PROCESSOR_LOG_PREFIX, account.name, exc)
-        return None, Capabilities()
+        return None, Capabilities(), read_at
     balances_note(account, balances, read_at=read_at)
-    return balances, capabilities
+    return balances, capabilities, read_at

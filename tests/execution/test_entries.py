@@ -30,6 +30,8 @@ from algo.models import (
     StrategyStatus,
 )
 from algo.models.fields import SecretUnreadable
+from algo.selectors.balances import balances_unspent
+from algo.services.accounts import balances_note
 from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
 from algo.strategies.interface import StrategyInterface
@@ -285,6 +287,45 @@ def test_limits_hold_while_many_strategies_of_an_account_decide_at_once(clock):
         thread.join(30)
     assert Deal.objects.filter(account=account).count() == 2
     assert sorted(told(row)[1] for row in rows) == ["", "", "max_open_deals", "max_open_deals"]
+
+
+# --- balances -----------------------------------------------------------------------------------------------------
+
+
+def test_strategies_of_one_account_that_speak_together_read_its_balances_once(clock):
+    account = make_account()
+    rows = [config(account=account, ordering_enabled=False) for _ in range(3)]
+    desk = Desk(clock, *rows)
+    assert desk.run() == [Outcome.DENIED] * 3
+    assert desk.venue.asked == 1
+
+
+def test_an_entry_that_is_about_to_spend_lets_the_next_one_ask_again(clock):
+    account, data = make_account(), make_market(provider="nobitex")
+    rows = [config(account=account, market=make_market(name), data_market=data) for name in ("BTCUSDT", "ETHUSDT")]
+    desk = Desk(clock, *rows)
+    assert desk.run() == [Outcome.ENTERED] * 2
+    assert desk.venue.asked == 2
+
+
+def test_balances_are_read_again_where_an_order_was_sent_since_or_time_went_by(clock):
+    row = config(ordering_enabled=False)
+    account, now = row.account, clock.now()
+    balances_note(account, {"USDT": Balance("USDT", Decimal(7), Decimal(2))}, read_at=now)
+    account.refresh_from_db()
+    two = timedelta(seconds=2)
+    held = balances_unspent(account, now + two, two)
+    assert held is not None
+    assert held["USDT"].available == Decimal(5)
+    assert balances_unspent(account, now + two + timedelta(microseconds=1), two) is None
+    assert balances_unspent(account, now - timedelta(microseconds=1), two) is None  # by a clock that was ahead
+
+    order = make_order(make_deal(row), status="OPEN", created_at=now - timedelta(minutes=1), submitted_at=now)
+    assert balances_unspent(account, now + two, two) is None
+    Order.objects.filter(pk=order.pk).update(submitted_at=now - timedelta(microseconds=1))
+    assert balances_unspent(account, now + two, two) is not None
+    make_order(order.deal, leg=2, created_at=now - timedelta(minutes=1))  # planned, and about to be sent
+    assert balances_unspent(account, now + two, two) is None
 
 
 # --- why not ------------------------------------------------------------------------------------------------------
