@@ -324,7 +324,7 @@ def test_balances_are_read_again_where_an_order_was_sent_since_or_time_went_by(c
     assert balances_unspent(account, now + two, two) is None
     Order.objects.filter(pk=order.pk).update(submitted_at=now - timedelta(microseconds=1))
     assert balances_unspent(account, now + two, two) is not None
-    make_order(order.deal, leg=2, created_at=now - timedelta(minutes=1))  # planned, and about to be sent
+    make_order(order.deal, role=Role.STOP, created_at=now - timedelta(minutes=1))  # planned, and about to be sent
     assert balances_unspent(account, now + two, two) is None
 
 
