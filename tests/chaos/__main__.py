@@ -207,7 +207,7 @@ class Run:
 
         mine, found = our_orders(), []
         for deal in our_deals(self.stack.speed):
-            placed, traded = _of_deal(deal, mine, orders[deal.account], trades[deal.account])
+            placed, traded = judge.of_deal(deal, mine, orders[deal.account], trades[deal.account])
             found += judge.naked_stretches(
                 deal,
                 placed,
@@ -248,18 +248,11 @@ class Run:
         violations = [
             *(f"ledgers differ: {name} by {amount}" for name, amount in differences.items()),
             *(f"the exchange's own books: {t['conservation']}" for t in truths.values() if t["conservation"] != "ok"),
-            *judge.orders_that_differ(mine, orders),
-            *judge.fills_that_differ(world.our_fills(), trades, orders),
-            *judge.entries_that_repeat(mine, orders),
-            *judge.entries_sent_again(mine, self.stack.sends),
-            *judge.unfinished(deals, mine),
-            *judge.still_working(orders),
+            *judge.books_that_differ(mine, world.our_fills(), deals, orders, trades, self.stack.sends),
             *judge.unexplained(tickets),
             *judge.too_long_naked(stretches),
             *self._calm_naked,
         ]
-        for deal in deals:
-            violations += judge.oversold(deal, *_of_deal(deal, mine, orders[deal.account], trades[deal.account]))
         for name, text in logs.items():
             violations += judge.unhandled(name, text, self.expected)
             violations += judge.secrets_told(name, text, self._secrets())
@@ -309,14 +302,6 @@ class Run:
                 "as_booked_per_deal": _spread(booked),
             },
         }
-
-
-def _of_deal(deal: Any, mine: list[Any], orders: list[Any], trades: list[Any]) -> tuple[list[Any], list[Any]]:
-    """The orders of one deal at the exchange, and their trades."""
-    names = {order.exchange_order_id for order in mine if order.deal == deal.id and order.exchange_order_id}
-    placed = [order for order in orders if order["exchange_order_id"] in names]
-    ids = {order["id"] for order in placed}
-    return placed, [trade for trade in trades if trade["order_id"] in ids]
 
 
 def _plain(value: Any) -> Any:

@@ -191,6 +191,36 @@ def oversold(deal: OurDeal, orders: Sequence[Truth], trades: Sequence[Truth]) ->
         yield f"oversold: deal {deal.id} of {deal.account} went {-left} {deal.base} beyond flat"
 
 
+def of_deal(
+    deal: OurDeal, ours: Iterable[OurOrder], orders: Iterable[Truth], trades: Iterable[Truth]
+) -> tuple[list[Truth], list[Truth]]:
+    """The orders of one deal at the exchange, and their trades, of those of its account."""
+    names = {order.exchange_order_id for order in ours if order.deal == deal.id and order.exchange_order_id}
+    placed = [order for order in orders if order["exchange_order_id"] in names]
+    ids = {order["id"] for order in placed}
+    return placed, [trade for trade in trades if trade["order_id"] in ids]
+
+
+def books_that_differ(
+    ours: Sequence[OurOrder],
+    fills: Iterable[OurFill],
+    deals: Sequence[OurDeal],
+    orders: Mapping[str, Sequence[Truth]],
+    trades: Mapping[str, Sequence[Truth]],
+    sends: Iterable[Truth],
+) -> Iterator[str]:
+    """Everything that must hold between our books and the exchange's once nothing is open any more. `orders` and
+    `trades` of the exchange by account; `sends`: every order request it saw."""
+    yield from orders_that_differ(ours, orders)
+    yield from fills_that_differ(fills, trades, orders)
+    yield from entries_that_repeat(ours, orders)
+    yield from entries_sent_again(ours, sends)
+    yield from unfinished(deals, ours)
+    yield from still_working(orders)
+    for deal in deals:
+        yield from oversold(deal, *of_deal(deal, ours, orders[deal.account], trades[deal.account]))
+
+
 # --- protection ------------------------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
@@ -75,15 +76,22 @@ def populate(stack: Stack) -> None:
         markets_refresh(public_provider(name), now=CLOCK.now())
     owner = get_user_model().objects.create_superuser("chaos")
     for turn, (name, (provider, pairs)) in enumerate(TRADERS.items()):
-        told = stack.control("POST", "/accounts", json={"name": name, "balances": {provider: BALANCES}})
-        key = told["wallex_key" if provider == "wallex" else "nobitex_token"]
-        stack.secrets[f"key of {name}"] = key
-        account = Account(name=name, owner=owner, provider=provider, environment=Environment.PAPER)
-        account.set_api_key(key)
-        account.capabilities = asdict(account_provider(account).capabilities())
-        account.save()
+        account, stack.secrets[f"key of {name}"] = account_opened(stack.control, owner, name, provider, BALANCES)
         for number, pair in enumerate(pairs):
             _strategy(account, pair, LIVELY | TEMPERS[(number + turn) % len(TEMPERS)])
+
+
+def account_opened(
+    control: Callable[..., Any], owner: Any, name: str, provider: str, balances: dict[str, str]
+) -> tuple[Account, str]:
+    """An account with money at the paper exchange and with us, and its key. `control` calls the control port."""
+    told = control("POST", "/accounts", json={"name": name, "balances": {provider: balances}})
+    key = told["wallex_key" if provider == "wallex" else "nobitex_token"]
+    account = Account(name=name, owner=owner, provider=provider, environment=Environment.PAPER)
+    account.set_api_key(key)
+    account.capabilities = asdict(account_provider(account).capabilities())
+    account.save()
+    return account, key
 
 
 def _strategy(account: Account, pair: str, parameters: dict[str, Any]) -> None:
