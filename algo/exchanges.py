@@ -9,8 +9,8 @@ from typing import Any
 from django.conf import settings
 
 from algo.models import Account
-from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, WatchedBudget, shares
-from providers.clock import Clock, clock_from_env
+from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, WatchedBudget, limits_times, shares
+from providers.clock import Clock, calls_factor, clock_from_env
 from providers.interface import ExchangeProvider
 from providers.provider_factory import circuits, create_provider, documented_limits
 
@@ -72,7 +72,8 @@ def _client(name: str, key: str | None) -> ExchangeProvider:
     with _making:  # two budgets for one address would let twice as much through
         if (name, url, key) not in _clients:
             if (name, url) not in _budgets:
-                _budgets[name, url] = _budget_of(name, url, documented_limits(name))
+                limits = limits_times(documented_limits(name), calls_factor())
+                _budgets[name, url] = _budget_of(name, url, limits)
             _clients[name, url, key] = create_provider(
                 name, base_url=url, api_key=key, clock=CLOCK, budget=_budgets[name, url]
             )

@@ -133,6 +133,11 @@ def shares(limits: Mapping[str, Limit], fraction: float) -> dict[str, Limit]:
     return {name: limit.share(fraction) for name, limit in limits.items()}
 
 
+def limits_times(limits: Mapping[str, Limit], factor: float) -> dict[str, Limit]:
+    """So many times the calls of every limit, in the same time."""
+    return {name: replace(limit, calls=int(limit.calls * factor)) for name, limit in limits.items()}
+
+
 def shared_part(limits: Mapping[str, Limit]) -> dict[str, Limit]:
     """What is left for those who count together: all that is used of a limit that the guardian has no use for."""
     return {

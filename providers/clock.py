@@ -2,6 +2,7 @@
 
 `now()` is platform time. At speed 1 it is the wall clock. In a replay every process is started with the same anchor
 (`CLOCK_ANCHOR_REAL`, `CLOCK_ANCHOR`, `CLOCK_SPEED`) and therefore reads the same time without talking to the others.
+The limits of calls are the exchange's own, per minute of its own: where they pass faster too, `CLOCK_CALLS` says so.
 """
 
 from __future__ import annotations
@@ -72,6 +73,16 @@ def clock_from_env(environ: Mapping[str, str] | None = None) -> AnchoredClock:
     if speed <= 0:
         raise ValueError("CLOCK_SPEED must be greater than zero")
     return AnchoredClock(float(env["CLOCK_ANCHOR_REAL"]), float(env["CLOCK_ANCHOR"]), speed)
+
+
+def calls_factor(environ: Mapping[str, str] | None = None) -> float:
+    """How many times the calls of its documents an exchange takes in a minute on the wall: as many as minutes of its
+    own pass in it, where a replay says so (`CLOCK_CALLS`); else 1."""
+    env = os.environ if environ is None else environ
+    factor = float(env.get("CLOCK_CALLS", 1))
+    if factor < 1:
+        raise ValueError("CLOCK_CALLS must be at least one")
+    return factor
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Mount
 
+from providers.clock import calls_factor
 from providers.paper.engine import Exchange
 from providers.paper.faces.common import JSON, RateLimiter
 from providers.paper.faces.connections import Connections
@@ -44,7 +45,7 @@ def build_app(
     `app.state` has the parts: `exchange`, `faults` (its plan), `seam` (with the request log), `streams`. Without
     `connections` (in process) a dropped connection is a ConnectionAbortedError of the call.
     """
-    limiter = RateLimiter(enabled=rate_limits)
+    limiter = RateLimiter(enabled=rate_limits, factor=calls_factor())
     streams = StreamHub(exchange)
     venues = Starlette(
         routes=[

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import count, islice
 from typing import Any
 
-CAPACITY = 200_000
+CAPACITY = 20_000  # about ten megabytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ import gzip
 import pytest
 
 from launcher.console import LauncherError
+from launcher.plan import EXCHANGE_URLS, Mode, make_plan
 from launcher.replay import read_recording
 
 HEADER = "time,open,high,low,close,volume\n"
@@ -90,6 +91,17 @@ def test_a_file_that_is_no_recording_is_refused_with_its_reason(written, text, r
     assert reason in str(refused.value)
     assert str(path) in str(refused.value)
     assert str(refused.value).endswith("Nothing was started and nothing was written.")
+
+
+def test_every_process_of_a_replay_is_told_its_clock_and_how_many_calls_a_minute_are(written, tmp_path, monkeypatch):
+    for name in ("DATABASE_URL", "REDIS_URL", *EXCHANGE_URLS):
+        monkeypatch.delenv(name, raising=False)
+    recording = read_recording(written(HEADER + candles(100)))
+    env = make_plan(Mode.REPLAY, recording=recording, speed=60, state_dir=tmp_path / "state").env
+    assert (env["CLOCK_SPEED"], env["CLOCK_CALLS"]) == ("60", "60")
+    assert float(env["CLOCK_ANCHOR"]) == recording.anchor
+    slow = make_plan(Mode.REPLAY, recording=recording, speed=0.5, state_dir=tmp_path / "state").env
+    assert (slow["CLOCK_SPEED"], slow["CLOCK_CALLS"]) == ("0.5", "1")
 
 
 def test_a_directory_is_refused(tmp_path):

@@ -78,7 +78,7 @@ class Doorman:
         if not verdict.allowed:
             if is_account:
                 self._note_refusal(who)
-            raise too_many(verdict.back_off, limit.count)
+            raise too_many(verdict.back_off, verdict.count)
 
     def note_success(self, account: str) -> None:
         """A request within its limit ends a row of refusals."""

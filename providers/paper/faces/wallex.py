@@ -89,7 +89,7 @@ class WallexFace:
                 with self._exchange.operation() as now:
                     answer = handler(request, now)
             except Failure as failure:
-                return self._failed(failure, self._other_limit(), verdict)
+                return self._failed(failure, verdict)
             return answer if isinstance(answer, JSON) else self._ok(answer)
 
         return endpoint
@@ -107,11 +107,11 @@ class WallexFace:
                 with self._exchange.operation() as now:
                     answer = handler(request, account, now, body)
             except Failure as failure:
-                return self._failed(failure, limit, verdict, is_told=is_order)
+                return self._failed(failure, verdict, is_told=is_order)
             except OrderRefused as refused:
-                return self._failed(refusal_of(refused), limit, verdict, is_told=is_order)
+                return self._failed(refusal_of(refused), verdict, is_told=is_order)
             response = answer if isinstance(answer, JSON) else self._ok(answer)
-            response.headers.update(self._limit_headers(limit, verdict) if is_order else {})
+            response.headers.update(self._limit_headers(verdict) if is_order else {})
             return response
 
         return endpoint
@@ -126,20 +126,20 @@ class WallexFace:
         message = next(self._messages) if self._switch("rotate_messages") else _MESSAGES[0]
         return JSON({"success": True, "message": message, "result": self._object(result), **more}, status)
 
-    def _failed(self, failure: Failure, limit: Limit, verdict: Verdict | None, *, is_told: bool = False) -> JSON:
+    def _failed(self, failure: Failure, verdict: Verdict | None, *, is_told: bool = False) -> JSON:
         body = {"success": False, "code": failure.code, "message": str(failure), "result": self._object(failure.result)}
         is_told = is_told or failure.status == 429
-        return JSON(body, failure.status, self._limit_headers(limit, verdict) if is_told else {})
+        return JSON(body, failure.status, self._limit_headers(verdict) if is_told else {})
 
     def _object(self, result: Any) -> Any:
         """Where nothing is in it, an object may arrive as a list (2)."""
         is_empty = isinstance(result, dict) and not any(result.values())
         return [] if is_empty and self._switch("empty_results_as_list") else result
 
-    def _limit_headers(self, limit: Limit, verdict: Verdict | None) -> dict[str, str]:
+    def _limit_headers(self, verdict: Verdict | None) -> dict[str, str]:
         if verdict is None or not self._switch("rate_limit_headers"):
             return {}
-        return {"X-RateLimit-Limit": str(limit.count), "X-RateLimit-Remaining": str(verdict.remaining)}
+        return {"X-RateLimit-Limit": str(verdict.count), "X-RateLimit-Remaining": str(verdict.remaining)}
 
     def _authenticated(self, request: Request, scope: str) -> Account:
         """An unknown or expired key is no key (401, 1201); one without the right is forbidden (403)."""
