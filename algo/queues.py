@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,6 +21,8 @@ BACKTESTS, NOTIFICATIONS, ORDERS, STRATEGIES = "backtests", "notifications", "or
 MESSAGE_LIVES_SECONDS = 90.0
 # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
 _NO_BROKER = (BrokerError, OSError, AttributeError)
+# A hint for an account that somebody else holds knocks again. A pass over a few deals is over by then.
+KNOCKS, KNOCK_SECONDS = 8, 0.1
 
 
 class NoBroker(Exception):
@@ -56,6 +58,13 @@ def advance_hint(account_id: int) -> None:
             _send("algo.tasks.advance_account", account_id, queue=ORDERS)
 
     transaction.on_commit(send)
+
+
+def advance_again(account_id: int, orders: Sequence[str], knocks: int) -> None:
+    """Send the hint for an account that somebody else holds once more, a moment later."""
+    with _or_say("hint not sent account=%s why=%s: the guardian looks anyway", account_id):
+        args = [account_id, list(orders), knocks]
+        _send("algo.tasks.advance_account", *args, queue=ORDERS, countdown=KNOCK_SECONDS)
 
 
 def evaluate_hint(config: StrategyConfig) -> None:

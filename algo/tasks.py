@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections import Counter
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 from celery import shared_task
@@ -13,7 +14,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from algo.exchanges import CLOCK, account_provider, public_provider, sign_of_life
-from algo.execution.advance import look_after
+from algo.execution.advance import Advanced, look_after
 from algo.execution.alerts import alerts_decide
 from algo.execution.entries import deciding_alone, due_groups, evaluate_group
 from algo.execution.reconcile import accounts_due
@@ -34,8 +35,10 @@ from algo.notifications.senders import SENDERS
 from algo.notifications.webhook import send_webhook_notification
 from algo.queues import (
     BACKTESTS,
+    KNOCKS,
     MESSAGE_LIVES_SECONDS,
     STRATEGIES,
+    advance_again,
     advance_hint,
     backtest_enqueue,
     events_hint,
@@ -156,10 +159,13 @@ def decide_signals() -> int:
 
 
 @shared_task(queue="orders")
-def advance_account(account_id: int) -> str:
-    """The hint: do what is due for one account now."""
+def advance_account(account_id: int, orders: Sequence[str] = (), knocks: int = KNOCKS) -> str:
+    """The hint: do what is due for one account now, and read `orders` again, of which the exchange's stream told. Who
+    holds the account may have looked before there was anything to see: so it comes back, `knocks` times more."""
     account = Account.objects.get(pk=account_id)
-    outcome = look_after(account, account_provider, CLOCK)
+    outcome = look_after(account, account_provider, CLOCK, spoken_of=orders)
+    if outcome == Advanced.BUSY and knocks > 0:
+        advance_again(account_id, orders, knocks - 1)
     events_hint()
     return outcome
 
@@ -169,7 +175,7 @@ def sweep_accounts() -> int:
     """Beat's sweep over every account with something live, or not reconciled for a while. Returns how many."""
     ids = list(accounts_due(CLOCK).values_list("pk", flat=True))
     for pk in ids:
-        advance_account.delay(pk)
+        advance_account.delay(pk, knocks=0)  # whoever holds it looks after it
     return len(ids)
 
 

@@ -8,8 +8,8 @@ guardian all call it, and losing any two of them costs time, not safety.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
@@ -84,6 +84,7 @@ class Worker:
     strangers: Strangers | None = None
     beat: Callable[[], None] = lambda: None
     inbox: Callable[[], str] = lambda: ""  # carries out what people answered; gives what kept it from that
+    spoken_of: set[str] = field(default_factory=set)  # by the exchange's stream: its ids of orders not read since
 
 
 def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
@@ -104,9 +105,11 @@ def advance(
     *,
     quotes: Prices | None = None,
     reconcile_now: bool = False,
+    spoken_of: Collection[str] = (),
 ) -> Advanced:
     """Do everything that is safe and due for `account` now. Failures of the exchange are recorded and end the call;
-    the next trigger tries again."""
+    the next trigger tries again. `spoken_of`: the exchange's ids of orders that its stream told of, to be read again
+    however young their last reading is."""
     if account.environment != settings.EXCHANGE_ENVIRONMENT:
         OrmLedger(account, Capabilities()).note_error(
             f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}."
@@ -130,6 +133,7 @@ def advance(
             ProbesLeft(account, provider, clock),
             lease.beat,
             partial(answer_tickets, account, ledger, provider, clock),
+            set(spoken_of),
         )
         done = advance_locked(worker, reconcile_now=reconcile_now)
         return _prove_flat_if_due(account, worker) if done is Advanced.DONE else done
@@ -160,7 +164,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
         error = _safely(worker, "have its tickets answered", worker.inbox) or error
-        deals = ledger.live_deals()
+        deals = _spoken_of_first(worker, ledger.live_deals())
         resting = _Resting(worker, len(deals))
         for deal_id in deals:
             worker.beat()
@@ -175,6 +179,12 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
         return Advanced.STOPPED
     ledger.note_advanced(error, now=clock.now())
     return Advanced.DONE
+
+
+def _spoken_of_first(worker: Worker, deals: Sequence[int]) -> list[int]:
+    """The same deals, those first whose orders the exchange's stream told of."""
+    told = {found.deal_id for each in worker.spoken_of if (found := worker.ledger.find(each, None))}
+    return sorted(deals, key=lambda deal_id: deal_id not in told)
 
 
 @dataclass(slots=True)
@@ -291,7 +301,7 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
     for _ in range(MAX_STEPS):
         worker.beat()
         quote = _quote(worker, deal)
-        deal = _measured(worker, deal, quote)
+        deal = _measured(worker, _told(worker, deal), quote)
         action = next_action(deal, quote, ledger.control(deal.id), clock.now(), worker.budgets)
         price = quote.closing_price(deal.exit_side) if quote else None
         if isinstance(action, REPLACING) and deal.live(Role.STOP) and not worker.provider.can_place(REPLACED_BY):
@@ -302,6 +312,8 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
                 logger.error("%sdeal=%s %s", settings.STOP_ORDER_MONITOR_LOG_PREFIX, deal.id, action.alarm)
             ledger.measure_protection(deal, price, now=clock.now())
             break
+        if isinstance(action, decide.Ask):
+            worker.spoken_of.discard(action.order.exchange_order_id or "")
         try:
             with trail(**_order_of(action)):
                 _perform(worker, deal, action)
@@ -316,6 +328,14 @@ def _advance_deal(worker: Worker, deal: DealView) -> None:
         logger.error("%sdeal=%s did not come to rest", settings.DEAL_PROCESSING_LOG_PREFIX, deal.id)
     for error in unreadable.values():
         raise error
+
+
+def _told(worker: Worker, deal: DealView) -> DealView:
+    """The deal with the orders marked that the exchange's stream told of."""
+    if not worker.spoken_of:
+        return deal
+    orders = (replace(each, is_spoken_of=each.exchange_order_id in worker.spoken_of) for each in deal.orders)
+    return replace(deal, orders=tuple(orders))
 
 
 def _as_if_read(deal: DealView, unreadable: Collection[int], now: datetime) -> DealView:

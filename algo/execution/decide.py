@@ -262,7 +262,7 @@ def _unread(deal: DealView, quote: Quote | None, now: datetime, budgets: Budgets
             continue
         if order.exchange_order_id is None and order.is_final:
             continue
-        if order.checked_at is None or _is_asked_for(deal, order.checked_at, now):
+        if order.checked_at is None or order.is_spoken_of or _is_asked_for(deal, order.checked_at, now):
             return Ask(order)
         if age(order.checked_at, now) >= _poll_interval(deal, order, quote, now, budgets):
             return Ask(order)

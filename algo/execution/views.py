@@ -58,6 +58,7 @@ class OrderView:
     balance_before: Decimal | None = None  # of the asset it spends, shortly before it was sent
     locked_before: Decimal | None = None
     balance_read_at: datetime | None = None
+    is_spoken_of: bool = False  # the exchange's stream told of something that nobody has read yet
 
     @property
     def is_final(self) -> bool:
@@ -277,7 +278,7 @@ class Budgets:
             stop_patience=clock.wall(3),
             swap_patience=clock.wall(5),
             swap_pause=clock.wall(15),
-            poll_working=clock.wall(1),
+            poll_working=clock.wall(0.8),  # less than a tick of the guardian, which else finds it due every other time
             poll_resting=clock.wall(5),
             poll_unknown=clock.wall(2),
             settle_entry=clock.wall(45),

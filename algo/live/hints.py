@@ -5,21 +5,32 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from celery import current_app
 from kombu.exceptions import OperationalError
 
 logger = logging.getLogger("algo.feed")
 
-APART_SECONDS = 0.5
+GATHER_SECONDS = 0.02  # an exchange tells of one fill in several channels, one after the other
+APART_SECONDS = 0.1
+
+
+@dataclass(slots=True)
+class _Waiting:
+    due: float
+    orders: set[str] = field(default_factory=set)
 
 
 class Hints:
-    """Enqueues `advance_account`, from a thread of its own; what comes within half a second counts once."""
+    """Enqueues `advance_account`, from a thread of its own. What an account has to be told within a moment is told
+    once, and a tenth of a second lies between two hints for it; one account waits for no other."""
 
-    def __init__(self, apart: float = APART_SECONDS) -> None:
-        self._apart = apart
-        self._waiting: set[int] = set()
+    def __init__(self, apart: float = APART_SECONDS, gather: float = GATHER_SECONDS) -> None:
+        self._apart, self._gather = apart, gather
+        self._waiting: dict[int, _Waiting] = {}
+        self._rests_until: dict[int, float] = {}
         self._lock = threading.Lock()
         self._news = threading.Event()
         self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
@@ -27,24 +38,39 @@ class Hints:
     def start(self) -> None:
         self._thread.start()
 
-    def add(self, account_id: int) -> None:
-        """Never blocks."""
+    def add(self, account_id: int, orders: Iterable[str] = ()) -> None:
+        """Look at this account, and read these orders (as the exchange calls them) again. Never blocks."""
+        now = time.monotonic()
         with self._lock:
-            self._waiting.add(account_id)
+            due = max(now + self._gather, self._rests_until.get(account_id, 0.0))
+            self._waiting.setdefault(account_id, _Waiting(due)).orders.update(orders)
         self._news.set()
 
     def _run(self) -> None:
         while True:
-            self._news.wait()
+            self._news.wait(self._until_next())
             self._news.clear()
-            with self._lock:
-                waiting, self._waiting = self._waiting, set()
-            for account_id in sorted(waiting):
-                self._send(account_id)
-            time.sleep(self._apart)
+            for account_id, orders in self._take_due().items():
+                self._send(account_id, sorted(orders))
 
-    def _send(self, account_id: int) -> None:
+    def _until_next(self) -> float | None:
+        """Seconds; None where nothing waits."""
+        with self._lock:
+            due = min((each.due for each in self._waiting.values()), default=None)
+        return None if due is None else max(due - time.monotonic(), 0.0)
+
+    def _take_due(self) -> dict[int, set[str]]:
+        now = time.monotonic()
+        with self._lock:
+            due = {pk: each.orders for pk, each in self._waiting.items() if each.due <= now}
+            self._waiting = {pk: each for pk, each in self._waiting.items() if pk not in due}
+            self._rests_until = {pk: until for pk, until in self._rests_until.items() if until > now}
+            self._rests_until |= dict.fromkeys(due, now + self._apart)
+        return due
+
+    def _send(self, account_id: int, orders: list[str]) -> None:
         try:
-            current_app.send_task("algo.tasks.advance_account", args=[account_id], queue="orders", retry=False)
-        except (OperationalError, OSError) as exc:
+            current_app.send_task("algo.tasks.advance_account", args=[account_id, orders], queue="orders", retry=False)
+        except (OperationalError, OSError, AttributeError) as exc:
+            # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
             logger.warning("hint not sent account=%s why=%s: the guardian looks anyway", account_id, exc)

@@ -115,7 +115,9 @@ class OrderStreams:
         def sink(event: StreamEvent) -> None:
             if isinstance(event, StreamState):
                 logger.info("order stream account=%s up=%s reason=%s", account.name, event.is_up, event.reason)
-            if isinstance(event, OrderHint) or (isinstance(event, StreamState) and event.is_up):
+            if isinstance(event, OrderHint):
+                self._hints.add(account.pk, [event.exchange_order_id] if event.exchange_order_id else [])
+            elif isinstance(event, StreamState) and event.is_up:
                 self._hints.add(account.pk)  # what happened while it was down is looked for too
 
         try:

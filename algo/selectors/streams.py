@@ -49,11 +49,14 @@ def watched_markets(provider: str) -> Watched:
 
 
 def accounts_to_listen_to(provider: str) -> QuerySet[Account]:
-    """Accounts of this environment whose key is believed in, with something live."""
+    """Accounts of this environment whose key is believed in, with something live or with a strategy that may trade: a
+    stream that is opened after the entry was sent comes too late to tell of its fill."""
     live = Deal.objects.filter(account=OuterRef("pk")).exclude(status__in=FINISHED_DEALS)
-    return Account.objects.filter(Exists(live), provider=provider, environment=settings.EXCHANGE_ENVIRONMENT).exclude(
-        state=AccountState.STOPPED
+    trading = StrategyConfig.objects.filter(
+        account=OuterRef("pk"), status=StrategyStatus.RUNNING, ordering_enabled=True
     )
+    busy = Account.objects.filter(Exists(live) | Exists(trading), provider=provider)
+    return busy.filter(environment=settings.EXCHANGE_ENVIRONMENT).exclude(state=AccountState.STOPPED)
 
 
 def streamed_quotes(since: datetime) -> list[MarketQuote]:

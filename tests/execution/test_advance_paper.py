@@ -256,6 +256,30 @@ def test_a_pair_closes_the_deal_by_either_leg(world: World, pair, side, by):
     assert len(trader.orders(Role.EXIT)) == 0
 
 
+def test_a_fill_that_the_stream_tells_of_is_protected_at_once(world: World):
+    trader = world.trader("nobitex")
+    late = {"kind": "accept_delayed", "venue": "nobitex", "account": trader.name, "nth": 1, "params": {"seconds": 0.4}}
+    world.control("POST", "/faults", json=late)
+    trader.plan()
+    trader.advance(reconcile_now=True)
+    [entry] = trader.orders()
+    assert entry.status == S.OPEN
+    world.clock.step(0.5)  # it is filled; its next reading by the clock is due a second after the last
+    trader.advance()
+    assert trader.roles(S.FILLED) == []
+    trader.advance(spoken_of=[entry.exchange_order_id])
+    assert trader.roles(S.FILLED, S.OPEN) == [Role.ENTRY, Role.TARGET, Role.STOP]
+    assert trader.deal().unprotected_since is None
+
+
+def test_what_the_stream_tells_of_is_read_once_in_a_pass_and_strangers_are_nobodys(world: World):
+    trader = opened(world.trader("nobitex"))
+    stop = trader.orders(Role.STOP)[0]
+    counting = trader.provider = Counting(trader.client)
+    trader.advance(spoken_of=[stop.exchange_order_id, "999999999"])
+    assert counting.calls["fetch_order"] == 1
+
+
 def test_a_pair_follows_the_trailing_stop_as_a_whole(world: World):
     trader = opened(world.trader("nobitex"), trailing_stop_percent="1", trailing_step_percent="0.2")
     trader.price("101")

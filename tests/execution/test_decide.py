@@ -92,6 +92,15 @@ def test_a_working_entry_is_read_back_then_left_its_time_then_cut_off():
     assert isinstance(act(entering(slow)), decide.Cancel)
 
 
+def test_what_the_stream_spoke_of_is_read_at_once():
+    told = entry(status=S.OPEN, submitted_at=ago(0.4), checked_at=ago(0.1), is_spoken_of=True)
+    assert act(entering(told)) == decide.Ask(told)
+
+
+def test_what_has_ended_is_not_read_again_because_the_stream_spoke_of_it():
+    assert act(deal(entry(is_spoken_of=True), stop()), quote()) == decide.Rest()
+
+
 def test_an_entry_that_filled_nothing_cancels_the_deal():
     action = act(entering(entry(status=S.REJECTED, reason="below_minimum: too small")))
     assert action == decide.CancelDeal("below_minimum: too small")

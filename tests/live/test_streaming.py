@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import pytest
@@ -49,10 +49,19 @@ def test_accounts_are_those_with_something_live_whose_key_is_believed_in():
 
     live, idle, stopped, foreign = account(), account(), account(state="stopped"), account(environment="live")
     for each in (live, stopped, foreign):
-        make_open_deal(make_config(account=each))
-    make_closed_deal(make_config(account=idle))
+        make_open_deal(make_config(account=each, status="stopped"))
+    make_closed_deal(make_config(account=idle, status="stopped"))
     make_open_deal(make_config(account=make_account(provider="wallex")))
     assert list(accounts_to_listen_to("nobitex")) == [live]
+
+
+@pytest.mark.django_db
+def test_accounts_are_listened_to_before_their_first_entry():
+    trading, silent, stopped = (make_account(provider="nobitex") for _ in range(3))
+    make_config(account=trading)
+    make_config(account=silent, ordering_enabled=False)
+    make_config(account=stopped, status="stopped")
+    assert list(accounts_to_listen_to("nobitex")) == [trading]
 
 
 # --- the database's part ------------------------------------------------------------------------------------------
@@ -135,23 +144,44 @@ def eventually(condition: Callable[[], object], seconds: float = 3.0) -> None:
         time.sleep(0.01)
 
 
-def test_hints_that_come_together_count_once(monkeypatch):
-    sent: list[tuple[str, list[int], str]] = []
+@pytest.fixture
+def sent(monkeypatch) -> list[tuple[Any, ...]]:
+    """What was left for the workers: the task, its arguments, its queue."""
+    tasks: list[tuple[Any, ...]] = []
 
-    def send_task(name: str, args: list[int], queue: str, retry: bool) -> None:
-        sent.append((name, args, queue))
+    def send_task(name: str, args: list[Any], queue: str, retry: bool) -> None:
+        tasks.append((name, *args, queue))
 
     monkeypatch.setattr(hints_module.current_app, "send_task", send_task)
-    hints = Hints(apart=0.2)
+    return tasks
+
+
+def test_hints_that_come_together_count_once(sent):
+    hints = Hints(apart=0.4)
     hints.start()
+    hints.add(7, ["12"])
+    hints.add(7, ["11", "12"])
     hints.add(7)
     eventually(lambda: sent)
     for _ in range(20):
-        hints.add(7)
-        hints.add(8)
-    eventually(lambda: len(sent) == 3)
-    time.sleep(0.3)
-    assert sent == [("algo.tasks.advance_account", [number], "orders") for number in (7, 7, 8)]
+        hints.add(7, ["13"])
+    time.sleep(0.6)
+    assert sent == [
+        ("algo.tasks.advance_account", 7, ["11", "12"], "orders"),
+        ("algo.tasks.advance_account", 7, ["13"], "orders"),
+    ]
+
+
+def test_a_hint_for_one_account_does_not_wait_for_anothers(sent):
+    hints = Hints(apart=60)
+    hints.start()
+    hints.add(7)
+    eventually(lambda: sent)
+    hints.add(7)
+    hints.add(8)
+    eventually(lambda: len(sent) == 2, 1)
+    time.sleep(0.1)
+    assert [account_id for _, account_id, *_ in sent] == [7, 8]
 
 
 def test_a_hint_that_cannot_be_sent_is_only_logged(monkeypatch, caplog):
@@ -197,10 +227,10 @@ class FakeOrderStream:
 
 class Heard(Hints):
     def __init__(self) -> None:
-        self.accounts: list[int] = []
+        self.accounts: list[tuple[int, list[str]]] = []
 
-    def add(self, account_id: int) -> None:
-        self.accounts.append(account_id)
+    def add(self, account_id: int, orders: Iterable[str] = ()) -> None:
+        self.accounts.append((account_id, list(orders)))
 
 
 @pytest.fixture
@@ -208,8 +238,9 @@ def account(db) -> Any:
     return make_account(provider="nobitex", api_key="ab" * 20)
 
 
-def playing(stream: FakeOrderStream | None, script: Callable[[OrderStreams], Any]) -> tuple[list[int], list[int]]:
-    """Run `script` over the streams of accounts; (accounts hinted at, accounts a stream was made for)."""
+def playing(stream: FakeOrderStream | None, script: Callable[[OrderStreams], Any]) -> tuple[list[Any], list[int]]:
+    """Run `script` over the streams of accounts; (accounts hinted at with orders named, accounts a stream was made
+    for)."""
     heard, made = Heard(), []
 
     def stream_of(account: Any) -> Any:
@@ -241,7 +272,7 @@ def test_every_hint_and_every_return_asks_for_a_look(account):
         await soon()
 
     hinted, made = playing(stream, script)
-    assert (hinted, made) == ([account.pk] * 2, [account.pk])
+    assert (hinted, made) == ([(account.pk, []), (account.pk, ["7"])], [account.pk])
     assert stream.stopped
 
 

@@ -54,7 +54,7 @@ def test_nothing_is_announced_where_all_is_handed_out(sent, django_capture_on_co
 def test_who_looks_after_an_account_announces_what_happened(sent, monkeypatch, django_capture_on_commit_callbacks):
     account = make.make_account()
 
-    def opens_a_deal(*_):
+    def opens_a_deal(*_, **__):
         make.make_outbox_event("deal.opened", created_at=CLOCK.now())
         return "advanced"
 
@@ -62,6 +62,28 @@ def test_who_looks_after_an_account_announces_what_happened(sent, monkeypatch, d
     with django_capture_on_commit_callbacks(execute=True):
         assert tasks.advance_account(account.pk) == "advanced"
     assert sent == ["algo.tasks.deliver_outbox"]
+
+
+def test_a_hint_for_an_account_that_somebody_holds_comes_back_a_moment_later(monkeypatch):
+    account, sent = make.make_account(), []
+    monkeypatch.setattr(queues.current_app, "send_task", lambda name, args, **how: sent.append((name, args, how)))
+    monkeypatch.setattr(tasks, "look_after", lambda *_, **__: "busy")
+    assert tasks.advance_account(account.pk, ["7"], 2) == "busy"
+    [(name, args, how)] = sent
+    assert (name, args, how["queue"], how["countdown"]) == (
+        "algo.tasks.advance_account",
+        [account.pk, ["7"], 1],
+        "orders",
+        0.1,
+    )
+
+
+def test_it_does_not_come_back_for_ever(monkeypatch):
+    sent: list[object] = []
+    monkeypatch.setattr(queues.current_app, "send_task", lambda *_, **__: sent.append(1))
+    monkeypatch.setattr(tasks, "look_after", lambda *_, **__: "busy")
+    assert tasks.advance_account(make.make_account().pk, [], 0) == "busy"
+    assert sent == []
 
 
 def test_a_broker_that_is_away_fails_nothing(monkeypatch, caplog, django_capture_on_commit_callbacks):
