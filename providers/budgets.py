@@ -20,7 +20,8 @@ from typing import Protocol
 from providers.errors import RateLimited
 
 DEFAULT = "default"  # names without a limit of their own share this one
-RESERVE = 0.3
+RESERVE = 0.3  # of a burst, unless told
+FOR_STOPS = 0.5  # reserve of what places orders: every entry leaves a call for the stop that follows it
 IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
 SHARED_SHARE = 0.6  # for the others; a tenth is left for clocks and connections that differ
@@ -108,12 +109,14 @@ class WatchedBudget(RateBudget, Protocol):
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `calls` in any `seconds`: a share of them (a third, unless told) may come as a burst, the rest is
-    spread. `for_guardian`: whether the guardian makes such calls, so that a part has to be kept for it."""
+    spread. `for_guardian`: whether the guardian makes such calls, so that a part has to be kept for it. `reserve`: the
+    share of a burst that only what ends risk may use."""
 
     calls: int
     seconds: float
     burst_share: float = 1 / 3
     for_guardian: bool = True
+    reserve: float = RESERVE
 
     @property
     def burst(self) -> float:
@@ -212,20 +215,18 @@ class _Bucket:
 
 
 class InProcessBudget(WaitingBudget):
-    """Token buckets in this process, safe for threads. `reserve` of each burst is for `Priority.EXITS` only."""
+    """Token buckets in this process, safe for threads."""
 
     def __init__(
         self,
         limits: Mapping[str, Limit],
         *,
-        reserve: float = RESERVE,
         normal_wait: float = 2.0,
         exits_wait: float = 4.0,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(limits, normal_wait=normal_wait, exits_wait=exits_wait, monotonic=monotonic, sleep=sleep)
-        self._reserve = reserve
         self._buckets: dict[str, _Bucket] = {}
         self._lock = threading.Lock()
 
@@ -282,7 +283,7 @@ class InProcessBudget(WaitingBudget):
         """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""
         if priority is Priority.EXITS:
             return 0.0
-        return min(bucket.limit.burst * self._reserve, bucket.limit.burst - 1)
+        return min(bucket.limit.burst * bucket.limit.reserve, bucket.limit.burst - 1)
 
     def _refilled(self, name: str) -> _Bucket:
         now = self._monotonic()

@@ -22,7 +22,6 @@ from pyrate_limiter import GCRA, Rate, RedisStateStore
 from algo.live.redis_link import CarefulAsker, connect
 from providers.budgets import (
     LONGEST_RETRY_AFTER,
-    RESERVE,
     InProcessBudget,
     Limit,
     Priority,
@@ -136,7 +135,7 @@ class SharedBudget(WaitingBudget):
         silent_ms, left = ask.execute()
         if silent_ms > 0:
             return float(silent_ms) / 1000
-        kept = 0 if priority is Priority.EXITS else RESERVE * self._limits[name].calls
+        kept = 0 if priority is Priority.EXITS else self._limits[name].reserve * self._limits[name].calls
         # too few left: the exchange counts calls that we do not know of
         return 0.5 if left is not None and int(left) < calls + kept else 0.0
 
@@ -177,7 +176,7 @@ def rate_of(limit: Limit, priority: Priority) -> Rate:
     """The bucket of a limit: some of its calls at once, the rest spread over its time, so that no window of that
     length ever sees more; NORMAL calls see it smaller by the reserve. One call has nothing to reserve."""
     burst = int(limit.burst)
-    reserve = 0 if priority is Priority.EXITS else min(int(burst * RESERVE), burst - 1)
+    reserve = 0 if priority is Priority.EXITS else min(int(burst * limit.reserve), burst - 1)
     return Rate(max(limit.calls - burst, 1), int(limit.seconds * 1000), burst=burst - reserve)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from providers.budgets import IN_BURSTS, Limit, Priority
+from providers.budgets import FOR_STOPS, IN_BURSTS, Limit, Priority
 from providers.http import Endpoint
 
 CANDLES_AT_ONCE = 0.75  # burst share: the candles of all markets end in the same second
@@ -25,7 +25,8 @@ LIMITS = {
     "wallet_balance": Limit(60, 120.0),
     "transactions": Limit(60, 120.0),
     "history": Limit(60, 3600.0),
-    "add": Limit(300, 600.0, IN_BURSTS),  # shared by every way of placing an order; each order of a batch counts
+    # shared by every way of placing an order; each order of a batch counts
+    "add": Limit(300, 600.0, IN_BURSTS, reserve=FOR_STOPS),
     "status": Limit(300, 60.0),
     "list": Limit(30, 60.0),
     "own_trades": Limit(30, 60.0),

@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote
 
-from providers.budgets import IN_BURSTS, Limit, Priority
+from providers.budgets import FOR_STOPS, IN_BURSTS, Limit, Priority
 from providers.http import Endpoint
 
 # Documented: 20 order creations in 10 s, of which the platform's processes together use 15; elsewhere 100 calls a
 # second, but polling market data is frowned upon and may be refused (contract: wallex 1.4). Hence apart: a refused
 # chart must not silence the cancels.
 LIMITS = {
-    "orders": Limit(18, 10.0, IN_BURSTS),
+    "orders": Limit(18, 10.0, IN_BURSTS, reserve=FOR_STOPS),
     "cancels": Limit(30, 10.0),
     "account": Limit(50, 10.0),
     "market_data": Limit(50, 10.0),

@@ -13,7 +13,7 @@ from django.conf import settings
 from algo import exchanges
 from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, rate_of
 from algo.live.redis_link import connect
-from providers.budgets import GUARDIAN_SHARE, InProcessBudget, Limit, Priority
+from providers.budgets import FOR_STOPS, GUARDIAN_SHARE, IN_BURSTS, InProcessBudget, Limit, Priority
 from providers.errors import RateLimited
 
 # 50 documented calls in 10 minutes, 30 of them for those who count in Redis: 10 at once (3 of these in reserve), then
@@ -62,6 +62,12 @@ def taken(of: SharedBudget, priority: Priority, most: int = 100, name: str = "ad
 def test_entries_leave_the_reserve_to_exits(server, where):
     one = budget(server, where)
     assert taken(one, Priority.NORMAL) == 7
+    assert taken(one, Priority.EXITS) == 3
+
+
+def test_an_entry_leaves_a_call_for_its_stop(server, where):
+    one = budget(server, where, {"add": Limit(18, 600.0, IN_BURSTS, reserve=FOR_STOPS)})  # 10 shared, 6 of them at once
+    assert taken(one, Priority.NORMAL) == 3
     assert taken(one, Priority.EXITS) == 3
 
 

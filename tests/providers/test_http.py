@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import providers.http as http_module
-from providers.budgets import InProcessBudget, Limit, Priority, budget_priority, send_within
+from providers.budgets import FOR_STOPS, IN_BURSTS, InProcessBudget, Limit, Priority, budget_priority, send_within
 from providers.clock import HostTime
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
 from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
@@ -357,6 +357,12 @@ def test_the_reserve_of_a_budget_is_for_exits() -> None:
         bucket.acquire("orders", Priority.EXITS)
     assert refused.value.retry_after == pytest.approx(30)
     assert clock.slept == 0
+
+
+def test_an_entry_leaves_a_call_for_its_stop() -> None:
+    bucket = budget(FakeTime(), Limit(10, 10.0, IN_BURSTS, reserve=FOR_STOPS))  # burst 6
+    assert [bucket.take("orders", Priority.NORMAL, 1) == 0 for _ in range(4)] == [True, True, True, False]
+    assert [bucket.take("orders", Priority.EXITS, 1) == 0 for _ in range(4)] == [True, True, True, False]
 
 
 def test_a_short_wait_is_waited_for() -> None:
