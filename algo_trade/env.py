@@ -20,6 +20,7 @@ from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from algo.live.redis_url import RedisPlace
+from providers.clock import AnchoredClock, calls_factor, clock_from_env
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 PAPER, LIVE = "paper", "live"
@@ -201,6 +202,11 @@ class Env(BaseSettings):
             )
 
     def _refuse_wrong_exchanges(self) -> None:
+        if self.EXCHANGE_ENVIRONMENT == LIVE and (clock_from_env() != AnchoredClock() or calls_factor() != 1):
+            raise ValueError(
+                "CLOCK_SPEED, CLOCK_ANCHOR or CLOCK_CALLS is set and EXCHANGE_ENVIRONMENT is live: real exchanges know "
+                "neither another time nor more calls a minute. Nothing was started. Unset them: they belong to replays."
+            )
         for name in ("WALLEX_WS_URL", "NOBITEX_WS_URL"):
             if getattr(self, name) and urlsplit(getattr(self, name)).scheme not in ("ws", "wss"):
                 raise ValueError(f"{name} must be a ws or wss address, or empty.")

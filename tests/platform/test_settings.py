@@ -62,6 +62,11 @@ def test_a_complete_environment_starts_on_postgresql():
         ({"SECRET_KEY": "s" * 60}, "SECRET_KEY is weak: it is made of 1 different characters"),
         ({"SECRET_KEY": "abcdefghijkl" * 5}, "SECRET_KEY is weak: it repeats itself"),
         ({"DEBUG": "1"}, "DEBUG is on and EXCHANGE_ENVIRONMENT is live"),
+        ({"CLOCK_CALLS": "60"}, "CLOCK_CALLS is set and EXCHANGE_ENVIRONMENT is live"),
+        (
+            {"CLOCK_SPEED": "60", "CLOCK_ANCHOR": "0", "CLOCK_ANCHOR_REAL": "0"},
+            "CLOCK_CALLS is set and EXCHANGE_ENVIRONMENT is live",
+        ),
         ({"DEBUG": "1", "TLS": "1", **ON_PAPER}, "DEBUG is on and TLS is on"),
         ({"ALLOWED_HOSTS": "*"}, "ALLOWED_HOSTS is *"),
         ({"ALLOWED_HOSTS": "trade.example.org, *", "TLS": "1", **ON_PAPER}, "ALLOWED_HOSTS is *"),
