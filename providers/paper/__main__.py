@@ -15,6 +15,7 @@ from ipaddress import ip_address
 from pathlib import Path
 
 from providers.clock import Clock, clock_from_env
+from providers.paper import coins
 from providers.paper.app import build_app, build_control_app
 from providers.paper.engine import Exchange
 from providers.paper.faces.connections import Connections
@@ -37,6 +38,12 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--data-dir", type=Path, required=True, help="where orders, balances and the seed are kept")
     parser.add_argument("--feed", choices=("synthetic", "replay", "mirror"), default="synthetic")
     parser.add_argument("--seed", type=int, help="of the synthetic prices; kept in the data directory")
+    parser.add_argument(
+        "--coins",
+        type=int,
+        help=f"of the synthetic market, each in USDT and in toman: {coins.REAL} (default) to {coins.MOST}, those beyond"
+        f" {coins.REAL} made up; kept in the data directory, where it may only grow",
+    )
     parser.add_argument("--replay-file", type=Path, help="candles: time,open,high,low,close,volume (CSV, gzip allowed)")
     parser.add_argument("--pair", default="BTC/USDT", help="the pair in the replay file")
     parser.add_argument("--mirror-nobitex-url", help="base URL of the exchange whose prices are mirrored")
@@ -125,6 +132,8 @@ def _is_loopback(host: str) -> bool:
 
 
 def _feed(options: argparse.Namespace, store: Store, clock: Clock) -> Feed:
+    if options.coins is not None and options.feed != "synthetic":
+        raise UsageError(f"--coins is of the synthetic market; --feed {options.feed} brings its own.")
     if options.feed == "replay":
         if options.replay_file is None:
             raise UsageError("--feed replay needs --replay-file FILE.")
@@ -133,19 +142,31 @@ def _feed(options: argparse.Namespace, store: Store, clock: Clock) -> Feed:
         from providers.paper.feeds.mirror import mirror_feed  # noqa: PLC0415 - the real clients are needed only here
 
         return mirror_feed(options.mirror_nobitex_url, options.mirror_wallex_url, clock)
-    return _synthetic(options.seed, store)
+    return _synthetic(options.seed, options.coins, store)
 
 
-def _synthetic(asked: int | None, store: Store) -> SyntheticFeed:
+def _synthetic(asked: int | None, coin_count: int | None, store: Store) -> SyntheticFeed:
     """The kept seed and price moves; another seed would change a past that orders have lived through."""
     meta = store.meta()
     kept = meta.get("seed")
     if kept is not None and asked is not None and int(kept) != asked:
         raise UsageError(f"this data directory was begun with seed {kept}; use that, or another --data-dir.")
     seed = int(kept) if kept is not None else secrets.randbelow(2**31) if asked is None else asked
-    store.save({}, {"seed": str(seed)})
+    count = _coins(coin_count, int(meta.get("coins", coins.REAL)))
+    store.save({}, {"seed": str(seed), "coins": str(count)})
     nudges = [(int(at), str(pair), float(shift)) for at, pair, shift in json.loads(meta.get("nudges", "[]"))]
-    return SyntheticFeed(seed, nudges)
+    return SyntheticFeed(seed, nudges, coins=count)
+
+
+def _coins(asked: int | None, kept: int) -> int:
+    """How many are traded; never fewer than before, for orders may name them."""
+    try:
+        coins.made_up(asked if asked is not None else kept)
+    except ValueError as exc:
+        raise UsageError(f"--coins: {exc}.") from exc
+    if asked is not None and asked < kept:
+        raise UsageError(f"this data directory has {kept} coins, perhaps in orders; use as many or another --data-dir.")
+    return asked if asked is not None else kept
 
 
 if __name__ == "__main__":

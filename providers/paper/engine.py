@@ -144,7 +144,8 @@ class Exchange:
     def _play_until(self, until: int) -> None:
         if until <= self._cursor:
             return
-        for venue in self.venues.values():
+        is_still = self.feed.is_still(self._cursor, until)
+        for venue in self.venues.values() if not is_still else ():
             for pair, spec in self.feed.specs.items():
                 ticks = self.feed.ticks(venue.profile.name, pair, self._cursor, until)
                 if len(ticks):

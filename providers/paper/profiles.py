@@ -9,13 +9,14 @@ face alone are `extras`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from datetime import timedelta
 from decimal import Decimal, InvalidOperation
 from types import MappingProxyType
 from typing import Any, cast
 
+from providers.paper.coins import ALL as MADE_UP
 from providers.types import Side
 
 Value = bool | int | float | str | None
@@ -176,6 +177,12 @@ class VenueProfile:
     offers_oco: bool = field(default=False, metadata=_about("nobitex 6.1", "OCO orders exist"))
     extras: Mapping[str, Value] = field(default_factory=dict)  # switches of the wire face, where not at their default
 
+    @property
+    def assets(self) -> tuple[str, ...]:
+        """The ten coins and both currencies, and whatever else is traded here."""
+        traded = (asset for market in self.markets.values() for asset in (market.base, market.quote))
+        return tuple(dict.fromkeys((*ASSETS, *traded)))
+
     def switch(self, name: str) -> Any:
         """The value of a switch of the wire face. Raises `KeyError` for one this venue does not have."""
         return self.extras.get(name, EXTRAS[self.name][name].default)
@@ -293,27 +300,33 @@ _COINS = (  # base, tick in USDT, step on Wallex, step on Nobitex
 )
 
 
-def _wallex() -> dict[str, MarketProfile]:
-    fees = "0.002", "0.003"
-    rows = [_market(f"{coin}/USDT", tick, step, step, "1", *fees) for coin, tick, step, _ in _COINS]
-    rows.append(_market("USDT/IRT", "1", "0.01", "0.01", "50000", *fees))
-    rows += [_market(f"{coin}/IRT", "1", step, step, "50000", *fees) for coin, _, step, _ in _COINS]
-    return {row.pair: row for row in rows}
-
-
-def _nobitex() -> dict[str, MarketProfile]:
-    usdt, rial = ("0.002", "0.002"), ("0.0035", "0.0035")
-    rows = [_market(f"{coin}/USDT", tick, step, step, "11", *usdt) for coin, tick, _, step in _COINS]
-    rows.append(_market("USDT/IRT", "1", "0.01", "0.01", "300000", *rial))
-    rows += [_market(f"{coin}/IRT", "1", step, step, "300000", *rial) for coin, _, _, step in _COINS]
-    return {row.pair: row for row in rows}
-
-
 ASSETS = (*(coin for coin, *_ in _COINS), "USDT", "IRT")
+_COSTS = {  # by venue and quote: smallest order, maker fee, taker fee
+    ("wallex", "USDT"): ("1", "0.002", "0.003"),
+    ("wallex", "IRT"): ("50000", "0.002", "0.003"),
+    ("nobitex", "USDT"): ("11", "0.002", "0.002"),
+    ("nobitex", "IRT"): ("300000", "0.0035", "0.0035"),
+}
+
+
+def _markets(venue: str, coins: Sequence[tuple[str, str, str]]) -> dict[str, MarketProfile]:
+    """Those in USDT, then USDT itself, then those in toman. `coins`: name, tick in USDT, step."""
+    grids = [(f"{coin}/USDT", tick, step) for coin, tick, step in coins]
+    grids.append(("USDT/IRT", "1", "0.01"))
+    grids += [(f"{coin}/IRT", "1", step) for coin, _, step in coins]
+    return {pair: _market(pair, tick, step, step, *_COSTS[venue, pair.split("/")[1]]) for pair, tick, step in grids}
+
+
+_ON_WALLEX = [(coin, tick, step) for coin, tick, step, _ in _COINS]
+_ON_NOBITEX = [(coin, tick, step) for coin, tick, _, step in _COINS]
+_MADE_UP = {
+    venue: _markets(venue, [(coin.code, str(coin.tick_size), str(coin.step_size)) for coin in MADE_UP])
+    for venue in ("wallex", "nobitex")
+}
 
 WALLEX = VenueProfile(
     name="wallex",
-    markets=_wallex(),
+    markets=_markets("wallex", _ON_WALLEX),
     market_band=Decimal("0.02"),
     infers_stop_direction=True,
     client_ids_unique_forever=True,
@@ -321,7 +334,7 @@ WALLEX = VenueProfile(
 
 NOBITEX = VenueProfile(
     name="nobitex",
-    markets=_nobitex(),
+    markets=_markets("nobitex", _ON_NOBITEX),
     market_band=Decimal("0.01"),
     price_band=Decimal("0.30"),
     market_price_tolerance=Decimal("0.05"),
@@ -336,6 +349,7 @@ NOBITEX = VenueProfile(
 def venue_profiles(pairs: tuple[str, ...]) -> tuple[VenueProfile, VenueProfile]:
     """(Wallex, Nobitex), listing only what the price feed can price."""
     return tuple(  # type: ignore[return-value]
-        replace(venue, markets={pair: market for pair, market in venue.markets.items() if pair in pairs})
+        replace(venue, markets={pair: market for pair, market in known.items() if pair in pairs})
         for venue in (WALLEX, NOBITEX)
+        for known in ({**_MADE_UP[venue.name], **venue.markets},)
     )

@@ -86,6 +86,9 @@ class HandFeed:
     def price(self, pair: str) -> Decimal:
         return self.specs[pair].price(self._trades[pair][-1][1])
 
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        return False
+
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         rows = [row for row in self._trades[pair][-200:] if after_ms < row[0] <= until_ms]
         return Ticks(

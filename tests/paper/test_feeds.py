@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from providers.paper.coins import MOST, REAL, made_up
 from providers.paper.feeds.base import FeedError, bars_from_ticks
 from providers.paper.feeds.replay import ReplayFeed
 from providers.paper.feeds.synthetic import DAY, SPECS, SyntheticFeed
@@ -221,6 +222,37 @@ class TestReplay:
             assert int(t) == bars.times[index]
             assert [D(text) for text in row] == [spec.price(column[index]) for column in columns]
             assert D(volume) == spec.volume(bars.volume[index])
+
+
+class TestMadeUpCoins:
+    def test_more_coins_leave_the_paths_of_the_first_as_they_are(self):
+        feed = SyntheticFeed(4, coins=30)
+        assert {pair: int(feed.last_tick("x", pair, NOON_MS).prices[0]) for pair in FIRST_SIX} == FIRST_SIX
+        assert len(feed.specs) == 61
+
+    def test_they_are_priced_within_a_factor_of_two_of_their_own_price(self):
+        feed = SyntheticFeed(5, coins=14)
+        for coin in made_up(14):
+            dollars, toman = (feed.specs[pair].price(int(feed.last_tick("x", pair, NOON_MS).prices[0]))
+                              for pair in coin.pairs)  # fmt: skip
+            assert 0.5 < float(dollars) / coin.price < 2
+            assert 0.9 < float(toman / dollars) / 110_000 < 1.1
+
+    def test_their_names_and_prices_are_all_different(self):
+        assert len({coin.code for coin in made_up(MOST)}) == len({coin.price for coin in made_up(MOST)}) == MOST - REAL
+
+
+class TestStillness:
+    def test_nothing_is_traded_between_two_looks_in_one_second(self):
+        feed = SyntheticFeed(5)
+        for after, until in ((NOON_MS + 1, NOON_MS + 999), (NOON_MS, NOON_MS + 999)):
+            assert feed.is_still(after, until)
+            assert not len(feed.ticks("x", "BTC/USDT", after, until))
+
+    def test_the_next_whole_second_brings_a_trade(self):
+        feed = SyntheticFeed(5)
+        assert not feed.is_still(NOON_MS + 999, NOON_MS + 1000)
+        assert len(feed.ticks("x", "BTC/USDT", NOON_MS + 999, NOON_MS + 1000)) == 1
 
 
 class TestTwentyOnePairs:

@@ -81,6 +81,38 @@ def test_another_seed_for_the_same_data_is_refused(tmp_path):
     assert (result.returncode, "begun with seed 9" in result.stderr) == (2, True)
 
 
+def test_twenty_five_coins_are_fifty_one_markets_on_both_exchanges_and_stay_after_a_restart(tmp_path):
+    with running(tmp_path, "--coins", "25") as server:
+        server.kill()
+        server.extra = ()
+        server.start()
+        markets = server.wallex("GET", "/v1/markets").json()["result"]["symbols"]
+        steps = server.nobitex("GET", "/v2/options").json()["nobitex"]["amountPrecisions"]
+        names = {symbol.replace("TMN", "IRT") for symbol in markets}
+        assert (len(markets), names) == (51, set(steps))
+        chart = server.nobitex(
+            "GET", f"/market/udf/history?symbol=PAOUSDT&resolution=1&to={int(time.time())}&countback=3"
+        ).json()
+        assert (chart["s"], len(chart["t"])) == ("ok", 3)
+        account = {"name": "eve", "balances": {"wallex": {"PAO": "5"}}}
+        assert server.control("POST", "/accounts", json=account).status_code == 200
+        unlisted = {"name": "joe", "balances": {"wallex": {"PAP": "5"}}}
+        assert "PAP is not an asset" in server.control("POST", "/accounts", json=unlisted).json()["error"]
+
+
+def test_a_data_directory_keeps_its_coins(tmp_path):
+    with running(tmp_path, "--coins", "12") as server:
+        server.kill()
+        result = start("--data-dir", str(tmp_path / "data"), "--coins", "11")
+    assert (result.returncode, "has 12 coins" in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("words", [("--coins", "9"), ("--coins", "81"), ("--coins", "20", "--feed", "mirror")])
+def test_a_number_of_coins_that_cannot_be_is_refused_with_a_sentence(tmp_path, words):
+    result = start("--data-dir", str(tmp_path / "data"), *words)
+    assert (result.returncode, "coins" in result.stderr) == (2, True)
+
+
 def test_the_data_of_one_feed_is_not_played_on_by_another(tmp_path):
     with running(tmp_path) as server:
         server.kill()

@@ -9,8 +9,9 @@ from decimal import Decimal
 
 import pytest
 
-from providers.paper.feeds.synthetic import SPECS
-from providers.paper.profiles import NOBITEX, WALLEX, known, meaning, switches
+from providers.paper.coins import MOST
+from providers.paper.feeds.synthetic import SPECS, Listing
+from providers.paper.profiles import NOBITEX, WALLEX, known, meaning, switches, venue_profiles
 from tests.paper.world import ROOT
 
 PROFILES = pytest.mark.parametrize("profile", [WALLEX, NOBITEX], ids=lambda profile: profile.name)
@@ -75,8 +76,22 @@ def test_what_cannot_be_is_refused_with_a_sentence(change):
 def test_each_venue_trades_every_pair_of_the_feed_on_grids_that_fit(profile):
     assert set(profile.markets) == set(SPECS)
     assert len(profile.markets) == 21
+    _grids_fit(profile, SPECS)
+
+
+@pytest.mark.parametrize("number", [0, 1], ids=["wallex", "nobitex"])
+def test_each_venue_trades_as_many_made_up_coins_as_the_feed_has(number):
+    specs = Listing.of(MOST).specs
+    profile = venue_profiles(tuple(specs))[number]
+    assert set(profile.markets) == set(specs)
+    assert len(profile.markets) == 161
+    assert len(profile.assets) == 82
+    _grids_fit(profile, specs)
+
+
+def _grids_fit(profile, specs):
     for pair, market in profile.markets.items():
-        spec = SPECS[pair]
+        spec = specs[pair]
         assert spec.tick % market.tick_size == 0  # every price of the feed is on the venue's grid
         assert market.min_quantity % market.step_size == 0
         assert 0 < market.maker_fee_rate <= market.taker_fee_rate < Decimal("0.01")

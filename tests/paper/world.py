@@ -98,7 +98,7 @@ class Server:
 
     def __init__(self, folder: Path, *extra: str, env: dict[str, str] | None = None) -> None:
         self.folder = folder
-        self._extra = extra
+        self.extra = extra
         self._env = env or {}
         self.accounts = folder / "accounts.json"
         held = {"USDT": "10000", "BTC": "1"}
@@ -114,7 +114,7 @@ class Server:
             self.port, self.control_port = probe.getsockname()[1], control.getsockname()[1]
         command = [sys.executable, "-m", "providers.paper", "--port", str(self.port),
                    "--control-port", str(self.control_port), "--data-dir",
-                   str(self.folder / "data"), "--accounts", str(self.accounts), *self._extra]  # fmt: skip
+                   str(self.folder / "data"), "--accounts", str(self.accounts), *self.extra]  # fmt: skip
         environment = os.environ | {"PAPER_CONTROL_TOKEN": CONTROL} | self._env
         self.process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE)
         self._wait_until_up()

@@ -153,6 +153,9 @@ class SimFeed:
 
     # -- providers.paper.feeds.base.Feed ------------------------------------------------------------------------------
 
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        return False
+
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         times = self._times[venue or self._default, pair]
         self._asked_until = max(self._asked_until, until_ms)

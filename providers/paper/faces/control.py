@@ -17,7 +17,6 @@ from providers.paper.engine import Exchange, Rights
 from providers.paper.faces.common import JSON, Handler, amount, json_body
 from providers.paper.keys import addresses_of, new_pair, permissions_of, public_bytes, time_of
 from providers.paper.orders import Order, Trade
-from providers.paper.profiles import ASSETS
 
 
 class Door:
@@ -86,7 +85,7 @@ def open_account(exchange: Exchange, row: dict[str, Any], *, with_new_pair: bool
     if not isinstance(balances, dict) or not all(isinstance(held, dict) for held in balances.values()):
         raise ValueError("balances must be an object of exchanges, each an object of assets")
     parsed = {
-        str(venue): {_asset(asset): amount(value) or Decimal(0) for asset, value in held.items()}
+        str(venue): {_asset(exchange, asset): amount(value) or Decimal(0) for asset, value in held.items()}
         for venue, held in balances.items()
     }
     name = str(row.get("name", ""))
@@ -117,9 +116,10 @@ def _rights(row: dict[str, Any], *, with_new_pair: bool) -> tuple[Rights, dict[s
     return rights, told
 
 
-def _asset(name: str) -> str:
+def _asset(exchange: Exchange, name: str) -> str:
     upper = str(name).upper()
-    if upper not in (*ASSETS, "TMN"):
+    known = {"TMN"}.union(*(venue.profile.assets for venue in exchange.venues.values()))
+    if upper not in known:
         raise ValueError(f"{name} is not an asset of the paper exchange (amounts of toman are IRT)")
     return "IRT" if upper == "TMN" else upper
 

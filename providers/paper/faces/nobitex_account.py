@@ -133,7 +133,7 @@ class AccountCalls:
         held = self._venue.balances(call.account.name)
         names = {asset for order in self._venue.orders(call.account.name) for asset in order.pair.split("/")}
         if not self._venue.profile.switch("wallets_only_after_use"):
-            names = set(wire.NAMES)
+            names = set(self._venue.profile.assets)
         return held | {name: Balance(name, ZERO, ZERO) for name in sorted(names - set(held))}
 
     def wallet_balance(self, call: Call) -> Any:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from typing import Any
 
+from providers.paper.coins import ALL as MADE_UP
 from providers.paper.faces.charts import Chart, DayFigures
 from providers.paper.faces.common import plain
 from providers.paper.keys import ApiKey
@@ -20,7 +21,9 @@ _GROUP = 100  # ticks in one level of v2/depth
 NAMES = {
     "BTC": "Bitcoin", "ETH": "Ethereum", "DOGE": "Dogecoin", "USDT": "Tether", "IRT": "﷼", "XRP": "Ripple",
     "SOL": "Solana", "ADA": "Cardano", "BNB": "Binance Coin", "TRX": "TRON", "LTC": "Litecoin", "TON": "Toncoin",
+    **{coin.code: f"Paper {coin.code}" for coin in MADE_UP},
 }  # fmt: skip
+_PLACES = {asset: place for place, asset in enumerate(NAMES)}
 STATUS = {
     State.NEW: "New",
     State.INACTIVE: "Inactive",
@@ -178,7 +181,7 @@ def key_row(key: ApiKey) -> dict[str, Any]:
 
 
 def wallet_number(account: int, asset: str) -> int:
-    return account * 100 + list(NAMES).index(asset)
+    return account * 100 + _PLACES[asset]
 
 
 def wallet_row(number: int, balance: Balance, rial_price: Decimal) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
+from providers.paper.coins import ALL as MADE_UP
 from providers.paper.faces.charts import DayFigures
 from providers.paper.faces.common import places, plain
 from providers.paper.orders import Book, Order, State, Trade
@@ -26,6 +27,7 @@ NAMES = {
     "TON": ("تون کوین", "Toncoin"),
     "USDT": ("تتر", "Tether"),
     "TMN": ("تومان", "Toman"),
+    **{coin.code: (f"کوین {coin.code}", f"Paper {coin.code}") for coin in MADE_UP},
 }
 _STATUS = {
     State.NEW: "NEW",

@@ -62,6 +62,8 @@ class Ticks:
         if not parts:
             none = np.zeros(0, np.int64)
             return cls(none, none, none, np.zeros(0, np.bool_))
+        if len(parts) == 1:
+            return parts[0]
         return cls(
             np.concatenate([part.times for part in parts]),
             np.concatenate([part.prices for part in parts]),
@@ -104,6 +106,10 @@ class Feed(Protocol):
     @property
     def ends_at(self) -> float | None:
         """Unix seconds after which nothing more happens; None for a feed without end."""
+        ...
+
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        """Whether it is certain, without looking at any pair, that nothing was traded with `after < time <= until`."""
         ...
 
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:

@@ -94,6 +94,9 @@ class MirrorFeed:
 
     # -- what was heard ------------------------------------------------------------------------------------------
 
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        return False
+
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         trades = self._markets[venue][pair].trades
         first, last = (bisect_right(trades, ms, key=_time_of) for ms in (after_ms, until_ms))

@@ -57,6 +57,9 @@ class ReplayFeed:
     def ends_at(self) -> float:
         return float(self._ticks.times[-1]) / 1000
 
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        return False
+
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         return self._ticks.between(after_ms, until_ms)
 

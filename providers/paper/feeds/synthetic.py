@@ -27,6 +27,7 @@ from decimal import Decimal
 
 import numpy as np
 
+from providers.paper.coins import REAL, made_up
 from providers.paper.feeds.base import Bars, FeedError, Ints, PairSpec, Ticks, bars_from_ticks
 from providers.paper.feeds.depth import synthetic_book
 from providers.paper.feeds.noise import Floats, normal, smooth, stream, uniform
@@ -88,20 +89,34 @@ _LOTS = {  # smallest amounts and price steps of the USDT markets; toman markets
     "TON": ("0.0001", "0.01"),
 }
 _TOP_NOTIONAL = {"DOGE": 3_000.0}  # USDT on the best level, where it is not 4,000
-_CROSSES = {f"{coin}/IRT": (f"{coin}/USDT", "USDT/IRT") for coin in _LOTS}
 
 
-def _specs() -> dict[str, PairSpec]:
-    specs = {}
-    for coin, (tick, lot) in _LOTS.items():
-        specs[f"{coin}/USDT"] = PairSpec(f"{coin}/USDT", Decimal(tick), Decimal(lot), _TOP_NOTIONAL.get(coin, 4_000.0))
-    specs["USDT/IRT"] = PairSpec("USDT/IRT", Decimal(1), Decimal("0.01"), 500_000_000.0)
-    for coin, (_, lot) in _LOTS.items():
-        specs[f"{coin}/IRT"] = PairSpec(f"{coin}/IRT", Decimal(1), Decimal(lot), 400_000_000.0)
-    return specs
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What is traded: the grids of each pair, the character of each coin, and of each toman market the two whose
+    product it is."""
+
+    specs: Mapping[str, PairSpec]
+    characters: Mapping[str, Character]
+    crosses: Mapping[str, tuple[str, str]]
+
+    @classmethod
+    def of(cls, coins: int) -> Listing:
+        """So many coins, each in USDT and in toman, and USDT itself. Raises ValueError."""
+        more = made_up(coins)
+        lots = {coin: (Decimal(tick), Decimal(lot)) for coin, (tick, lot) in _LOTS.items()}
+        lots |= {coin.code: (coin.tick_size, coin.step_size) for coin in more}
+        characters = _COINS | {f"{coin.code}/USDT": Character(coin.price, 1.0, coin.phase, 1_500.0) for coin in more}
+        dollars = [
+            PairSpec(f"{coin}/USDT", tick, lot, _TOP_NOTIONAL.get(coin, 4_000.0)) for coin, (tick, lot) in lots.items()
+        ]
+        toman = [PairSpec(f"{coin}/IRT", Decimal(1), lot, 400_000_000.0) for coin, (_, lot) in lots.items()]
+        bridge = PairSpec("USDT/IRT", Decimal(1), Decimal("0.01"), 500_000_000.0)
+        specs = {spec.pair: spec for spec in (*dollars, bridge, *toman)}
+        return cls(specs, characters, {f"{coin}/IRT": (f"{coin}/USDT", "USDT/IRT") for coin in lots})
 
 
-SPECS = _specs()
+SPECS = Listing.of(REAL).specs
 
 
 class SyntheticFeed:
@@ -110,8 +125,15 @@ class SyntheticFeed:
     name = "synthetic"
     ends_at = None
 
-    def __init__(self, seed: int, nudges: Iterable[tuple[int, str, float]] = (), swing: float = _SWING) -> None:
+    def __init__(
+        self,
+        seed: int,
+        nudges: Iterable[tuple[int, str, float]] = (),
+        swing: float = _SWING,
+        coins: int = REAL,
+    ) -> None:
         self.seed = seed
+        self._listing = Listing.of(coins)
         self.nudges = list(nudges)
         self._swing = swing
         self._ticks: OrderedDict[tuple[str, int], Ticks] = OrderedDict()
@@ -120,7 +142,10 @@ class SyntheticFeed:
 
     @property
     def specs(self) -> Mapping[str, PairSpec]:
-        return SPECS
+        return self._listing.specs
+
+    def is_still(self, after_ms: int, until_ms: int) -> bool:
+        return after_ms // 1000 == until_ms // 1000
 
     def ticks(self, venue: str, pair: str, after_ms: int, until_ms: int) -> Ticks:
         if until_ms <= after_ms:
@@ -150,23 +175,27 @@ class SyntheticFeed:
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         tick = self.last_tick(venue, pair, now_ms)
         at = int(tick.times[0])
-        return synthetic_book(SPECS[pair], f"{self.seed}", int(tick.prices[0]), at, self._lean(pair, at // 1000))
+        return synthetic_book(self.specs[pair], f"{self.seed}", int(tick.prices[0]), at, self._lean(pair, at // 1000))
 
     def nudge(self, pair: str, price: Decimal, now_ms: int) -> None:
         """Shift the coin from the next second on; its toman market moves with it."""
-        if pair not in SPECS:
-            raise FeedError(f"{pair} is not a pair of this feed; it has {', '.join(SPECS)}")
-        last = SPECS[pair].price(int(self.last_tick("", pair, now_ms).prices[0]))
-        coin = _CROSSES.get(pair, (pair,))[0]
+        if pair not in self.specs:
+            raise FeedError(f"{pair} is not a pair of this feed; it has {', '.join(self.specs)}")
+        last = self.specs[pair].price(int(self.last_tick("", pair, now_ms).prices[0]))
+        coin = self._coin_of(pair)
         self.nudges.append((now_ms // 1000 * 1000 + 1000, coin, float(np.log(float(price / last)))))
         self._forget(coin)
 
     def _forget(self, coin: str) -> None:
         """Drop the coin and its crosses from the caches; the other markets stay as they are."""
-        moved = {coin} | {cross for cross, legs in _CROSSES.items() if coin in legs}
+        moved = {coin} | {cross for cross, legs in self._listing.crosses.items() if coin in legs}
         for cache in (self._ticks, self._bars):
             for key in [key for key in cache if key[0] in moved]:
                 del cache[key]
+
+    def _coin_of(self, pair: str) -> str:
+        """The pair whose path moves this one."""
+        return self._listing.crosses.get(pair, (pair,))[0]
 
     def close(self) -> None:
         """Nothing to stop."""
@@ -196,10 +225,11 @@ class SyntheticFeed:
 
     def _generate(self, pair: str, day: int) -> Ticks:
         seconds = np.arange(day * DAY, (day + 1) * DAY, dtype=np.int64)
-        spec = SPECS[pair]
-        if pair in _CROSSES:
-            coin, bridge = (self._day(name, day) for name in _CROSSES[pair])
-            scale = float(SPECS[_CROSSES[pair][0]].tick * SPECS[_CROSSES[pair][1]].tick / spec.tick)
+        spec = self.specs[pair]
+        if pair in self._listing.crosses:
+            legs = self._listing.crosses[pair]
+            coin, bridge = (self._day(name, day) for name in legs)
+            scale = float(self.specs[legs[0]].tick * self.specs[legs[1]].tick / spec.tick)
             prices = np.rint(coin.prices * scale * bridge.prices).astype(np.int64)
             return Ticks(coin.times, prices, coin.volumes, coin.buys)
         value = np.exp(self._log_price(pair, seconds))
@@ -209,7 +239,7 @@ class SyntheticFeed:
         return Ticks(seconds * 1000, prices, volumes, self._taker_bought(pair, seconds, prices))
 
     def _log_price(self, pair: str, seconds: Ints) -> Floats:
-        character = _COINS[pair]
+        character = self._listing.characters[pair]
         moves = self._anchored_noise(pair, seconds) + self._swings(pair, seconds)
         value = np.log(character.base_price) + character.pace * moves
         for since_ms, coin, shift in self.nudges:
@@ -246,7 +276,7 @@ class SyntheticFeed:
 
     def _turns(self, pair: str, seconds: Ints) -> tuple[Floats, Floats]:
         """Lows and highs of the swings around `seconds`: (times, log levels), alternating."""
-        phase = _COINS[pair].phase
+        phase = self._listing.characters[pair].phase
         cycles = np.arange((seconds[0] - phase) // _CYCLE - 1, (seconds[-1] - phase) // _CYCLE + 3)
         key = [stream(self.seed, pair, "turn", number) for number in range(6)]
         starts = cycles * _CYCLE + phase + 24.0 * (uniform(key[0], cycles) - 0.5)
@@ -262,7 +292,7 @@ class SyntheticFeed:
 
     def _progress(self, pair: str, seconds: Ints) -> Floats:
         """Where in its cycle each second is: 0 at a low, 1 at the next."""
-        return ((seconds - _COINS[pair].phase) % _CYCLE) / _CYCLE
+        return ((seconds - self._listing.characters[pair].phase) % _CYCLE) / _CYCLE
 
     def _notional(self, pair: str, seconds: Ints) -> Floats:
         """Quote money traded in each second: rises with the later part of a rise, and with volatility."""
@@ -271,7 +301,8 @@ class SyntheticFeed:
             progress < _RISE / _CYCLE + 0.02
         )
         spread = np.exp(0.8 * normal(stream(self.seed, pair, "volume"), seconds) - 0.32)
-        return np.asarray(_COINS[pair].notional * burst * spread * self._volatility(pair, seconds) ** 0.2)
+        usual = self._listing.characters[pair].notional
+        return np.asarray(usual * burst * spread * self._volatility(pair, seconds) ** 0.2)
 
     def _taker_bought(self, pair: str, seconds: Ints, prices: Ints) -> np.ndarray:
         moved = np.diff(prices, prepend=prices[:1])
@@ -280,7 +311,7 @@ class SyntheticFeed:
 
     def _lean(self, pair: str, second: int) -> float:
         """How the depth leans: with the swing, and by chance, so that imbalances come and go."""
-        coin = _CROSSES.get(pair, (pair,))[0]
+        coin = self._coin_of(pair)
         now = np.array([second])
         with_swing = 0.5 if self._progress(coin, now)[0] < _RISE / _CYCLE else -0.5
         chance = float(smooth(stream(self.seed, pair, "lean"), now / 45.0)[0])
