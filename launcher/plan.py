@@ -316,18 +316,10 @@ def paper_accounts(secrets: Secrets) -> list[dict[str, object]]:
 def _platform_services(plan: Plan) -> list[Service]:
     env = child_environment(plan.env)
     manage = [str(PYTHON), "manage.py"]
-    celery = [str(PYTHON), "-m", "celery", "-A", "algo_trade"]
-    # Prefork needs semaphores in /dev/shm; where it is not writable, threads do the work.
-    pool = [] if not Path("/dev/shm").exists() or os.access("/dev/shm", os.W_OK) else ["-P", "threads"]  # noqa: S108
+    celery = celery_words()
     database = ("postgres",)
     tables = ("migrate", "valkey")
     seeded = ("seed_demo", "valkey")
-
-    def worker(name: str, queues: str, processes: int, *, nice: int = 0) -> Service:
-        words = ["worker", "-Q", queues, "-c", str(processes), "-n", f"{name.partition('-')[2] or 'general'}@%h", *pool]
-        gently = ["nice", "-n", str(nice)] if nice else []  # computing for minutes must not slow down a decision
-        return Service(name, [*gently, *celery, *words], env, needs=tables, ready=said(" ready."))
-
     login = {
         "FLOWER_BASIC_AUTH": f"admin:{plan.secrets.admin_password}"
     }  # by environment: arguments are visible to all
@@ -358,10 +350,10 @@ def _platform_services(plan: Plan) -> list[Service]:
             needs=tables,
             ready=lambda _: answers_http(f"{plan.env['LIVE_URL']}/live/health"),
         ),
-        worker("worker-orders", "orders", 1),
-        worker("worker", "strategies,market_data", 2),
-        worker("worker-notify", "notifications", 2),  # a slow receiver must not keep a decision waiting
-        worker("worker-backtests", "backtests", 2, nice=10),
+        worker("worker-orders", "orders", 1, env),
+        worker("worker", "strategies,market_data", 2, env),
+        worker("worker-notify", "notifications", 2, env),  # a slow receiver must not keep a decision waiting
+        worker("worker-backtests", "backtests", 2, env, nice=10),
         Service(
             "beat",
             [*celery, "beat", "--pidfile="],
@@ -390,6 +382,22 @@ def _platform_services(plan: Plan) -> list[Service]:
             ready=lambda _: answers_http(f"{plan.env['FLOWER_URL']}/healthcheck"),
         ),
     ]
+
+
+def celery_words(app: str = "algo_trade") -> list[str]:
+    return [str(PYTHON), "-m", "celery", "-A", app]
+
+
+def worker(
+    name: str, queues: str, processes: int, env: Mapping[str, str], *, app: str = "algo_trade", nice: int = 0
+) -> Service:
+    """A Celery worker with so many processes. `queues`: comma separated. `nice`: computing for minutes must not slow
+    down a decision."""
+    # Prefork needs semaphores in /dev/shm; where it is not writable, threads do the work.
+    pool = [] if not Path("/dev/shm").exists() or os.access("/dev/shm", os.W_OK) else ["-P", "threads"]  # noqa: S108
+    words = ["worker", "-Q", queues, "-c", str(processes), "-n", f"{name.partition('-')[2] or 'general'}@%h", *pool]
+    gently = ["nice", "-n", str(nice)] if nice else []
+    return Service(name, [*gently, *celery_words(app), *words], env, needs=("migrate", "valkey"), ready=said(" ready."))
 
 
 def _gunicorn_words(plan: Plan) -> list[str]:
