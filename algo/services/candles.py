@@ -11,6 +11,7 @@ from decimal import Context
 
 import numpy as np
 from django.db import connection
+from django.db.models import Min
 
 from algo.models import Candle as StoredCandle
 from algo.models import Market
@@ -162,8 +163,10 @@ class _Series:
     def oldest_if_fewer_than(self, bars: int) -> datetime | None:
         """The oldest stored candle, where there are some but fewer than `bars`."""
         rows = StoredCandle.objects.filter(market=self.market, resolution=self.resolution.value)
-        times = list(rows.order_by("-open_time").values_list("open_time", flat=True)[:bars])
-        return times[-1] if 0 < len(times) < bars else None
+        if rows.order_by("-open_time")[bars - 1 : bars].exists():
+            return None
+        oldest: datetime | None = rows.aggregate(oldest=Min("open_time"))["oldest"]
+        return oldest
 
     def fetch(self, start: datetime, end: datetime) -> int:
         """Ask for [start, end), keep what is a closed candle and not stored yet; how many that were."""
