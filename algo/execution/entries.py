@@ -149,8 +149,8 @@ def _admitted_in_time(ready: Sequence[Ready], clock: Clock) -> list[Ready]:
     for number, (config, strategy) in enumerate(ready):
         if number and clock.monotonic() - began > CHECKING_SECONDS:
             break
-        with checking_alone(config) as alone:
-            if alone and may_trade(config, strategy, clock.now()):
+        with checking_alone(config) as is_alone:
+            if is_alone and may_trade(config, strategy, clock.now()):
                 admitted.append((config, strategy))
     return admitted
 
@@ -180,7 +180,7 @@ class _Desk:
         judge = _Judge(candles, self.resolution, self.books)
         said = [each for config, strategy in ready if (each := judge.turn(config, strategy, now))]
         outcomes = [self._act(each) if isinstance(each, Evaluation) else each for each in said]
-        _record([each for each in outcomes if isinstance(each, Noted)], now)
+        _record([each for each in outcomes if isinstance(each, Noted)], self.clock.now())
         return [each.outcome if isinstance(each, Noted) else each for each in outcomes if each]
 
     def _act(self, evaluation: Evaluation) -> Outcome | Noted | None:
