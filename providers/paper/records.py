@@ -30,6 +30,8 @@ class Records:
         self.changes = Changes()
         self._orders: dict[int, Order] = {}
         self._working: dict[int, Order] = {}
+        self._working_of: dict[str, dict[int, Order]] = {}  # by account
+        self._working_in: dict[str, dict[int, Order]] = {}  # by pair: each is looked at every second
         self._by_account: dict[str, list[Order]] = {}
         self._by_client_id: dict[tuple[str, str], list[Order]] = {}
         self._trades: dict[str, list[Trade]] = {}
@@ -48,11 +50,10 @@ class Records:
 
     def working(self, *, account: str | None = None, pair: str | None = None) -> list[Order]:
         """Untriggered stops and resting orders, oldest first."""
-        return [
-            order
-            for order in self._working.values()
-            if (account is None or order.account == account) and (pair is None or order.pair == pair)
-        ]
+        if account is not None:
+            orders = self._working_of.get(account, {}).values()
+            return [order for order in orders if pair is None or order.pair == pair]
+        return list((self._working if pair is None else self._working_in.get(pair, {})).values())
 
     def get(self, account: str, order_id: int) -> Order:
         """Raises `UnknownOrder`, also for other people's orders."""
@@ -96,7 +97,8 @@ class Records:
     def close(self, order: Order, state: State, at: datetime, reason: str) -> None:
         order.state, order.reason = state, reason
         order.closed_at = order.updated_at = at
-        self._working.pop(order.id, None)
+        for working in self._rooms(order):
+            working.pop(order.id, None)
         self.touch(order)
 
     def take_changes(self) -> Changes:
@@ -116,10 +118,16 @@ class Records:
         self._order_ids = count(max(self._orders, default=0) + 1)
         self._trade_ids = count(last_trade + 1)
 
+    def _rooms(self, order: Order) -> tuple[dict[int, Order], ...]:
+        """Every place where a working order is found."""
+        of, within = self._working_of.setdefault(order.account, {}), self._working_in.setdefault(order.pair, {})
+        return self._working, of, within
+
     def _index(self, order: Order) -> None:
         self._orders[order.id] = order
         self._by_account.setdefault(order.account, []).append(order)
         if order.state.is_working:
-            self._working[order.id] = order
+            for working in self._rooms(order):
+                working[order.id] = order
         if order.client_id is not None:
             self._by_client_id.setdefault((order.account, order.client_id), []).append(order)

@@ -138,6 +138,7 @@ class SyntheticFeed:
         self._swing = swing
         self._ticks: OrderedDict[tuple[str, int], Ticks] = OrderedDict()
         self._bars: OrderedDict[tuple[str, int], Bars] = OrderedDict()
+        self._books: dict[str, tuple[tuple[int, int], Book]] = {}  # the last one of each pair, and of which trade
         self._newest = 0
 
     @property
@@ -174,8 +175,12 @@ class SyntheticFeed:
 
     def book(self, venue: str, pair: str, now_ms: int) -> Book:
         tick = self.last_tick(venue, pair, now_ms)
-        at = int(tick.times[0])
-        return synthetic_book(self.specs[pair], f"{self.seed}", int(tick.prices[0]), at, self._lean(pair, at // 1000))
+        at, price = int(tick.times[0]), int(tick.prices[0])
+        known = self._books.get(pair)
+        if known is None or known[0] != (at, price):
+            book = synthetic_book(self.specs[pair], f"{self.seed}", price, at, self._lean(pair, at // 1000))
+            known = self._books[pair] = (at, price), book
+        return known[1]
 
     def nudge(self, pair: str, price: Decimal, now_ms: int) -> None:
         """Shift the coin from the next second on; its toman market moves with it."""
