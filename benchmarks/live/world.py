@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from typing import Any
 
 from django.contrib.auth import get_user_model
@@ -96,6 +97,7 @@ def _check(configs: Sequence[StrategyConfig]) -> None:
 def candles(pairs: Sequence[str], resolution: Resolution = Resolution.M5, bars: int = HISTORY) -> None:
     """Store the newest closed candles of these pairs, as the platform downloads history: waiting where it must."""
     now = CLOCK.now()
+    end = datetime.fromtimestamp(now.timestamp() // resolution.seconds * resolution.seconds, UTC)
+    start = end - bars * resolution.duration  # on the grid: one page, and no second one to look for what is before it
     for market in Market.objects.filter(provider="nobitex", pair__in=pairs):
-        start = now - bars * resolution.duration
-        candles_fetch_range(market, resolution, public_provider("nobitex"), start=start, end=now, now=now)
+        candles_fetch_range(market, resolution, public_provider("nobitex"), start=start, end=end, now=now)
