@@ -32,5 +32,12 @@ def pytest_load_initial_conftests() -> None:
     ensure_test_servers()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files that start processes come first: a few tests that take long. Begun last, the other core would wait for
+    them."""
+    long = {item.path for item in items if item.get_closest_marker("e2e")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_unconfigure() -> None:
     stop_test_servers()

@@ -29,10 +29,12 @@ ONLY_LOOPBACK = ["--allow-hosts=127.0.0.1,::1", "--allow-unix-socket"]
 
 
 def pytest_arguments(given: list[str], cpus: int) -> list[str]:
-    """What pytest is started with. A whole module stays on one core, as its servers are started once per module."""
+    """What pytest is started with. A whole module stays on one core, as its servers are started once per module; the
+    order is that of `launcher.pytest_plugin`."""
     if given or cpus < 2:
         return [*ONLY_LOOPBACK, *given]
-    return [*ONLY_LOOPBACK, "-n", str(min(cpus, MOST_PROCESSES)), "--dist", "loadfile"]
+    processes = str(min(cpus, MOST_PROCESSES))
+    return [*ONLY_LOOPBACK, "-n", processes, "--dist", "loadfile", "--no-loadscope-reorder"]
 
 
 def require_test_packages() -> None:

@@ -86,7 +86,7 @@ def test_a_replay_refuses_an_exchange_that_does_not_share_its_clock():
 
 def test_the_tests_reach_loopback_only_and_use_the_cores_only_for_the_whole_suite():
     whole, chosen = pytest_arguments([], 2), pytest_arguments(["tests/api", "-k", "x"], 2)
-    assert whole[-4:] == ["-n", "2", "--dist", "loadfile"]
+    assert whole[-5:] == ["-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"]
     assert chosen[-3:] == ["tests/api", "-k", "x"]
     assert "-n" not in chosen
     assert all("--allow-hosts=127.0.0.1,::1" in words for words in (whole, chosen))
