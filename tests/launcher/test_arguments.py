@@ -90,7 +90,7 @@ def test_the_tests_reach_loopback_only_and_use_the_cores_only_for_the_whole_suit
     assert chosen[-3:] == ["tests/api", "-k", "x"]
     assert "-n" not in chosen
     assert all("--allow-hosts=127.0.0.1,::1" in words for words in (whole, chosen))
-    assert pytest_arguments([], 64)[-3] == "4"
+    assert pytest_arguments([], 64)[-4] == "4"
     assert "-n" not in pytest_arguments([], 1)
 
 
