@@ -12,7 +12,7 @@ import threading
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Protocol
@@ -71,6 +71,11 @@ def send_within(seconds: float) -> Iterator[None]:
 
 def time_to_send() -> float | None:
     return _time_to_send.get()
+
+
+def without_waiting() -> AbstractContextManager[None]:
+    """Calls made inside take what their budget has, or raise `RateLimited` at once."""
+    return send_within(0.0)
 
 
 def no_waiting(seconds: float) -> None:

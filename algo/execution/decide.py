@@ -276,7 +276,7 @@ def _is_asked_for(deal: DealView, read_at: datetime, now: datetime) -> bool:
 
 def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: datetime, budgets: Budgets) -> timedelta:
     if order.is_final:  # only its fills are missing
-        return _growing(age(order.closed_at or order.created_at, now), budgets.poll_working, budgets.retry_cap)
+        return _growing(age(order.closed_at or order.created_at, now), budgets.poll_unknown, budgets.retry_cap)
     if order.is_missing:  # a second look decides
         return budgets.negatives_apart
     resting = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)

@@ -11,7 +11,7 @@ from algo.execution.ledger import Ledger
 from algo.execution.times import age, age_by_both, sent_at_exchange
 from algo.execution.views import Budgets, DealView, OrderView
 from algo.models import Role
-from providers.budgets import Priority, budget_priority, send_within
+from providers.budgets import Priority, budget_priority, send_within, without_waiting
 from providers.clock import Clock
 from providers.errors import (
     AuthFailed,
@@ -125,7 +125,8 @@ def order_take(
     refused: AuthFailed | None = None
     if report.filled_quantity > order.booked and not report.fills_complete:
         try:
-            fills = tuple(provider.fetch_fills(report))
+            with without_waiting():  # few such lists are allowed, and a position waits for its stop
+                fills = tuple(provider.fetch_fills(report))
         except AuthFailed as exc:
             refused = exc
         except (Unavailable, BadPayload, OrderNotFound) as exc:

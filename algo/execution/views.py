@@ -254,7 +254,7 @@ class Budgets:
     swap_pause: timedelta
     poll_working: timedelta
     poll_resting: timedelta
-    poll_unknown: timedelta  # each look takes a list, and few lists are allowed
+    poll_unknown: timedelta  # also of missing fills: each look takes a list, and few lists are allowed
     settle_entry: timedelta
     settle_other: timedelta
     negatives_apart: timedelta

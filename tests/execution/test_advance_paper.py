@@ -10,6 +10,8 @@ from algo.execution.advance import Advanced
 from algo.models import CloseReason, DealStatus, KillSwitch, Order, Role, SystemControl
 from algo.services.audit import PLATFORM
 from algo.services.control import kill_switch_set
+from providers.budgets import InProcessBudget, Priority
+from providers.nobitex.endpoints import LIMITS
 from providers.types import OrderRef, OrderStatus, Side
 from tests.execution.bench import World, closed, opened
 from tests.execution.faults import Counting
@@ -270,6 +272,29 @@ def test_a_fill_that_the_stream_tells_of_is_protected_at_once(world: World):
     trader.advance(spoken_of=[entry.exchange_order_id])
     assert trader.roles(S.FILLED, S.OPEN) == [Role.ENTRY, Role.TARGET, Role.STOP]
     assert trader.deal().unprotected_since is None
+
+
+def test_no_stop_waits_for_a_list_of_fills(world: World):
+    trader, now, rested = world.trader("nobitex"), [0.0], []
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+        rested.append(trader.roles(S.OPEN))
+
+    budget = InProcessBudget(LIMITS, monotonic=lambda: now[0], sleep=sleep)
+    while budget.take("own_trades", Priority.EXITS, 1) == 0:
+        pass
+    trader.client._http._budget = budget
+    trader.plan()
+    trader.advance()
+    # Whatever waited (the first comparison of the books) waited while the pair rested already.
+    assert all(each == [Role.TARGET, Role.STOP] for each in rested)
+    entry, _, stop = trader.orders()
+    # Bought 1 for 100.01, 0.2 % fee in base by the order's own word; the fill itself is booked later.
+    assert (entry.status, stop.status, stop.quantity) == (S.FILLED, S.OPEN, Decimal("0.998"))
+    now[0] += 60
+    trader.wait(3)
+    assert trader.orders()[0].fills.count() == 1
 
 
 def test_what_the_stream_tells_of_is_read_once_in_a_pass_and_strangers_are_nobodys(world: World):

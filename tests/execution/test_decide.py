@@ -744,7 +744,8 @@ def test_an_order_is_settled_when_its_fills_are_booked_to_the_last_digit():
 def test_a_deal_is_not_closed_before_every_fill_is_booked():
     late = stop(S.FILLED, booked=Decimal("0.5"), checked_at=ago(0.1), closed_at=ago(0.2))
     assert act(deal(entry(), late), quote(99)) == decide.Rest()
-    due = replace(late, checked_at=ago(1))
+    assert act(deal(entry(), replace(late, checked_at=ago(1.9))), quote(99)) == decide.Rest()
+    due = replace(late, checked_at=ago(2))
     assert act(deal(entry(), due), quote(99)) == decide.Ask(due)
 
 
