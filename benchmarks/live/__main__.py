@@ -12,6 +12,7 @@ import contextlib
 import importlib
 import importlib.util
 import json
+import logging
 import os
 import platform as this_machine
 import subprocess
@@ -27,6 +28,8 @@ from benchmarks.live import floors as bare
 from benchmarks.live.measure import Figure, Options, Skipped
 from benchmarks.live.platform import Platform, end_with_the_terminal, running_platform
 from launcher import ROOT
+
+logger = logging.getLogger("benchmarks.live")
 
 PARTS = ("decision", "reaction", "protection", "guardian", "reconcile", "scaling")
 LIBRARIES = ("django", "celery", "redis", "psycopg2-binary", "numpy", "numba")
@@ -47,13 +50,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     with contextlib.redirect_stdout(sys.stderr):  # of what is told on the way
         report = measure(parts, Options(quick=asked.quick))
     print(json.dumps(report, indent=1) if asked.json else table(report))
-    return 1 if report["missed"] else 0
+    return 1 if report["missed"] or report["failed"] else 0
 
 
 def measure(parts: Sequence[str], options: Options) -> dict[str, Any]:
     """Run the parts one after the other; everything that is told of them."""
     figures: list[Figure] = []
     skipped: dict[str, str] = {}
+    failed: dict[str, str] = {}
     began = time.monotonic()
     with running_platform() as platform:
         floors = bare.Floors()
@@ -65,6 +69,9 @@ def measure(parts: Sequence[str], options: Options) -> dict[str, Any]:
             except Skipped as why:
                 skipped[name] = str(why)
                 note(f"{name} was left out: {why}")
+            except Exception as exc:  # what the other parts found is worth keeping
+                logger.exception("%s failed", name)
+                failed[name] = f"{type(exc).__name__}: {exc}"
             floors.measure(platform, options)  # a machine's pace changes while it works
         machine = about(platform)
     seconds = floors.seconds
@@ -77,6 +84,7 @@ def measure(parts: Sequence[str], options: Options) -> dict[str, Any]:
         },
         "figures": {figure.name: figure.told(seconds) for figure in figures},
         "skipped": skipped,
+        "failed": failed,
         "missed": [figure.name for figure in figures if not figure.holds],
     }
 
@@ -146,7 +154,8 @@ def table(report: dict[str, Any]) -> str:
     lines += ["", "Figures:"]
     lines += [f"  {line(figure, name)}" for name, figure in report["figures"].items()]
     lines += [f"  {name}: left out: {why}" for name, why in report["skipped"].items()]
-    lines += ["", f"Missed: {', '.join(report['missed'])}" if report["missed"] else "Every target is met."]
+    lines += [f"  {name}: FAILED: {why}" for name, why in report["failed"].items()]
+    lines += ["", f"Missed: {', '.join(report['missed'])}" if report["missed"] else "No target is missed."]
     return "\n".join(lines)
 
 

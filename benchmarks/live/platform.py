@@ -66,7 +66,7 @@ class Platform:
 
     def worker(self, name: str, queues: str, processes: int, *, app: str = "algo_trade") -> Service:
         """A Celery worker on `queues` (comma separated) with so many processes; two need two names."""
-        return worker(f"worker-{name}", queues, processes, self.child_env(), app=app)
+        return replace(worker(f"worker-{name}", queues, processes, self.child_env(), app=app), stop_seconds=15)
 
     @contextlib.contextmanager
     def processes(self, *services: Service) -> Iterator[tuple[Service, ...]]:
