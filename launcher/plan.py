@@ -23,6 +23,7 @@ from launcher.replay import Recording
 from launcher.session import Secrets, user_environment
 from launcher.supervisor import Service, answers_http, said
 
+FLOWER_REMEMBERS = 5_000  # tasks, about 30 MB; its own 100,000 would be a day and more of growing, to 600 MB
 WEB_PORT, LIVE_PORT, FLOWER_PORT = 8000, 8002, 5555
 EXCHANGE_URLS = ("WALLEX_BASE_URL", "NOBITEX_BASE_URL")
 STREAM_URLS = ("WALLEX_WS_URL", "NOBITEX_WS_URL")
@@ -34,6 +35,7 @@ DEMO_BALANCES = {
     "nobitex": {"USDT": "10000", "IRT": "500000000", "BTC": "0.05", "ETH": "1"},
 }
 LEFTOVERS_LEAVE_SECONDS = 20.0
+WORKER_LEAVES_SECONDS = 12.0  # it ends what it does, and a call to an exchange with its waits takes some seconds
 # Entries stop first; what protects positions outlives them; the exchange outlives all who talk to it.
 ENTRIES, PROTECTION, EXCHANGE, SERVERS = range(4)
 
@@ -323,7 +325,7 @@ def _platform_services(plan: Plan) -> list[Service]:
     login = {
         "FLOWER_BASIC_AUTH": f"admin:{plan.secrets.admin_password}"
     }  # by environment: arguments are visible to all
-    flower_words = ["flower", "--address=127.0.0.1", f"--port={plan.flower_port}"]
+    flower_words = ["flower", "--address=127.0.0.1", f"--port={plan.flower_port}", f"--max_tasks={FLOWER_REMEMBERS}"]
     return [
         Service("migrate", [*manage, "migrate", "--noinput", "-v", "1"], env, needs=database, once=True),
         Service(
@@ -397,7 +399,14 @@ def worker(
     pool = [] if not Path("/dev/shm").exists() or os.access("/dev/shm", os.W_OK) else ["-P", "threads"]  # noqa: S108
     words = ["worker", "-Q", queues, "-c", str(processes), "-n", f"{name.partition('-')[2] or 'general'}@%h", *pool]
     gently = ["nice", "-n", str(nice)] if nice else []
-    return Service(name, [*gently, *celery_words(app), *words], env, needs=("migrate", "valkey"), ready=said(" ready."))
+    return Service(
+        name,
+        [*gently, *celery_words(app), *words],
+        env,
+        needs=("migrate", "valkey"),
+        ready=said(" ready."),
+        stop_seconds=WORKER_LEAVES_SECONDS,
+    )
 
 
 def _gunicorn_words(plan: Plan) -> list[str]:

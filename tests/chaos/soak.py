@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--warm-up", type=float, default=None, help="minutes of these that are not judged (a tenth)")
     parser.add_argument("--speed", type=float, default=60.0, help="platform time over wall time")
     parser.add_argument("--strategies", type=int, default=50)
-    parser.add_argument("--accounts", type=int, default=3, help="at each exchange, beside those of the demonstration")
+    parser.add_argument("--accounts", type=int, default=5, help="at each exchange, beside those of the demonstration")
     parser.add_argument("--settle", type=float, default=90.0, help="seconds for open deals to end by themselves")
     parser.add_argument("--keep", type=Path, help="copy logs and readings into this folder")
     options = parser.parse_args(argv)
@@ -299,6 +299,7 @@ class Soak:
             "decisions": self.world.outcomes(since, until),
             "candles": self.world.candles_decided(since, until),
             "denials": world.denials(),
+            "denial_messages": self.world.denial_messages(),
             "unprotected_seconds": flat.spread(raw),
             "delays": {
                 **{f"decision {length}": each for length, each in self._decision_delays(since, until).items()},
@@ -306,6 +307,7 @@ class Soak:
                 "stop accepted": self.world.stop_delays(self.wall, since, until),
             },
             "tables": self.world.largest_tables(),
+            "broker_keys": largest_keys(self.redis),
         }
 
     def _decision_delays(self, since: datetime, until: datetime) -> dict[str, flat.Readings]:
@@ -439,6 +441,14 @@ class Soak:
         serious = "\n\n".join(f"== {log}\n{record}" for log, record in self.logs.serious)
         (folder / "serious.txt").write_text(serious)
         (folder / "soak.json").write_text(json.dumps(report, indent=1))
+
+
+def largest_keys(server: Any, count: int = 10) -> dict[str, int]:
+    """Bytes of what the broker's server holds, by the words its keys begin with; the largest."""
+    sizes: Counter[str] = Counter()
+    for key in server.scan_iter(count=1000):
+        sizes[":".join(key.decode(errors="replace").split(":")[:4])] += int(server.memory_usage(key) or 0)
+    return dict(sizes.most_common(count))
 
 
 def _latency(readings: flat.Readings) -> dict[str, Any]:

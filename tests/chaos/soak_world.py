@@ -3,6 +3,7 @@ running platform is set."""
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ from algo.models import (
     Market,
     Order,
     Role,
+    Signal,
     StrategyConfig,
     StrategyStatus,
 )
@@ -240,6 +242,12 @@ def deals_told() -> dict[str, dict[str, int]]:
         "exchange": _counted(provider for _, _, provider in rows),
         "notes": _counted(Deal.objects.exclude(note="").values_list("note", flat=True)),
     }
+
+
+def denial_messages() -> dict[str, int]:
+    """What the risk gate said, numbers left out."""
+    rows = Signal.objects.exclude(denial_code="").values_list("denial_code", "denial_message")
+    return _counted(f"{code}: {re.sub(r'[0-9][0-9.:-]*', 'N', message)[:120]}" for code, message in rows.iterator())
 
 
 def never_covered() -> int:

@@ -8,8 +8,10 @@ import sys
 import time
 
 import pytest
+import yaml
 
 from algo_trade.flower import opening
+from launcher.plan import EXCHANGE_URLS, FLOWER_REMEMBERS, Mode, make_plan
 from launcher.processes import free_port
 from tests.platform.test_settings import GOOD, ON_PAPER, ROOT
 
@@ -45,6 +47,17 @@ def flower(*words: str, **env: str) -> subprocess.Popen[str]:
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def test_it_remembers_a_bounded_number_of_tasks_wherever_it_is_started(tmp_path, monkeypatch):
+    """By itself it keeps 100,000: it grew for a day, to 600 MB."""
+    for name in ("DATABASE_URL", "REDIS_URL", *EXCHANGE_URLS):
+        monkeypatch.delenv(name, raising=False)
+    plan = make_plan(Mode.CHECK, state_dir=tmp_path)
+    commands = [next(each.argv for each in plan.services if each.name == "flower")]
+    for name in ("docker-compose.yml", "docker-compose.prod.yml"):
+        commands.append(yaml.safe_load((ROOT / name).read_text())["services"]["flower"]["command"])
+    assert all(f"--max_tasks={FLOWER_REMEMBERS}" in command for command in commands)
 
 
 def test_the_real_command_refuses_to_be_open():
