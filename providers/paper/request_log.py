@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from itertools import count, islice
 from typing import Any
 
-CAPACITY = 20_000  # about ten megabytes
+CAPACITY = 10_000  # about five megabytes, and one answer of the control port
 
 
 @dataclass(frozen=True, slots=True)

@@ -31,7 +31,7 @@ from algo.services.live_changes import changes_told, changes_waiting
 logger = logging.getLogger("algo.live")
 
 STREAM = "algo:live:1"
-KEPT_EVENTS = 20_000  # about as many megabytes; a client that was away for longer reads everything anew
+KEPT_EVENTS = 5_000  # about six megabytes; twice what a client catches up, and what is compared with what is noted
 BATCH = 500
 KEPT_SECONDS, MOST_KEPT = 5.0, 2_000  # changes that were told stay noted: longer than a Redis that dies may forget
 COLLECT_SECONDS = 0.1  # what changes within so long is told once
