@@ -147,8 +147,10 @@ class HttpSession:
         return f"HttpSession({self.provider}, {redact(self._base_url)})"
 
     def ready(self, endpoint: Endpoint, calls: int = 1) -> bool:
-        """Whether `calls` requests would go out now without waiting for a budget, to an exchange that answers."""
-        return not self._breaker.is_open and self._budget.ready(endpoint.budget, endpoint.priority, calls)
+        """Whether `calls` requests would go out now without waiting for a budget, to an exchange that answers; with the
+        priority that they would be made with."""
+        priority = current_priority(endpoint.priority)
+        return not self._breaker.is_open and self._budget.ready(endpoint.budget, priority, calls)
 
     def call(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Protocol, runtime_checkable
@@ -44,6 +44,11 @@ class ExchangeProvider(Protocol):
 
     def order_book(self, symbol: str) -> OrderBook: ...
 
+    def order_books(self, symbols: Collection[str] | None = None) -> dict[str, OrderBook]:
+        """The books of these markets, of all where none are named, in one call. One that cannot be read is left out:
+        ask for it alone. May be a heavy answer: worth it for several markets at once."""
+        ...
+
     def last_price(self, symbol: str) -> Decimal:
         """Price of the last public trade: what triggers stops."""
         ...
@@ -73,6 +78,10 @@ class ExchangeProvider(Protocol):
     def can_list(self, lists: int = 1) -> bool:
         """Whether so many lists of orders could be read now without waiting for a call budget. Asks nothing: a
         comparison that gets only the first of its lists has spent it for nothing."""
+        ...
+
+    def can_ask(self, orders: int = 1) -> bool:
+        """Whether so many orders could be read back now without waiting for a call budget. Asks nothing."""
         ...
 
     def create_order(self, request: OrderRequest) -> OrderReport: ...

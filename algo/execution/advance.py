@@ -8,7 +8,7 @@ guardian all call it, and losing any two of them costs time, not safety.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -31,8 +31,8 @@ from algo.execution.reconcile import Strangers, reconcile, reconcile_due
 from algo.execution.resolve import order_recover
 from algo.execution.submit import order_ask, order_cancel, order_submit, order_take
 from algo.execution.times import age
-from algo.execution.views import Budgets, DealView, OrderView, Quote
-from algo.models import Account, DealStatus, Role
+from algo.execution.views import Budgets, Control, DealView, LiveDeal, OrderView, Quote
+from algo.models import Account, Role
 from algo.selectors.halts import flat_due
 from algo.selectors.sessions import is_lost
 from algo.services.accounts import account_is_stopped, account_stop
@@ -41,7 +41,7 @@ from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
 from providers.errors import AuthFailed, BadPayload, ProviderError, Unavailable
 from providers.interface import ExchangeProvider
-from providers.types import ZERO, Balance, Capabilities, OrderStatus, Side
+from providers.types import ZERO, Balance, Capabilities, OrderReport, OrderStatus, Side
 
 logger = logging.getLogger("algo.advance")
 
@@ -49,7 +49,6 @@ PLACING = (decide.Place, decide.PlacePair)
 REPLACING = (decide.MoveStop, decide.BeginSwap)  # they take a resting stop down to put something else in its place
 REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refused
 WORTH_A_LIST = 8  # orders to be read: from so many on, one list of open orders is read instead
-RESTING_MOST = 2  # orders of a deal: its stop and its target
 LISTS_TO_RECONCILE = 2  # open orders, and those of every status on the market of a deal
 RECONCILE_AT_LAST = 180.0  # wall seconds
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
@@ -65,6 +64,8 @@ class Advanced(StrEnum):
 
 class Prices(Protocol):
     """Where quotes come from."""
+
+    def expect(self, provider: ExchangeProvider, symbols: Collection[str]) -> None: ...
 
     def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None: ...
 
@@ -164,14 +165,17 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
         error = _safely(worker, "have its tickets answered", worker.inbox) or error
-        deals = _spoken_of_first(worker, ledger.live_deals())
-        resting = _Resting(worker, len(deals))
-        for deal_id in deals:
+        live = _live(worker)
+        told = _told_of(worker)
+        readings = _Readings(worker, [seen for _, seen in live if seen is not None])
+        for deal_id, seen in sorted(live, key=lambda each: each[0] not in told):
             worker.beat()
-            if ledger.is_stopped():
-                return Advanced.STOPPED
             with trail(deal=deal_id):
-                error = _advance_deal_safely(worker, deal_id, resting) or error
+                if deal_id not in told and seen is not None and _rests(worker, seen, readings):
+                    continue
+                if ledger.is_stopped():
+                    return Advanced.STOPPED
+                error = _advance_deal_safely(worker, deal_id, readings) or error
         if not reconcile_now and _may_reconcile(worker):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
@@ -181,72 +185,161 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
     return Advanced.DONE
 
 
-def _spoken_of_first(worker: Worker, deals: Sequence[int]) -> list[int]:
-    """The same deals, those first whose orders the exchange's stream told of."""
-    told = {found.deal_id for each in worker.spoken_of if (found := worker.ledger.find(each, None))}
-    return sorted(deals, key=lambda deal_id: deal_id not in told)
+# --- which deals need something -------------------------------------------------------------------------------------
+
+
+def _told_of(worker: Worker) -> set[int]:
+    """The deals whose orders the exchange's stream told of."""
+    return {found.deal_id for each in worker.spoken_of if (found := worker.ledger.find(each, None))}
+
+
+def _live(worker: Worker) -> list[tuple[int, LiveDeal | None]]:
+    """Every live deal, most urgent first, all of them read together. Where that fails, one row may be to blame, and it
+    must not keep the others from their protection: then each is read by itself."""
+    try:
+        return [(seen.deal.id, seen) for seen in worker.ledger.live_views()]
+    except Exception as exc:
+        _raise_if_over(exc)
+        logger.exception("account=%s: its deals could not be read together, each is read by itself", worker.name)
+        return [(deal_id, None) for deal_id in worker.ledger.live_deals()]
+
+
+def _rests(worker: Worker, seen: LiveDeal, readings: _Readings) -> bool:
+    """Whether a deal, as it was read with all others of its account, needs nothing: nothing is to be done, to be
+    written or to be said. Whatever does need something, or cannot be judged, is read by itself and then judged anew:
+    nothing is ever done by this picture."""
+    try:
+        deal = readings.as_read(seen.deal)
+        if deal is None or decide.needs_balance(deal):
+            return False
+        quote = _quote(worker, deal)
+        price = quote.closing_price(deal.exit_side) if quote else None
+        return deal.is_measured(price) and _decided(worker, deal, quote, seen.control, readings) == decide.Rest()
+    except AuthFailed:
+        raise
+    except Exception as exc:  # noqa: BLE001 - its own reading meets the same trouble, and tells of it
+        _raise_if_over(exc)
+        return False
+
+
+def _decided(worker: Worker, deal: DealView, quote: Quote | None, control: Control, readings: _Readings) -> Action:
+    """The next action for a deal. Where that is a reading that can wait and no call is to spare, the one after it."""
+    now, budgets = worker.clock.now(), worker.budgets
+    action = next_action(deal, quote, control, now, budgets)
+    if isinstance(action, decide.Ask) and decide.can_wait(deal, action.order, quote, now) and not readings.may_ask():
+        waiting = [order.id for order in deal.orders if decide.can_wait(deal, order, quote, now)]
+        action = next_action(_as_if_read(deal, waiting, now), quote, control, now, budgets)
+    return action
 
 
 @dataclass(slots=True)
-class _Resting:
-    """What rests at the exchange, read by one list where much is due: once in a pass, and after the deals in danger,
-    for the list may have to wait for a call budget."""
+class _Readings:
+    """What rests at the exchange is read again and again, only to keep the books fresh. In one pass over an account:
+    one list for all of it where much is due, and never a call that somebody would have to wait for. Calls are few, a
+    position that waits for a price or for an exit must not stand behind them, and what is not read now is read in the
+    next second that has a call to spare."""
 
     worker: Worker
-    deals: int  # that live
-    is_over: bool = False
-    has_read: bool = False
+    live: Sequence[LiveDeal]
+    is_begun: bool = False
+    is_refused: bool = False  # there is no call to spare in this pass
+    read: dict[int, datetime] = field(default_factory=dict)  # orders that were seen at rest
+    changed: set[int] = field(default_factory=set)  # deals that are no longer as they were read
 
-    def read_before(self, deal: DealView) -> DealView:
-        """`deal`, as it stands after the list was read where it was not yet and the deal is in no danger."""
-        in_danger = deal.exit_reason is not None or deal.unprotected_since is not None
-        if self.is_over or in_danger or deal.status is not DealStatus.OPEN:
-            return deal
-        self.is_over = True
-        if self.deals * RESTING_MOST < WORTH_A_LIST:
-            return deal
-        _safely(self.worker, "have its open orders listed", self._read_list)
-        return self.worker.ledger.deal(deal.id) if self.has_read else deal
+    def as_read(self, deal: DealView) -> DealView | None:
+        """`deal` with what a list has told of it meanwhile; None where that is more than that it rests. The list comes
+        after the deals in danger, and so do the prices of all markets at once."""
+        if not self.is_begun and not deal.is_in_danger:
+            self.is_begun = True
+            symbols = {seen.deal.rules.symbol for seen in self.live}
+            self.worker.quotes.expect(self.worker.provider, symbols)
+            _safely(self.worker, "have its open orders listed", self._read_list)
+        if deal.id in self.changed:
+            return None
+        orders = tuple(
+            replace(each, checked_at=self.read[each.id], unknown_since=None) if each.id in self.read else each
+            for each in deal.orders
+        )
+        return replace(deal, orders=orders) if any(each.id in self.read for each in deal.orders) else deal
+
+    def may_ask(self) -> bool:
+        """Whether there is a call to spare for reading one order."""
+        if not self.is_refused:
+            with budget_priority(Priority.NORMAL):  # the reserve is for exits and recovery
+                self.is_refused = not self.worker.provider.can_ask()
+        return not self.is_refused
 
     def _read_list(self) -> str:
-        """Where many orders rest and are due to be read, one list of open orders reads them all: calls are few. Those
-        that it does not show are asked for one by one, as always."""
-        worker, ledger, clock = self.worker, self.worker.ledger, self.worker.clock
-        now = clock.now()
-        due = [found for found in ledger.working() if _is_due(found.order, now, worker.budgets)]
-        if len(due) < WORTH_A_LIST:
+        """Where many orders are due, one list of open orders reads all that rest. What it does not show is asked for
+        one by one, as always."""
+        worker = self.worker
+        now = worker.clock.now()
+        if sum(_is_due(order, now, worker.budgets) for _, order in self._resting()) < WORTH_A_LIST:
             return ""
-        with budget_priority(Priority.NORMAL):  # the reserve is for recovery
+        with budget_priority(Priority.NORMAL):
+            if not worker.provider.can_list():
+                return ""
             shown = {report.exchange_order_id: report for report in worker.provider.open_orders()}
-        self.has_read = True
-        for found in due:
-            report = shown.get(found.order.exchange_order_id)
-            if report is not None and found.order.exchange_order_id is not None:
-                order_take(found.deal_id, found.order, report, ledger=ledger, provider=worker.provider, clock=clock)
+        self._take(shown)
         return ""
+
+    def _resting(self) -> list[tuple[DealView, OrderView]]:
+        """Orders that rest by the books, and of which no stream has told otherwise."""
+        told = self.worker.spoken_of
+        return [
+            (seen.deal, order)
+            for seen in self.live
+            for order in seen.deal.orders
+            if decide.rests(order) and order.exchange_order_id not in told
+        ]
+
+    def _take(self, shown: Mapping[str | None, OrderReport]) -> None:
+        """What a list says: of most orders nothing new, which is one statement for all; of the others each its own."""
+        worker, now = self.worker, self.worker.clock.now()
+        told = [
+            (deal, order, shown[order.exchange_order_id]) for deal, order in self._resting() if _is_in(order, shown)
+        ]
+        same = [order for _, order, report in told if _is_as_known(order, report)]
+        news = [each for each in told if not _is_as_known(*each[1:])]
+        self.changed |= {deal.id for deal, _, _ in news}
+        worker.ledger.note_read(same, now=now)
+        self.read |= dict.fromkeys((order.id for order in same), now)
+        for deal, order, report in news:
+            order_take(deal.id, order, report, ledger=worker.ledger, provider=worker.provider, clock=worker.clock)
+
+
+def _is_in(order: OrderView, shown: Mapping[str | None, OrderReport]) -> bool:
+    return order.exchange_order_id is not None and order.exchange_order_id in shown
+
+
+def _is_as_known(order: OrderView, report: OrderReport) -> bool:
+    """Whether a report of an order that rests tells no more than that it still rests, untouched."""
+    untouched = not (report.filled_quantity or order.filled or order.booked or report.fee)
+    return report.status is OrderStatus.OPEN and untouched and order.accepted_at is not None
 
 
 def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
-    """It rests, was read back before, and should be read again now."""
-    rests = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
-    return rests and order.checked_at is not None and age(order.checked_at, now) >= budgets.poll_resting
+    """It should be read again now."""
+    return order.checked_at is not None and age(order.checked_at, now) >= budgets.poll_resting
 
 
 def _may_reconcile(worker: Worker) -> bool:
     """Whether it is due, its lists can be had (else they would be spent one by one, and none of the comparisons ever be
-    finished), and no position waits for one of them. After long it is tried all the same."""
+    finished), and no position waits for one of them. After long, one list that can be had is enough; and now and then
+    it is tried without any, but seldom: whoever waits for a list looks after nobody meanwhile."""
     if not reconcile_due(worker.ledger, worker.clock):
         return False
-    (last, _), now = worker.ledger.reconcile_times(), worker.clock.now()
-    if last is None or age(last, now) >= worker.clock.wall(RECONCILE_AT_LAST):
-        return True
+    (last, tried), now, long = worker.ledger.reconcile_times(), worker.clock.now(), worker.clock.wall(RECONCILE_AT_LAST)
+    if last is None or age(last, now) >= long:
+        return tried is None or age(tried, now) >= long or worker.provider.can_list()
     return worker.provider.can_list(LISTS_TO_RECONCILE) and not _is_searching(worker.ledger)
 
 
 def _is_searching(ledger: Ledger) -> bool:
     """Whether it is not known what became of an order that protects or closes a position."""
-    deals = (ledger.deal(deal_id) for deal_id in ledger.live_deals())
-    return any(order.is_unknown and order.role != Role.ENTRY for deal in deals for order in deal.orders)
+    return any(
+        order.is_unknown and order.role != Role.ENTRY for seen in ledger.live_views() for order in seen.deal.orders
+    )
 
 
 def _reconcile_safely(worker: Worker) -> str:
@@ -279,10 +372,10 @@ def _raise_if_over(exc: Exception) -> None:
         raise exc
 
 
-def _advance_deal_safely(worker: Worker, deal_id: int, resting: _Resting) -> str:
+def _advance_deal_safely(worker: Worker, deal_id: int, readings: _Readings) -> str:
     """One deal's trouble must not keep the others from their protection."""
     try:
-        _advance_deal(worker, resting.read_before(worker.ledger.deal(deal_id)))
+        _advance_deal(worker, worker.ledger.deal(deal_id), readings)
     except AuthFailed:
         raise
     except ProviderError as exc:
@@ -295,14 +388,14 @@ def _advance_deal_safely(worker: Worker, deal_id: int, resting: _Resting) -> str
     return ""
 
 
-def _advance_deal(worker: Worker, deal: DealView) -> None:
+def _advance_deal(worker: Worker, deal: DealView, readings: _Readings) -> None:
     ledger, clock = worker.ledger, worker.clock
     unreadable: dict[int, ProviderError] = {}
     for _ in range(MAX_STEPS):
         worker.beat()
         quote = _quote(worker, deal)
         deal = _measured(worker, _told(worker, deal), quote)
-        action = next_action(deal, quote, ledger.control(deal.id), clock.now(), worker.budgets)
+        action = _decided(worker, deal, quote, ledger.control(deal.id), readings)
         price = quote.closing_price(deal.exit_side) if quote else None
         if isinstance(action, REPLACING) and deal.live(Role.STOP) and not worker.provider.can_place(REPLACED_BY):
             # A stop that rests now is better than a better stop after a wait without any: the next look tries again.

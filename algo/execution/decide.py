@@ -280,8 +280,26 @@ def _poll_interval(deal: DealView, order: OrderView, quote: Quote | None, now: d
     if order.is_missing:  # a second look decides
         return budgets.negatives_apart
     resting = order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET)
-    busy = quote is not None and (_crossed(deal, quote) or _target_reached(deal, quote))
-    return budgets.poll_resting if resting and not busy else budgets.poll_working
+    return budgets.poll_resting if resting and not _is_busy(deal, quote) else budgets.poll_working
+
+
+def _is_busy(deal: DealView, quote: Quote | None) -> bool:
+    """Whether the price stands where what rests should be executed."""
+    return quote is not None and (_crossed(deal, quote) or _target_reached(deal, quote))
+
+
+def rests(order: OrderView) -> bool:
+    """Whether it rests at the exchange, confirmed: what is left is to see that it still does."""
+    return order.status is OrderStatus.OPEN and order.role in (Role.STOP, Role.TARGET) and order.is_covering
+
+
+def can_wait(deal: DealView, order: OrderView, quote: Quote | None, now: datetime) -> bool:
+    """Whether to read `order` again would only keep the books fresh: it rests, no price says that it moves, its deal is
+    in no danger, and nobody asked."""
+    if deal.is_in_danger or deal.crossed_at is not None or _is_busy(deal, quote):
+        return False
+    is_asked_for = order.is_spoken_of or order.checked_at is None or _is_asked_for(deal, order.checked_at, now)
+    return rests(order) and not is_asked_for
 
 
 def _growing(waited: timedelta, least: timedelta, most: timedelta) -> timedelta:

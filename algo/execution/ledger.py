@@ -14,7 +14,7 @@ from typing import Protocol
 
 from algo.execution.balances import Change
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
-from algo.execution.views import Control, DealView, OrderView
+from algo.execution.views import Control, DealView, LiveDeal, OrderView
 from algo.models import TicketKind
 from providers.types import Balance, Fill, OrderReport, OrderStatus, Side
 
@@ -84,6 +84,10 @@ class Ledger(Protocol):
         """An order by the exchange's name for it, else by ours."""
         ...
 
+    def find_all(self, reports: Sequence[OrderReport]) -> Sequence[Located | None]:
+        """`find` for each of them by its names, at the price of a few rows."""
+        ...
+
     def working(self) -> Sequence[Located]:
         """Every order that works at the exchange by our books, oldest first."""
         ...
@@ -113,8 +117,8 @@ class Ledger(Protocol):
         """A ticket, once, about trades that no order explains."""
         ...
 
-    def trades_seen(self, symbol: str) -> datetime | None:
-        """The time up to which own trades on a market have been compared; None where never."""
+    def trades_seen(self) -> Mapping[str, datetime]:
+        """By market, the time up to which own trades have been compared; without those where they never were."""
         ...
 
     def note_trades_seen(self, symbol: str, until: datetime) -> None: ...
@@ -132,6 +136,11 @@ class Ledger(Protocol):
     def live_deals(self) -> Sequence[int]:
         """The id of every deal of the account that has not ended: those being exited or unprotected first, then the
         others with a position, then those still to enter; oldest first within each."""
+        ...
+
+    def live_views(self) -> Sequence[LiveDeal]:
+        """Every deal of `live_deals`, in its order, as `deal` shows it and with what `control` says of it, in as many
+        queries as one takes. To find those that need something: before a deal is acted upon, it is read by itself."""
         ...
 
     def deal(self, deal_id: int) -> DealView: ...
@@ -215,6 +224,11 @@ class Ledger(Protocol):
     ) -> None:
         """Take over what the exchange says about an order; fills are booked once, quantities never go back. The answer
         to a create is no reading back: accepted is not yet live."""
+        ...
+
+    def note_read(self, orders: Sequence[OrderView], *, now: datetime) -> None:
+        """The exchange has just said of each of these, which rest, what the books say: all there is to keep of it is
+        that they were read."""
         ...
 
     # --- deals, written ---------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ from algo.execution.ledger_rows import (
 from algo.execution.lifecycle import check_deal, check_order
 from algo.execution.memory_store import AccountRow, DealRow, MemoryStore, OrderRow, stored, stored_or_none
 from algo.execution.times import is_ahead
-from algo.execution.views import Control, DealView, OrderView
+from algo.execution.views import Control, DealView, LiveDeal, OrderView
 from algo.models import AccountState, CloseReason, DealStatus, Role, TicketKind
 from algo.services.tickets import ticket_payload
 from providers.types import (
@@ -144,6 +144,9 @@ class MemoryLedger:
             row = self.store.order_named(client_order_id)
         return self._located(row) if row is not None and row.account is self._account else None
 
+    def find_all(self, reports: Sequence[OrderReport]) -> Sequence[Located | None]:
+        return [self.find(report.exchange_order_id, report.client_order_id) for report in reports]
+
     def working(self) -> Sequence[Located]:
         rows = (row for row in self.store.unended_orders(self._account.pk) if row.status in _WORKING)
         return [self._located(row) for row in sorted(rows, key=lambda row: (row.created_at, row.pk))]
@@ -227,8 +230,8 @@ class MemoryLedger:
             self.store.note_event("ticket.opened", payload, now)
         return opened is not None
 
-    def trades_seen(self, symbol: str) -> datetime | None:
-        return self._account.trades_seen.get(symbol)
+    def trades_seen(self) -> Mapping[str, datetime]:
+        return dict(self._account.trades_seen)
 
     def note_trades_seen(self, symbol: str, until: datetime) -> None:
         self._account.trades_seen[symbol] = until
@@ -248,6 +251,9 @@ class MemoryLedger:
     def live_deals(self) -> Sequence[int]:
         live = self.store.live_deals(self._account.pk)
         return [row.pk for row in sorted(live, key=urgency)]
+
+    def live_views(self) -> Sequence[LiveDeal]:
+        return [LiveDeal(self.deal(deal_id), self.control(deal_id)) for deal_id in self.live_deals()]
 
     def deal(self, deal_id: int) -> DealView:
         row = self.store.find_deal(deal_id)
@@ -501,6 +507,11 @@ class MemoryLedger:
         booked_fee = sum((fill.fee for fill in row.fills if fill.fee_asset == row.fee_asset), ZERO)
         row.fee = max(row.fee, booked_fee)
 
+    @_transaction
+    def note_read(self, orders: Sequence[OrderView], *, now: datetime) -> None:
+        for row in self._rows([order.id for order in orders], OrderStatus.OPEN):
+            row.checked_at, row.unknown_since = now, None
+
     def _take_status(self, row: OrderRow, report: OrderReport, adopting: bool, now: datetime) -> None:
         old = row.status
         new = status_after(old, report.status, row, adopting)
@@ -637,9 +648,8 @@ class MemoryLedger:
         log_deal(row, f"canceled why={note}")
 
     def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
-        protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
-        if deal.opened_at is not None and protected != (deal.unprotected_since is None):
-            self._note_protection(deal, protected, now)
+        if not deal.is_measured(price):
+            self._note_protection(deal, deal.unprotected_since is not None, now)
 
     @_transaction
     def _note_protection(self, deal: DealView, protected: bool, now: datetime) -> None:

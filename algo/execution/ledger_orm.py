@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -16,6 +17,7 @@ from algo.execution import questions
 from algo.execution.balances import Change, asset_spent, change_by
 from algo.execution.decide import CloseDeal, OpenDeal, Place, PlacePair, StartExit
 from algo.execution.ledger import DealStands, Fenced, Located
+from algo.execution.ledger_columns import DEAL_COLUMNS, ORDER_COLUMNS, rules_of, with_sums
 from algo.execution.ledger_rows import (
     begin_unprotected,
     came_after,
@@ -49,7 +51,7 @@ from algo.execution.ledger_rows import (
 )
 from algo.execution.lifecycle import check_deal, check_order
 from algo.execution.times import is_ahead
-from algo.execution.views import Control, DealView, OrderView
+from algo.execution.views import Control, DealView, LiveDeal, OrderView
 from algo.models import (
     FINISHED_DEALS,
     Account,
@@ -65,7 +67,7 @@ from algo.models import (
     Ticket,
     TicketKind,
 )
-from algo.selectors.halts import halt_for
+from algo.selectors.halts import halt_for, halts_for
 from algo.services.accounts import account_is_stopped, account_stop, balances_note
 from algo.services.outbox import event_record
 from algo.services.tickets import ticket_open
@@ -136,17 +138,34 @@ class OrmLedger:
             rows = self._orders().select_related("market", "deal").filter(account=self._account, **{field: name})
             row = rows.first() if name else None
             if row is not None:
-                return self._located(row)
+                return self._located(row, row.deal.status, row.market.rules)
         return None
 
-    def working(self) -> Sequence[Located]:
-        rows = self._orders().select_related("market", "deal").filter(account=self._account, status__in=_WORKING)
-        rows = rows.order_by("created_at", "id")
-        return [self._located(row) for row in rows]
+    def find_all(self, reports: Sequence[OrderReport]) -> Sequence[Located | None]:
+        by_theirs = self._named("exchange_order_id", [report.exchange_order_id for report in reports])
+        left = [report for report in reports if report.exchange_order_id not in by_theirs]
+        by_ours = self._named("client_order_id", [report.client_order_id for report in left])
+        return [by_theirs.get(each.exchange_order_id) or by_ours.get(each.client_order_id) for each in reports]
 
-    def _located(self, row: Order) -> Located:
-        is_over = row.deal.status in FINISHED_DEALS
-        return Located(row.deal_id, row.market.symbol, order_view(row, row.market.rules), is_over)
+    def _named(self, field: str, names: Sequence[str | None]) -> dict[str | None, Located]:
+        wanted = [name for name in names if name]
+        rows = self._rows_of(Order.objects.filter(account=self._account, **{f"{field}__in": wanted})) if wanted else []
+        return dict(zip((getattr(row, field) for row in rows), self._all_located(rows), strict=True))
+
+    def working(self) -> Sequence[Located]:
+        working = Order.objects.filter(account=self._account, status__in=_WORKING)
+        return self._all_located(self._rows_of(working))
+
+    def _all_located(self, rows: Sequence[Any]) -> list[Located]:
+        rules = rules_of({row.market_id for row in rows})
+        return [self._located(row, row.deal__status, rules[row.market_id]) for row in rows]
+
+    def _rows_of(self, orders: QuerySet[Order]) -> list[Any]:
+        """Oldest first, as `order_view` reads them: no more of each than it needs, and no objects of the framework."""
+        return list(with_sums(orders).order_by("created_at", "id").values_list(*ORDER_COLUMNS, named=True))
+
+    def _located(self, row: Any, deal_status: str, rules: types.MarketRules) -> Located:
+        return Located(row.deal_id, rules.symbol, order_view(row, rules), deal_status in FINISHED_DEALS)
 
     def symbols_at_stake(self, since: datetime) -> Sequence[str]:
         orders = Order.objects.filter(account=self._account)
@@ -210,9 +229,9 @@ class OrmLedger:
         market = Market.objects.filter(provider=self._account.provider, symbol=symbol).first()
         return ticket_open(self._account, kind, reference, summary, market=market, details=details, at=now)
 
-    def trades_seen(self, symbol: str) -> datetime | None:
-        seen = self._of_account("trades_seen").get(symbol)
-        return datetime.fromisoformat(seen) if seen else None
+    def trades_seen(self) -> Mapping[str, datetime]:
+        seen = self._of_account("trades_seen")
+        return {symbol: datetime.fromisoformat(until) for symbol, until in seen.items()}
 
     @transaction.atomic
     def note_trades_seen(self, symbol: str, until: datetime) -> None:
@@ -235,6 +254,23 @@ class OrmLedger:
         live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
         rows = live.values_list("pk", "status", "exit_reason", "unprotected_since", "created_at", named=True)
         return [row.pk for row in sorted(rows, key=urgency)]
+
+    def live_views(self) -> Sequence[LiveDeal]:
+        live = Deal.objects.filter(account=self._account).exclude(status__in=FINISHED_DEALS)
+        deals = sorted(live.values_list(*DEAL_COLUMNS, named=True), key=urgency)
+        if not deals:
+            return []
+        rules, orders = rules_of({deal.market_id for deal in deals}), defaultdict[int, list[OrderView]](list)
+        for row in self._rows_of(Order.objects.filter(deal__in=[deal.pk for deal in deals])):
+            orders[row.deal_id].append(order_view(row, rules[row.market_id]))
+        halts = halts_for(self._account.pk, {(deal.config_id, deal.market_id) for deal in deals})
+        return [
+            LiveDeal(
+                deal_view(deal, rules[deal.market_id], self._capabilities, orders[deal.pk]),
+                control_under(halts[deal.config_id, deal.market_id], deal.account__state),
+            )
+            for deal in deals
+        ]
 
     def deal(self, deal_id: int) -> DealView:
         row = Deal.objects.select_related("market").get(pk=deal_id)
@@ -510,6 +546,10 @@ class OrmLedger:
         refresh_totals(row.deal)
         take_fees(row)
 
+    def note_read(self, orders: Sequence[OrderView], *, now: datetime) -> None:
+        resting = Order.objects.filter(pk__in=[order.id for order in orders], status=OrderStatus.OPEN)
+        resting.update(checked_at=now, unknown_since=None)
+
     def _book(self, row: Order, fills: Sequence[types.Fill], now: datetime) -> None:
         if not fills:
             return
@@ -635,9 +675,8 @@ class OrmLedger:
         log_deal(row, f"canceled why={note}")
 
     def measure_protection(self, deal: DealView, price: Decimal | None, *, now: datetime) -> None:
-        protected = deal.is_protected(price or deal.entry_price or deal.planned_price)
-        if deal.opened_at is not None and protected != (deal.unprotected_since is None):
-            self._note_protection(deal, protected, now)
+        if not deal.is_measured(price):
+            self._note_protection(deal, deal.unprotected_since is not None, now)
 
     @transaction.atomic
     def _note_protection(self, deal: DealView, protected: bool, now: datetime) -> None:

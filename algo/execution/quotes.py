@@ -3,13 +3,17 @@
 Two sources: the exchange's REST, and what its stream left in PostgreSQL (MarketQuote). A stream that is fresh saves the
 call. Else REST is asked and believed; where it fails, or answers with a book that has not changed for long, a stream
 that still vouches for its price stands in. Where both are old there is no price.
+
+One market is asked for by itself, for its book comes at once and small. Of several that no stream tells, the books are
+read in one call, which counts as one: calls are few, and fifty would take a minute of what the guardian may use.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from decimal import Decimal
 
@@ -19,8 +23,9 @@ from algo.models import MarketQuote
 from algo.selectors.streams import streamed_quotes
 from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
-from providers.errors import ProviderError
+from providers.errors import ProviderError, RateLimited, Unavailable
 from providers.interface import ExchangeProvider
+from providers.types import OrderBook
 
 logger = logging.getLogger("algo.quotes")
 
@@ -32,12 +37,25 @@ LAST_LEFT_ALONE = (
     3.0  # a last price that could not be had is not asked for again: each step of an exit would wait for it
 )
 AHEAD = 1.0  # a time further in the future was stamped by a clock that lies
+MANY = 4  # markets: from so many on, the books of all are read in one call
+MANY_AGE = 1.9  # how long they are good for: the answer is heavy, and nobody is to ask for it every second
+WANTED_FOR = 5.0  # a market that nobody asked for during that is not read along
+LEFT_ALONE = 30.0  # how long books are read one by one where that call does not work, or does not show them
+
+Key = tuple[str, str]  # the exchange's name, and the market's there
 
 
 @dataclass(frozen=True, slots=True)
 class _Streamed:
     quote: Quote
     heard_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    quote: Quote | None
+    read_at: datetime
+    good_for: timedelta
 
 
 class Quotes:
@@ -53,24 +71,97 @@ class Quotes:
     ) -> None:
         self._clock, self._streamed_since = clock, streamed
         self._max_age: timedelta = clock.wall(max_age)
-        self._quotes: dict[tuple[str, str], tuple[datetime, Quote | None]] = {}
-        self._no_last: dict[tuple[str, str], datetime] = {}
-        self._streamed: dict[tuple[str, str], _Streamed] = {}
+        self._quotes: dict[Key, _Kept] = {}
+        self._wanted: dict[Key, datetime] = {}
+        self._alone: dict[Key, datetime] = {}  # since when a market is read by itself; "" stands for all of an exchange
+        self._no_last: dict[Key, datetime] = {}
+        self._streamed: dict[Key, _Streamed] = {}
         self._streamed_at: datetime | None = None
+        self._many = threading.Lock()
+
+    def expect(self, provider: ExchangeProvider, symbols: Collection[str]) -> None:
+        """The prices of these markets will be asked for at once: several of them may be read together."""
+        now = self._clock.now()
+        self._wanted.update(((provider.name, symbol), now) for symbol in symbols)
 
     def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None:
         """The current quote, None when neither exchange nor stream gives a usable one now."""
         key, now = (provider.name, symbol), self._clock.now()
-        kept = self._quotes.get(key)
-        if kept and age(kept[0], now) <= self._max_age:
-            return kept[1]
+        self._wanted[key] = now
+        if kept := self._kept(key, now):
+            return kept.quote
         streamed = self._streams(now).get(key)
         if streamed and self._saves_call(streamed, now):
-            quote: Quote | None = streamed.quote
-        else:
-            quote = self._read(provider, symbol, now, streamed.quote if streamed else None)
-        self._quotes[key] = (now, quote)
+            return self._keep(key, streamed.quote, now, self._max_age)
+        if together := self._read_together(provider, key, now):
+            return together.quote
+        return self._keep(key, self._read(provider, symbol, now, _quote_of(streamed)), now, self._max_age)
+
+    def _kept(self, key: Key, now: datetime) -> _Kept | None:
+        kept = self._quotes.get(key)
+        return kept if kept and age(kept.read_at, now) <= kept.good_for else None
+
+    def _keep(self, key: Key, quote: Quote | None, now: datetime, good_for: timedelta) -> Quote | None:
+        self._quotes[key] = _Kept(quote, now, good_for)
         return quote
+
+    # --- many at once ---
+
+    def _read_together(self, provider: ExchangeProvider, key: Key, now: datetime) -> _Kept | None:
+        """What one call for the books of all markets says of `key`; None where it is read by itself. Threads that come
+        here together take what the first of them is told."""
+        if len(self._old(provider.name, key, now)) < MANY:
+            return None
+        with self._many:
+            if kept := self._kept(key, self._clock.now()):
+                return kept
+            if len(keys := self._old(provider.name, key, now)) >= MANY:
+                self._read_all(provider, keys, now)
+            return self._kept(key, self._clock.now())
+
+    def _old(self, exchange: str, key: Key, now: datetime) -> Sequence[Key]:
+        """Markets that were asked for just now, of which no price is known that is fresh, and no stream tells one;
+        none where `key` is read by itself."""
+        if self._is_alone((exchange, ""), now) or self._is_alone(key, now):
+            return ()
+        streams, recent = self._streams(now), self._clock.wall(WANTED_FOR)
+        return [
+            each
+            for each, asked_at in list(self._wanted.items())
+            if each[0] == exchange
+            and age(asked_at, now) <= recent
+            and not self._kept(each, now)
+            and not self._is_alone(each, now)
+            and not (each in streams and self._saves_call(streams[each], now))
+        ]
+
+    def _is_alone(self, key: Key, now: datetime) -> bool:
+        since = self._alone.get(key)
+        return since is not None and age(since, now) <= self._clock.wall(LEFT_ALONE)
+
+    def _read_all(self, provider: ExchangeProvider, keys: Sequence[Key], now: datetime) -> None:
+        try:
+            with budget_priority(Priority.EXITS):  # whether to exit hangs on it
+                books = provider.order_books({symbol for _, symbol in keys})
+        except Unavailable as exc:  # then none of them can be had by itself now either
+            logger.warning("no prices exchange=%s why=%s", provider.name, exc)
+            if not isinstance(exc, RateLimited):
+                self._alone[provider.name, ""] = now  # it may be this call alone that does not answer
+            for key in keys:
+                self._keep(key, _quote_of(self._streams(now).get(key)), now, self._max_age)
+            return
+        except ProviderError as exc:
+            logger.warning("prices are read one by one exchange=%s why=%s", provider.name, exc)
+            self._alone[provider.name, ""] = now
+            return
+        for key in keys:
+            if (book := books.get(key[1])) is None:
+                self._alone[key] = now
+            else:
+                quote = self._judged(provider, book, now, _quote_of(self._streams(now).get(key)))
+                self._keep(key, quote, now, self._clock.wall(MANY_AGE))
+
+    # --- one ---
 
     def with_last(self, provider: ExchangeProvider, symbol: str, quote: Quote) -> Quote:
         """The quote with the last trade price, read where the book did not carry it."""
@@ -87,7 +178,8 @@ class Quotes:
             self._no_last[key] = self._clock.now()
             return quote
         full = Quote(bid=quote.bid, ask=quote.ask, as_of=quote.as_of, last=last)
-        self._quotes[key] = (self._quotes[key][0], full)
+        if kept := self._quotes.get(key):
+            self._quotes[key] = replace(kept, quote=full)
         return full
 
     def _read(self, provider: ExchangeProvider, symbol: str, now: datetime, streamed: Quote | None) -> Quote | None:
@@ -98,6 +190,11 @@ class Quotes:
             stands_in = "none" if streamed is None else "the stream's"
             logger.warning("no price market=%s:%s why=%s price=%s", provider.name, symbol, exc, stands_in)
             return streamed
+        return self._judged(provider, book, now, streamed)
+
+    def _judged(
+        self, provider: ExchangeProvider, book: OrderBook, now: datetime, streamed: Quote | None
+    ) -> Quote | None:
         as_of = book.as_of - lead(provider)  # by our clock
         if book.is_usable and now - as_of <= self._clock.wall(OLDEST):
             return Quote(bid=book.bids[0].price, ask=book.asks[0].price, as_of=as_of, last=book.last_price)
@@ -105,7 +202,7 @@ class Quotes:
         # that says something else proves that one of them is wrong.
         if streamed and book.is_usable and (book.best_bid, book.best_ask) == (streamed.bid, streamed.ask):
             return streamed
-        logger.warning("unusable book market=%s:%s", provider.name, symbol)
+        logger.warning("unusable book market=%s:%s", provider.name, book.symbol)
         return None
 
     # --- what the streams told ---
@@ -114,7 +211,7 @@ class Quotes:
         fresh, heard = self._clock.wall(STREAM_SAVES_CALL), self._clock.wall(STREAM_HEARD)
         return now - streamed.quote.as_of <= fresh and now - streamed.heard_at <= heard
 
-    def _streams(self, now: datetime) -> dict[tuple[str, str], _Streamed]:
+    def _streams(self, now: datetime) -> dict[Key, _Streamed]:
         if self._streamed_at is None or age(self._streamed_at, now) > self._max_age:
             rows = self._streamed_since(now - self._clock.wall(OLDEST))
             self._streamed = {
@@ -126,6 +223,10 @@ class Quotes:
     def _is_sane(self, row: MarketQuote, now: datetime) -> bool:
         latest = now + self._clock.wall(AHEAD)
         return row.as_of <= latest and row.received_at <= latest and row.bid < row.ask
+
+
+def _quote_of(streamed: _Streamed | None) -> Quote | None:
+    return streamed.quote if streamed else None
 
 
 def _of(row: MarketQuote) -> _Streamed:

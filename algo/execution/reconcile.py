@@ -4,7 +4,7 @@ which blocks new entries on that market only. Running it twice changes nothing t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -18,7 +18,7 @@ from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Fenced, Ledger, Located
 from algo.execution.submit import order_ask, order_take
 from algo.execution.times import age, lead
-from algo.execution.views import Budgets
+from algo.execution.views import Budgets, OrderView
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
 from algo.selectors.halts import accounts_to_prove
 from algo.selectors.sessions import is_lost
@@ -103,10 +103,13 @@ def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, stran
     others = strangers or NoStrangers()
     ledger.note_reconcile_tried(now=clock.now())
     reports = provider.open_orders()
-    for report in reports:
-        with _one_order(report.exchange_order_id):
-            _match_open(ledger, provider, clock, others, report)
-    _ask_missing(ledger, provider, clock, reports)
+    working = ledger.working()
+    if unexpected := _unexpected(reports, working):
+        for report in unexpected:
+            with _one_order(report.exchange_order_id):
+                _match_open(ledger, provider, clock, others, report)
+        working = ledger.working()
+    _ask_missing(ledger, provider, clock, reports, working)
     _compare_markets(ledger, provider, clock, others)
     others.sweep()
     _read_balances(ledger, provider, clock)
@@ -155,26 +158,29 @@ def _markets_in_turn(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -
     now, never = clock.now(), datetime.min.replace(tzinfo=UTC)
     doubtful = set(ledger.symbols_in_doubt(now - clock.wall(QUARANTINE)))
 
+    seen = ledger.trades_seen()
+
     def urgency(symbol: str) -> tuple[bool, datetime, str]:
-        return symbol not in doubtful, _compared_until(ledger, symbol, now + lead(provider)) or never, symbol
+        return symbol not in doubtful, _compared_until(seen, symbol, now + lead(provider)) or never, symbol
 
     return sorted(doubtful.union(ledger.symbols_at_stake(now - RECENT)), key=urgency)
 
 
-def _compared_until(ledger: Ledger, symbol: str, now: datetime) -> datetime | None:
+def _compared_until(seen: Mapping[str, datetime], symbol: str, now: datetime) -> datetime | None:
     """Up to when trades were compared, by the exchange's clock; None where that was never, or by a clock that was
     wrong."""
-    seen = ledger.trades_seen(symbol)
-    return seen if seen is not None and seen <= now else None
+    until = seen.get(symbol)
+    return until if until is not None and until <= now else None
 
 
 def _compare_market(
     ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers, symbol: str
 ) -> None:
     listed = provider.orders_since(symbol, clock.now() + lead(provider) - RECENT)
-    for report in listed:
-        with _one_order(report.exchange_order_id):
-            _match_past(ledger, provider, clock, strangers, report)
+    for report, found in zip(listed, ledger.find_all(listed), strict=True):
+        if found is None or _is_other_than(found, report):
+            with _one_order(report.exchange_order_id):
+                _match_past(ledger, provider, clock, strangers, report)
     _match_trades(ledger, provider, clock, symbol, listed)
 
 
@@ -193,6 +199,13 @@ def _one_order(name: object) -> Iterator[None]:
         if is_lost(exc):
             raise
         logger.exception("order=%s could not be reconciled", name)
+
+
+def _unexpected(reports: Sequence[OrderReport], working: Sequence[Located]) -> list[OrderReport]:
+    """Those of the exchange's open orders that do not work by our books as well, for a deal that lives. They are few,
+    so each is looked up by itself."""
+    expected = {found.order.exchange_order_id for found in working if not found.deal_is_over}
+    return [each for each in reports if each.exchange_order_id is None or each.exchange_order_id not in expected]
 
 
 def _match_open(
@@ -216,10 +229,16 @@ def _is_twin(found: Located, report: OrderReport) -> bool:
     return known is not None and known != report.exchange_order_id
 
 
-def _ask_missing(ledger: Ledger, provider: ExchangeProvider, clock: Clock, reports: Sequence[OrderReport]) -> None:
+def _ask_missing(
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+    reports: Sequence[OrderReport],
+    working: Sequence[Located],
+) -> None:
     """Orders that work in our books but not in the exchange's list are asked for one by one."""
     listed = {report.exchange_order_id for report in reports}
-    for found in ledger.working():
+    for found in working:
         if found.order.exchange_order_id in listed:
             continue
         with _one_order(found.order.client_order_id):
@@ -228,6 +247,23 @@ def _ask_missing(ledger: Ledger, provider: ExchangeProvider, clock: Clock, repor
                 continue
             deal = ledger.deal(found.deal_id)
             order_ask(deal, deal.order(found.order.id), ledger=ledger, provider=provider, clock=clock)
+
+
+def _is_other_than(found: Located, report: OrderReport) -> bool:
+    """Whether the books do not say of an order what the exchange's list of every status says; then it is looked up
+    again, by itself, before anything is done about it."""
+    order = found.order
+    return _is_twin(found, report) or _was_given_up(order, report) or (order.is_final and _has_grown(order, report))
+
+
+def _was_given_up(order: OrderView, report: OrderReport) -> bool:
+    """An order that never came, by our books, and did."""
+    never_came = order.is_final and (order.status is OrderStatus.REJECTED or order.exchange_order_id is None)
+    return never_came and report.status is not OrderStatus.REJECTED
+
+
+def _has_grown(order: OrderView, report: OrderReport) -> bool:
+    return report.filled_quantity > order.filled
 
 
 def _match_past(
@@ -244,10 +280,7 @@ def _match_past(
         if report.filled_quantity > 0:
             ledger.ticket_order(report, now=clock.now())
         return
-    order = found.order
-    never_came = order.is_final and (order.status is OrderStatus.REJECTED or order.exchange_order_id is None)
-    given_up = never_came and report.status is not OrderStatus.REJECTED
-    if given_up or (order.is_final and report.filled_quantity > order.filled):
+    if _is_other_than(found, report):
         _adopt(ledger, provider, clock, found, report.exchange_order_id)
 
 
@@ -292,7 +325,7 @@ def _match_trades(
     """Own trades since those that were last compared: each is booked, or belongs to an order in the exchange's list, or
     a person is asked. Only trades that had the time to be booked are judged."""
     now = clock.now() + lead(provider)  # trades are stamped by the exchange
-    until, since = now - clock.wall(TRADES_SETTLE), _compared_until(ledger, symbol, now) or now - RECENT
+    until, since = now - clock.wall(TRADES_SETTLE), _compared_until(ledger.trades_seen(), symbol, now) or now - RECENT
     if until <= since:
         return
     trades = [trade for trade in provider.own_trades(symbol, since) if since <= trade.executed_at < until]

@@ -214,6 +214,16 @@ class DealView:
         cover = [order.remaining for order in self.orders if order.role in roles and order.is_covering]
         return bool(cover) and max(cover) >= self.closable * Decimal("0.995")
 
+    def is_measured(self, price: Decimal | None) -> bool:
+        """Whether the books already say how the position stands: protected, or unprotected since a moment."""
+        protected = self.is_protected(price or self.entry_price or self.planned_price)
+        return self.opened_at is None or protected == (self.unprotected_since is None)
+
+    @property
+    def is_in_danger(self) -> bool:
+        """Whether it is to be closed, or (a part of) its position is bare."""
+        return self.exit_reason is not None or self.unprotected_since is not None
+
 
 @dataclass(frozen=True, slots=True)
 class Quote:
@@ -240,6 +250,14 @@ class Control:
     cancel: bool = False  # entries that still work are cut off, whatever they could still get
     flatten: bool = False
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveDeal:
+    """A deal that has not ended, and what the switches allow it, as they stood when all of an account were read."""
+
+    deal: DealView
+    control: Control
 
 
 @dataclass(frozen=True, slots=True)

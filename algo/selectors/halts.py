@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -45,6 +45,9 @@ class Standing:
         return self.level != KillSwitch.OFF
 
 
+_NONE_STANDS = Standing()
+
+
 # --- the strictest that applies -------------------------------------------------------------------------------------
 
 
@@ -56,8 +59,8 @@ def halt_for(account_id: int, config_id: int | None, market_id: int | None, *, l
     """
     if lock:
         _hold_switches()
-    standing = [standing_of(*row) for row in _switches(account_id, config_id, market_id)]
-    return max(standing, key=lambda each: each.level.severity, default=Standing())
+    configs, markets = [[] if each is None else [each] for each in (config_id, market_id)]
+    return _strictest(_switches(account_id, configs, markets))
 
 
 def _hold_switches() -> None:
@@ -70,11 +73,30 @@ def _hold_switches() -> None:
         SystemControl.load()
 
 
-def _switches(account_id: int, config_id: int | None, market_id: int | None) -> Sequence[tuple[Any, ...]]:
+def halts_for(account_id: int, scopes: Collection[tuple[int, int]]) -> dict[tuple[int, int], Standing]:
+    """`halt_for` of an account and each of these pairs of a strategy and a market, read in one query."""
+    configs, markets = {config for config, _ in scopes}, {market for _, market in scopes}
+    rows = _switches(account_id, configs, markets)
+    return {scope: _strictest(row for row in rows if _is_over(row, *scope)) for scope in scopes}
+
+
+def _is_over(switch: Sequence[Any], config_id: int, market_id: int) -> bool:
+    """Whether a switch that was read for an account is over a strategy and a market of it."""
+    of_config, of_market = switch[6], switch[7]
+    return of_config in (None, config_id) and of_market in (None, market_id)
+
+
+def _strictest(switches: Iterable[Sequence[Any]]) -> Standing:
+    standing = (standing_of(*switch[:6]) for switch in switches)
+    return max(standing, key=lambda each: each.level.severity, default=_NONE_STANDS)
+
+
+def _switches(account_id: int, configs: Collection[int], markets: Collection[int]) -> Sequence[tuple[Any, ...]]:
     """Those that are not off. In SQL of our own, for every step on every deal asks this: to put the same query together
     anew takes several times as long as PostgreSQL takes to answer it."""
     with connection.cursor() as cursor:
-        cursor.execute(_SWITCHES_SQL, {"account": account_id, "config": config_id, "market": market_id})
+        over: dict[str, Any] = {"account": account_id, "configs": list(configs), "markets": list(markets)}
+        cursor.execute(_SWITCHES_SQL, over)
         return cursor.fetchall()
 
 
@@ -83,16 +105,17 @@ def _table(model: type[models.Model]) -> str:
 
 
 _SWITCHES_SQL = f"""
-    SELECT NULL, NULL, NULL, NULL, kill_switch, reason
+    SELECT NULL, NULL, NULL, NULL, kill_switch, reason, NULL, NULL
       FROM {_table(SystemControl)} WHERE kill_switch <> '{KillSwitch.OFF}'
      UNION ALL
-    SELECT account.name, config.name, market.symbol, market.provider, halt.level, halt.reason
+    SELECT account.name, config.name, market.symbol, market.provider, halt.level, halt.reason,
+           halt.config_id, halt.market_id
       FROM {_table(Halt)} halt
       LEFT JOIN {_table(Account)} account ON account.id = halt.account_id
       LEFT JOIN {_table(StrategyConfig)} config ON config.id = halt.config_id
       LEFT JOIN {_table(Market)} market ON market.id = halt.market_id
      WHERE halt.level <> '{KillSwitch.OFF}'
-       AND (halt.account_id = %(account)s OR halt.config_id = %(config)s OR halt.market_id = %(market)s)
+       AND (halt.account_id = %(account)s OR halt.config_id = ANY(%(configs)s) OR halt.market_id = ANY(%(markets)s))
 """  # noqa: S608 - our own tables
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 from decimal import Decimal
 
@@ -56,10 +56,10 @@ class MarketData(NobitexSession):
         book = self._http.call(BOOK, lambda a: parse(OrderBookSchema, said_ok(a)), path=path_of(BOOK, symbol))
         return mapping.to_book(symbol, book)
 
-    def order_books(self) -> dict[str, OrderBook]:
-        """The books of all markets by symbol, in one call. A market whose book cannot be read is left out: ask for it
-        alone. Raises BadPayload when not one can be."""
-        return self._http.call(BOOKS, books)
+    def order_books(self, symbols: Collection[str] | None = None) -> dict[str, OrderBook]:
+        """In one call, which answers with all markets whatever is asked for. A book that cannot be read is left out;
+        none of them at all is BadPayload."""
+        return self._http.call(BOOKS, lambda answer: books(answer, symbols))
 
     def depth(self, symbol: str) -> DepthChart:
         """Not for trading. The exchange calls it experimental: prices are grouped and rounded, and quantities look
@@ -123,9 +123,13 @@ def day_stats(answer: Answer) -> dict[str, MarketStats]:
     return {day.symbol: day for day in days}
 
 
-def books(answer: Answer) -> dict[str, OrderBook]:
+def books(answer: Answer, symbols: Collection[str] | None) -> dict[str, OrderBook]:
     """Markets stand beside `status`: whatever is an object is one (contract: nobitex 4.1)."""
-    entries = {key: entry for key, entry in said_ok(answer).items() if isinstance(entry, dict)}
+    entries = {
+        key: entry
+        for key, entry in said_ok(answer).items()
+        if isinstance(entry, dict) and (symbols is None or key in symbols)
+    }
     found, unread = {}, []
     for symbol, entry in entries.items():
         try:

@@ -24,7 +24,7 @@ from providers.errors import (
 from providers.http import Answer
 from providers.nobitex import mapping
 from providers.nobitex.answers import accepted, is_refusal, ok_or, raise_if_limited, reason_of, said_ok
-from providers.nobitex.endpoints import ADD, ADD_BATCH, ADD_OCO, CANCEL_BATCH, CANCEL_OLD, LIST, PROTECT, UPDATE
+from providers.nobitex.endpoints import ADD, ADD_BATCH, ADD_OCO, CANCEL_BATCH, CANCEL_OLD, LIST, PROTECT, STATUS, UPDATE
 from providers.nobitex.mapping import split_symbol
 from providers.nobitex.orders import OrderReads, check_same_order, name_of, order_number
 from providers.nobitex.results import BatchItem, CancelAnswer
@@ -48,6 +48,9 @@ class Trading(OrderReads):
 
     def can_list(self, lists: int = 1) -> bool:
         return self._http.ready(LIST, lists)
+
+    def can_ask(self, orders: int = 1) -> bool:
+        return self._http.ready(STATUS, orders)
 
     def create_order(self, request: OrderRequest) -> OrderReport:
         body = _body(request)

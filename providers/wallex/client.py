@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -183,12 +183,13 @@ class WallexClient:
 
         return mapping.to_book(symbol, self._http.call(DEPTH, read, params={"symbol": symbol}), self._clock.now())
 
-    def order_books(self) -> dict[str, OrderBook]:
-        """The books of all markets: a heavy answer, meant for a look around, not for polling."""
+    def order_books(self, symbols: Collection[str] | None = None) -> dict[str, OrderBook]:
+        """In one call, which answers with all markets whatever is asked for. A book that cannot be read is left out and
+        logged; none of them at all is BadPayload."""
 
         def read(answer: Answer) -> list[tuple[str, DepthSchema]]:
             books = answers.mapping_of(answer).items()
-            named = ((symbol, (symbol, depth)) for symbol, depth in books)
+            named = ((symbol, (symbol, depth)) for symbol, depth in books if symbols is None or symbol in symbols)
             return answers.rows_of(named, lambda pair: (pair[0], parse(DepthSchema, pair[1])), "book")
 
         depths, now = self._http.call(DEPTH_ALL, read), self._clock.now()
@@ -268,6 +269,9 @@ class WallexClient:
 
     def can_list(self, lists: int = 1) -> bool:
         return self._http.ready(OPEN, lists)
+
+    def can_ask(self, orders: int = 1) -> bool:
+        return self._http.ready(FETCH, orders)
 
     def create_order(self, request: OrderRequest) -> OrderReport:
         body = answers.order_body(request)

@@ -287,6 +287,12 @@ class Ledgers(RuleBasedStateMachine):
         self.fills.append(Fill(f"t{self.trades}", "", order.side, price, quantity, fee, fee_asset, at))
         return self.fills[-1]
 
+    @rule(data=st.data())
+    def see_at_rest(self, data: Any) -> None:
+        """Whatever their status is by now."""
+        if deal := self.a_deal(data):
+            self.two.call(self.owner(deal), "note_read", Two(deal.orm.orders, deal.memory.orders), now=self.now)
+
     # --- deals ------------------------------------------------------------------------------------------------------
 
     @rule(data=st.data(), price=prices)
@@ -362,8 +368,8 @@ class Ledgers(RuleBasedStateMachine):
         two.read(account, "symbols_in_doubt", since)
         two.read(account, "symbols_at_stake", since)
         two.read(account, "unbooked", self.fills[-5:])
+        two.read(account, "trades_seen")
         for symbol in SYMBOLS:
-            two.read(account, "trades_seen", symbol)
             two.read(account, "filled_since", symbol, side, since, besides=besides)
             two.read(account, "filled_since", symbol, side, since, besides=besides, until=self.now)
 
@@ -374,8 +380,11 @@ class Ledgers(RuleBasedStateMachine):
             return
         deal, order = found
         theirs, ours = order.orm.exchange_order_id, order.orm.client_order_id
-        for names in ((theirs, None), (None, ours), ("x1", ours), (None, None), ("nobody's", "nobody's")):
-            self.two.read(account, "find", *names)
+        names = [(theirs, None), (None, ours), ("x1", ours), (None, None), ("nobody's", "nobody's"), (theirs, ours)]
+        asked = [OrderReport("BTCUSDT", Side.BUY, OrderStatus.OPEN, D(1), D(0), ours, theirs) for theirs, ours in names]
+        alone = [self.two.read(account, "find", *each) for each in names]
+        together = self.two.read(account, "find_all", asked)
+        assert [[each.orm for each in alone], [each.memory for each in alone]] == [together.orm, together.memory]
         listed = [
             OrderReport(
                 deal.orm.rules.symbol,

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
@@ -13,7 +16,7 @@ from algo.execution.quotes import Quotes
 from algo.models import MarketQuote
 from algo.services.quotes import QuoteRow, quotes_record
 from providers.budgets import Priority, current_priority
-from providers.errors import Unavailable
+from providers.errors import BadPayload, RateLimited, Unavailable
 from providers.types import BookLevel, OrderBook
 from tests.execution.bench import HandClock
 from tests.factories import make_market
@@ -30,6 +33,9 @@ class Rest:
     def __init__(self, clock: HandClock) -> None:
         self.clock = clock
         self.asked = 0
+        self.asked_together: list[list[str]] = []
+        self.left_out: set[str] = set()
+        self.fails: Exception | None = None
         self.is_down = False
         self.bid, self.ask, self.age = Decimal(7), Decimal(8), 0.0
 
@@ -40,6 +46,17 @@ class Rest:
             raise Unavailable("down")
         bids, asks = ((BookLevel(price, Decimal(1)),) for price in (self.bid, self.ask))
         return OrderBook(symbol, bids, asks, self.clock.now() - timedelta(seconds=self.age))
+
+    def order_books(self, symbols: Collection[str]) -> dict[str, OrderBook]:
+        """All but those that it leaves out; or what it raises."""
+        self.asked_together.append(sorted(symbols))
+        self.priority = current_priority(Priority.NORMAL)
+        if self.fails is not None:
+            raise self.fails
+        before = self.asked
+        books = {symbol: self.order_book(symbol) for symbol in symbols if symbol not in self.left_out}
+        self.asked = before
+        return books
 
     def last_price(self, symbol: str) -> Decimal:
         self.asked += 1
@@ -200,3 +217,95 @@ def test_the_database_refuses_a_crossed_quote():
         MarketQuote.objects.create(
             market=make_market(), bid=2, ask=1, as_of=datetime.now(UTC), received_at=datetime.now(UTC)
         )
+
+
+# --- many markets -----------------------------------------------------------------------------------------------------
+
+FOUR = ["ADAUSDT", "BTCUSDT", "ETHUSDT", "XRPUSDT"]
+
+
+def all_of(quotes: Quotes, rest: Rest, symbols: Collection[str]) -> dict[str, int | None]:
+    """The bids of these markets, as a pass over an account asks for them."""
+    quotes.expect(rest, symbols)  # type: ignore[arg-type]
+    found = {symbol: quotes.quote(rest, symbol) for symbol in symbols}  # type: ignore[arg-type]
+    return {symbol: None if quote is None else int(quote.bid) for symbol, quote in found.items()}
+
+
+def test_the_books_of_many_markets_are_read_in_one_call(clock, rest):
+    assert all_of(Quotes(clock), rest, FOUR) == dict.fromkeys(FOUR, 7)
+    assert (rest.asked_together, rest.asked, rest.priority) == ([FOUR], 0, Priority.EXITS)
+
+
+def test_those_of_a_few_markets_are_read_one_by_one(clock, rest):
+    assert all_of(Quotes(clock), rest, FOUR[:3]) == dict.fromkeys(FOUR[:3], 7)
+    assert (rest.asked_together, rest.asked) == ([], 3)
+
+
+def test_one_call_for_many_is_good_for_nearly_two_seconds(clock, rest):
+    quotes = Quotes(clock)
+    for _ in range(4):  # at 0, 1, 2 and 3 s
+        all_of(quotes, rest, FOUR)
+        clock.step(1)
+    assert len(rest.asked_together) == 2
+
+
+def test_markets_that_a_stream_tells_are_not_read_along(clock, rest):
+    streamed(clock, 1)
+    assert all_of(Quotes(clock), rest, FOUR) == {"ADAUSDT": 7, "BTCUSDT": 100, "ETHUSDT": 7, "XRPUSDT": 7}
+    assert (rest.asked_together, rest.asked) == ([], 3)
+
+
+def test_a_market_that_nobody_asks_for_any_more_is_not_read_along(clock, rest):
+    quotes = Quotes(clock)
+    all_of(quotes, rest, FOUR)
+    clock.step(6)
+    all_of(quotes, rest, FOUR[:2])
+    assert (rest.asked_together, rest.asked) == ([FOUR], 2)
+
+
+def test_a_market_that_is_not_among_all_is_asked_for_alone(clock, rest):
+    rest.left_out = {"XRPUSDT"}
+    quotes, five = Quotes(clock), [*FOUR, "LTCUSDT"]
+    assert all_of(quotes, rest, five) == dict.fromkeys(five, 7)
+    assert rest.asked == 1
+    clock.step(2)
+    all_of(quotes, rest, five)
+    assert (len(rest.asked_together), rest.asked, "XRPUSDT" in rest.asked_together[1]) == (2, 2, False)
+
+
+def test_where_that_call_does_not_work_they_are_read_one_by_one_for_a_while(clock, rest):
+    rest.fails = BadPayload("no such call")
+    quotes = Quotes(clock)
+    assert all_of(quotes, rest, FOUR) == dict.fromkeys(FOUR, 7)
+    clock.step(29)
+    all_of(quotes, rest, FOUR)
+    assert (len(rest.asked_together), rest.asked) == (1, 8)
+    clock.step(2)
+    all_of(quotes, rest, FOUR)
+    assert len(rest.asked_together) == 2
+
+
+@pytest.mark.parametrize(("error", "then"), [(RateLimited("spent", retry_after=1.0), 2), (Unavailable("no answer"), 1)])
+def test_where_no_call_is_left_or_nobody_answers_none_is_made_for_each(clock, rest, error, then):
+    streamed(clock, 5)  # too old to save a call, young enough to stand in
+    rest.fails = error
+    quotes = Quotes(clock)
+    assert all_of(quotes, rest, [*FOUR, "LTCUSDT"]) == dict.fromkeys([*FOUR, "LTCUSDT"]) | {"BTCUSDT": 100}
+    assert rest.asked == 0
+    clock.step(1)
+    all_of(quotes, rest, [*FOUR, "LTCUSDT"])
+    assert len(rest.asked_together) == then  # an exchange that did not answer this call may answer another one
+
+
+def test_threads_that_come_together_share_one_call(clock, rest):
+    quotes, answers = Quotes(clock, streamed=lambda since: ()), []
+    quotes.expect(rest, FOUR)
+    inside = rest.order_books
+    rest.order_books = lambda symbols: (time.sleep(0.05), inside(symbols))[1]
+    threads = [threading.Thread(target=lambda s=s: answers.append(quotes.quote(rest, s))) for s in FOUR]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert [int(each.bid) for each in answers] == [7] * 4
+    assert (rest.asked_together, rest.asked) == ([FOUR], 0)

@@ -122,8 +122,8 @@ def test_reading_what_rests_by_one_list_may_fail_as_it_likes(world: World, monke
 
         monkeypatch.setattr(OrmLedger, "apply_report", refused)
         stop = trader.orders(Role.STOP)[0]
-        shown = OrderReport("BTCUSDT", stop.side, S.OPEN, stop.quantity, 0 * stop.quantity,
-                                   exchange_order_id=stop.exchange_order_id, raw={"poison": True})  # fmt: skip
+        told = {"exchange_order_id": stop.exchange_order_id, "fee": stop.quantity, "raw": {"poison": True}}
+        shown = OrderReport("BTCUSDT", stop.side, S.OPEN, stop.quantity, 0 * stop.quantity, **told)
         trader.provider = Faulty(trader.client, open_orders=[lambda call: [shown]])
     trader.advance()
     assert trader.orders(Role.STOP)[-1].status == S.OPEN

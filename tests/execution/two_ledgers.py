@@ -19,7 +19,7 @@ from algo.execution.ledger_memory import MemoryLedger
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.ledger_rows import order_plan
 from algo.execution.memory_store import ControlRow, MemoryStore
-from algo.execution.views import DealView, OrderView
+from algo.execution.views import Control, DealView, LiveDeal, OrderView
 from algo.models import (
     Account,
     AccountLock,
@@ -256,6 +256,8 @@ class TwoLedgers:
             return self._number(deal, is_orm), symbol, order
         if isinstance(value, DealView):
             return self._plain_view(value, is_orm)
+        if isinstance(value, LiveDeal):
+            return self._plain_view(value.deal, is_orm), self._plain_control(value.control)
         if isinstance(value, list | tuple):
             return [
                 self._number(each, is_orm) if type(each) is int else self.plain(each, is_orm=is_orm) for each in value
@@ -289,6 +291,7 @@ class TwoLedgers:
         self.compared += 1
         for method in ("is_stopped", "live_deals", "working", "reconcile_times", "balances_read_at"):
             self.read(self.compared % len(self.accounts), method)
+        self._compare_live(self.compared % len(self.accounts))
         if self.deals:
             deal = self.deals[self.compared % len(self.deals)]
             self.view(deal)
@@ -297,10 +300,23 @@ class TwoLedgers:
     def _compare_control(self, deal: Two) -> None:
         ledger = self.ledgers[self.account_of(deal)]
         first, second = ledger.orm.control(deal.orm), ledger.memory.control(deal.memory)
+        assert self._plain_control(first) == self._plain_control(second)
+
+    def _plain_control(self, control: Control) -> Control:
+        """Of two switches that are equally strict, either gives its reason."""
         switches = [self.store.system, *self.store.halts.values()]
-        if sum(each.kill_switch != KillSwitch.OFF for each in switches) > 1:  # of two that are equally strict, either
-            first, second = replace(first, reason=""), replace(second, reason="")
-        assert first == second
+        return (
+            replace(control, reason="") if sum(each.kill_switch != KillSwitch.OFF for each in switches) > 1 else control
+        )
+
+    def _compare_live(self, account: int) -> None:
+        """What is read of all live deals at once is what each of them says by itself."""
+        views = self.read(account, "live_views")
+        for name in ("orm", "memory"):
+            ledger, seen = getattr(self.ledgers[account], name), getattr(views, name)
+            assert [each.deal for each in seen] == [ledger.deal(deal_id) for deal_id in ledger.live_deals()]
+            controls = [self._plain_control(ledger.control(each.deal.id)) for each in seen]
+            assert [self._plain_control(each.control) for each in seen] == controls
 
     def _orm_deals(self) -> list[Any]:
         rows = Deal.objects.order_by("pk")

@@ -53,8 +53,8 @@ SILENT = 10.0  # seconds after which a holder of an account's lock is ended: as 
 READ_TIMEOUT = 5.0
 
 READS = frozenset({
-    "is_stopped", "balances_read_at", "reconcile_times", "symbols_in_doubt", "find", "working",
-    "symbols_at_stake", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "deal",
+    "is_stopped", "balances_read_at", "reconcile_times", "symbols_in_doubt", "find", "find_all", "working",
+    "symbols_at_stake", "resembles_lost_leg", "trades_seen", "unbooked", "control", "live_deals", "live_views", "deal",
     "filled_since", "explained_change",
 })  # fmt: skip
 QUIET = frozenset(

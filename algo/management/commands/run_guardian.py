@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -91,6 +92,7 @@ class Guardian:
         self._alive_file = alive_file
         self._crews: dict[str, Crew] = {}
         self._first = True
+        self._turn = 0
         self._beat_at = float("-inf")
         self._teller = Teller("guardian")
 
@@ -98,7 +100,7 @@ class Guardian:
         """Hand on every account that needs it; the seconds until the next time. Outlives a dead database."""
         began = time.monotonic()
         try:
-            for account in self._due():
+            for account in self._in_turn(self._due()):
                 self._crew_of(account.provider).take(account)
             self._first = False
             self._heartbeat()
@@ -126,6 +128,12 @@ class Guardian:
         if self._first:
             return list(Account.objects.exclude(state=AccountState.STOPPED))
         return list(accounts_due(CLOCK))
+
+    def _in_turn(self, accounts: list[Account]) -> list[Account]:
+        """Another one first every time: where calls are few, the first to come takes them."""
+        self._turn += 1
+        first = self._turn % len(accounts) if accounts else 0
+        return accounts[first:] + accounts[:first]
 
     def _crew_of(self, exchange: str) -> Crew:
         if exchange not in self._crews:
@@ -243,6 +251,9 @@ class SharedQuotes:
         self._quotes = quotes
         self._turns: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._read: dict[str, tuple[float, Quote | None]] = {}
+
+    def expect(self, provider: ExchangeProvider, symbols: Collection[str]) -> None:
+        self._quotes.expect(provider, symbols)
 
     def quote(self, provider: ExchangeProvider, symbol: str) -> Quote | None:
         asked_at = time.monotonic()
