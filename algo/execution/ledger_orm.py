@@ -94,6 +94,7 @@ class OrmLedger:
         self._account = account
         self._capabilities = capabilities
         self._epoch = epoch
+        self._rules: dict[int, types.MarketRules] = {}  # of markets, as one pass over the account read them
 
     # --- the account ------------------------------------------------------------------------------------------------
 
@@ -157,8 +158,14 @@ class OrmLedger:
         return self._all_located(self._rows_of(working))
 
     def _all_located(self, rows: Sequence[Any]) -> list[Located]:
-        rules = rules_of({row.market_id for row in rows})
+        rules = self._rules_of(rows)
         return [self._located(row, row.deal__status, rules[row.market_id]) for row in rows]
+
+    def _rules_of(self, rows: Sequence[Any]) -> Mapping[int, types.MarketRules]:
+        """The rules of the markets of these deals or orders, read once for many readings: they change once a day."""
+        if unknown := {row.market_id for row in rows}.difference(self._rules):
+            self._rules |= rules_of(unknown)
+        return self._rules
 
     def _rows_of(self, orders: QuerySet[Order]) -> list[Any]:
         """Oldest first, as `order_view` reads them: no more of each than it needs, and no objects of the framework."""
@@ -260,7 +267,7 @@ class OrmLedger:
         deals = sorted(live.values_list(*DEAL_COLUMNS, named=True), key=urgency)
         if not deals:
             return []
-        rules, orders = rules_of({deal.market_id for deal in deals}), defaultdict[int, list[OrderView]](list)
+        rules, orders = self._rules_of(deals), defaultdict[int, list[OrderView]](list)
         for row in self._rows_of(Order.objects.filter(deal__in=[deal.pk for deal in deals])):
             orders[row.deal_id].append(order_view(row, rules[row.market_id]))
         halts = halts_for(self._account.pk, {(deal.config_id, deal.market_id) for deal in deals})
