@@ -360,5 +360,5 @@ def test_a_protected_deal_costs_one_price_and_now_and_then_one_look(world: World
     trader = opened(world.trader())
     trader.provider = Counting(trader.client)
     trader.wait(10)
-    assert trader.provider.calls == {"order_book": 10, "fetch_order": 2, "capabilities": 10}
+    assert trader.provider.calls == {"order_book": 10, "can_ask": 4, "fetch_order": 2, "capabilities": 10}
     assert SystemControl.objects.count() <= 1
