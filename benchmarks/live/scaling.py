@@ -88,7 +88,7 @@ def _measured(desk: Desk, size: int, name: str, who: str, workers: tuple[Service
             tuple(float(turn.faults(size)) for turn in turns), target=0.0,
         ),
         Figure(
-            f"{name}.valkey", "commands of Valkey for one strategy", "count",
+            f"{name}.valkey", "commands of Valkey for one strategy, the stream's included", "commands",
             tuple(turn.commands / size for turn in turns),
         ),
         Figure(
@@ -154,6 +154,7 @@ def _turn(desk: Desk, size: int, workers: tuple[Service, ...]) -> Turn:
             desk.before_decide = []
             depths = depth.end()
         cost = load.end()
+        cost["commands"] -= len(depths)  # those were ours
         with suppress(RuntimeError):
             wait_for("every message done", lambda: messages["done"] >= messages["sent"], seconds=5)
         return Turn(seconds, depths, messages, Decision.objects.count(), **cost)
