@@ -59,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("file", type=Path, help="recorded candles of one minute")
     parser.add_argument("--minutes", type=float, default=60.0, help="of trading; start and end come on top")
-    parser.add_argument("--warm-up", type=float, default=None, help="minutes of these that are not judged (a tenth)")
+    parser.add_argument("--warm-up", type=float, default=None, help="minutes of these that are not judged (a third)")
     parser.add_argument("--speed", type=float, default=60.0, help="platform time over wall time")
     parser.add_argument("--strategies", type=int, default=50)
     parser.add_argument("--accounts", type=int, default=5, help="at each exchange, beside those of the demonstration")
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--keep", type=Path, help="copy logs and readings into this folder")
     options = parser.parse_args(argv)
     if options.warm_up is None:
-        options.warm_up = options.minutes / 10
+        options.warm_up = options.minutes / 3  # until what processes remember has filled
     if not 0 <= options.warm_up < options.minutes:
         parser.error("--warm-up must be shorter than --minutes")
     try:
@@ -105,6 +105,7 @@ class Reading:
     queues: dict[str, int]
     database: int
     not_ready: tuple[str, ...]  # parts of the platform that say of themselves that they are not well
+    load: float  # of the whole machine, in the mean of a minute
 
 
 @dataclass
@@ -227,6 +228,7 @@ class Soak:
                 {name: int(self.redis.llen(name)) for name in QUEUES},
                 self.world.database_bytes(),
                 self._not_ready(),
+                os.getloadavg()[0],
             )
         )
         self.logs.look(now)
@@ -355,6 +357,7 @@ class Soak:
             "accounts": len(self.wallets),
             "wall_seconds": round(time.monotonic() - self.began, 1),
             "exchange_calls": self.calls,
+            "machine_load_of_quarters": self._load(),
             **told,
             "latency_seconds": latency,
             "memory_mb": memory,
@@ -409,6 +412,11 @@ class Soak:
             for name, use in sorted(last.used.items())
         }
 
+    def _load(self) -> list[float]:
+        """Of the machine in the first and the last quarter: of all that runs on it, not only of the platform."""
+        trend = flat.trend([(each.at, each.load) for each in self._judged()])
+        return [] if trend is None else [round(trend.first, 1), round(trend.last, 1)]
+
     def _database(self) -> dict[str, float]:
         readings = [(each.at, float(each.database)) for each in self._judged()]
         return {
@@ -434,6 +442,7 @@ class Soak:
                 "queues": each.queues,
                 "database_mb": _mb(each.database),
                 "not_ready": each.not_ready,
+                "load": each.load,
             }
             for each in self.readings
         ]
