@@ -231,12 +231,14 @@ class Load:
 
 @contextmanager
 def _messages() -> Iterator[Counter[str]]:
-    """Messages of the queue that were sent and done, as the workers tell Flower; `again`: done more than once."""
+    """Messages of the queue that were sent and done, as the workers tell Flower. `expired`: they waited too
+    long and were dropped, as is meant; `again`: done more than once."""
     from algo_trade.celery import app
 
     found: Counter[str] = Counter()
     ours: set[str] = set()
     done: set[str] = set()
+    gone: set[str] = set()
     stopping = threading.Event()
 
     def sent(event: dict[str, Any]) -> None:
@@ -250,12 +252,16 @@ def _messages() -> Iterator[Counter[str]]:
         done.add(event["uuid"])
         _count()
 
+    def expired(event: dict[str, Any]) -> None:
+        gone.add(event["uuid"])
+        _count()
+
     def _count() -> None:
-        found["sent"], found["done"] = len(ours), len(ours & done)
+        found["sent"], found["done"], found["expired"] = len(ours - gone), len(ours & done), len(ours & gone)
 
     def listen() -> None:
         with app.connection_for_read() as connection:
-            handlers = {"task-sent": sent, "task-succeeded": ended, "task-failed": ended}
+            handlers = {"task-sent": sent, "task-succeeded": ended, "task-failed": ended, "task-revoked": expired}
             receiver = app.events.Receiver(connection, handlers=handlers)
             listening.set()
             while not stopping.is_set():
