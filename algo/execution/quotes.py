@@ -21,7 +21,7 @@ from algo.execution.times import age, lead
 from algo.execution.views import Quote
 from algo.models import MarketQuote
 from algo.selectors.streams import streamed_quotes
-from providers.budgets import Priority, budget_priority
+from providers.budgets import Priority, budget_priority, without_waiting
 from providers.clock import Clock
 from providers.errors import ProviderError, RateLimited, Unavailable
 from providers.interface import ExchangeProvider
@@ -38,6 +38,7 @@ LAST_LEFT_ALONE = (
 )
 AHEAD = 1.0  # a time further in the future was stamped by a clock that lies
 MANY = 4  # markets: from so many on, the books of all are read in one call
+MOST_IN_TURN = 5  # of them; more would make a price older than it may be
 MANY_AGE = 1.9  # how long they are good for: the answer is heavy, and nobody is to ask for it every second
 WANTED_FOR = 5.0  # a market that nobody asked for during that is not read along
 LEFT_ALONE = 30.0  # how long books are read one by one where that call does not work, or does not show them
@@ -95,7 +96,27 @@ class Quotes:
             return self._keep(key, streamed.quote, now, self._max_age)
         if together := self._read_together(provider, key, now):
             return together.quote
-        return self._keep(key, self._read(provider, symbol, now, _quote_of(streamed)), now, self._max_age)
+        good_for = self._max_age * self._in_turn(provider.name, now)
+        return self._keep(key, self._read(provider, symbol, now, _quote_of(streamed)), now, good_for)
+
+    def _in_turn(self, exchange: str, now: datetime) -> int:
+        """How many markets of an exchange are read by themselves, one after the other: the guardian has about one call
+        a second for all of them."""
+        untold = self._untold(exchange, now)
+        if len(untold) >= MANY and not self._is_alone((exchange, ""), now):
+            untold = [key for key in untold if self._is_alone(key, now)]
+        return min(max(len(untold), 1), MOST_IN_TURN)
+
+    def _untold(self, exchange: str, now: datetime) -> list[Key]:
+        """The markets of an exchange that were asked for just now, and that no stream tells."""
+        streams, recent = self._streams(now), self._clock.wall(WANTED_FOR)
+        return [
+            key
+            for key, asked_at in list(self._wanted.items())
+            if key[0] == exchange
+            and age(asked_at, now) <= recent
+            and not (key in streams and self._saves_call(streams[key], now))
+        ]
 
     def _kept(self, key: Key, now: datetime) -> _Kept | None:
         kept = self._quotes.get(key)
@@ -124,15 +145,8 @@ class Quotes:
         none where `key` is read by itself."""
         if self._is_alone((exchange, ""), now) or self._is_alone(key, now):
             return ()
-        streams, recent = self._streams(now), self._clock.wall(WANTED_FOR)
         return [
-            each
-            for each, asked_at in list(self._wanted.items())
-            if each[0] == exchange
-            and age(asked_at, now) <= recent
-            and not self._kept(each, now)
-            and not self._is_alone(each, now)
-            and not (each in streams and self._saves_call(streams[each], now))
+            each for each in self._untold(exchange, now) if not self._kept(each, now) and not self._is_alone(each, now)
         ]
 
     def _is_alone(self, key: Key, now: datetime) -> bool:
@@ -141,14 +155,15 @@ class Quotes:
 
     def _read_all(self, provider: ExchangeProvider, keys: Sequence[Key], now: datetime) -> None:
         try:
-            with budget_priority(Priority.EXITS):  # whether to exit hangs on it
+            with budget_priority(Priority.EXITS), without_waiting():
                 books = provider.order_books({symbol for _, symbol in keys})
         except Unavailable as exc:  # then none of them can be had by itself now either
             logger.warning("no prices exchange=%s why=%s", provider.name, exc)
             if not isinstance(exc, RateLimited):
                 self._alone[provider.name, ""] = now  # it may be this call alone that does not answer
             for key in keys:
-                self._keep(key, _quote_of(self._streams(now).get(key)), now, self._max_age)
+                known = _quote_of(self._streams(now).get(key)) or self._last_known(key)
+                self._keep(key, known, now, self._max_age)
             return
         except ProviderError as exc:
             logger.warning("prices are read one by one exchange=%s why=%s", provider.name, exc)
@@ -184,13 +199,21 @@ class Quotes:
 
     def _read(self, provider: ExchangeProvider, symbol: str, now: datetime, streamed: Quote | None) -> Quote | None:
         try:
-            with budget_priority(Priority.EXITS):  # whether to exit hangs on it
+            # Whether to exit hangs on it; whoever waited for it would hold the account and look after nobody.
+            with budget_priority(Priority.EXITS), without_waiting():
                 book = provider.order_book(symbol)
+        except RateLimited:
+            return streamed or self._last_known((provider.name, symbol))
         except ProviderError as exc:
             stands_in = "none" if streamed is None else "the stream's"
             logger.warning("no price market=%s:%s why=%s price=%s", provider.name, symbol, exc, stands_in)
             return streamed
         return self._judged(provider, book, now, streamed)
+
+    def _last_known(self, key: Key) -> Quote | None:
+        """What it was when it was last read: its own time says how old that is."""
+        kept = self._quotes.get(key)
+        return kept.quote if kept else None
 
     def _judged(
         self, provider: ExchangeProvider, book: OrderBook, now: datetime, streamed: Quote | None

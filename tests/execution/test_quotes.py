@@ -15,7 +15,7 @@ from django.test.utils import CaptureQueriesContext
 from algo.execution.quotes import Quotes
 from algo.models import MarketQuote
 from algo.services.quotes import QuoteRow, quotes_record
-from providers.budgets import Priority, current_priority
+from providers.budgets import Priority, current_priority, time_to_send
 from providers.errors import BadPayload, RateLimited, Unavailable
 from providers.types import BookLevel, OrderBook
 from tests.execution.bench import HandClock
@@ -241,6 +241,27 @@ def test_those_of_a_few_markets_are_read_one_by_one(clock, rest):
     assert (rest.asked_together, rest.asked) == ([], 3)
 
 
+def test_a_few_markets_take_turns_where_there_is_one_call_a_second(clock, rest):
+    quotes = Quotes(clock)
+    for _ in range(9):
+        all_of(quotes, rest, FOUR[:3])
+        clock.step(1)
+    assert rest.asked == 9  # each at 0, 3 and 6 s
+
+
+def test_a_price_that_no_call_is_left_for_is_the_last_one_and_nobody_waits(clock, rest, monkeypatch):
+    quotes = Quotes(clock)
+    first = quotes.quote(rest, "BTCUSDT")
+
+    def spent(symbol: str) -> OrderBook:
+        assert time_to_send() == 0  # no budget waits for longer
+        raise RateLimited("spent", retry_after=1.0)
+
+    monkeypatch.setattr(rest, "order_book", spent)
+    clock.step(2)
+    assert quotes.quote(rest, "BTCUSDT") == first  # as old as it is
+
+
 def test_one_call_for_many_is_good_for_nearly_two_seconds(clock, rest):
     quotes = Quotes(clock)
     for _ in range(4):  # at 0, 1, 2 and 3 s
@@ -280,7 +301,7 @@ def test_where_that_call_does_not_work_they_are_read_one_by_one_for_a_while(cloc
     clock.step(29)
     all_of(quotes, rest, FOUR)
     assert (len(rest.asked_together), rest.asked) == (1, 8)
-    clock.step(2)
+    clock.step(4)
     all_of(quotes, rest, FOUR)
     assert len(rest.asked_together) == 2
 
