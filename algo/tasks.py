@@ -159,11 +159,12 @@ def decide_signals() -> int:
 
 
 @shared_task(queue="orders")
-def advance_account(account_id: int, orders: Sequence[str] = (), knocks: int = KNOCKS) -> str:
+def advance_account(account_id: int, orders: Sequence[str] = (), knocks: int = KNOCKS, hurried: bool = True) -> str:
     """The hint: do what is due for one account now, and read `orders` again, of which the exchange's stream told. Who
-    holds the account may have looked before there was anything to see: so it comes back, `knocks` times more."""
+    holds the account may have looked before there was anything to see: so it comes back, `knocks` times more. While
+    others wait for this worker, the books are not compared: the sweep and the guardian do that."""
     account = Account.objects.get(pk=account_id)
-    outcome = look_after(account, account_provider, CLOCK, spoken_of=orders)
+    outcome = look_after(account, account_provider, CLOCK, spoken_of=orders, hurried=hurried)
     if outcome == Advanced.BUSY and knocks > 0:
         advance_again(account_id, orders, knocks - 1)
     events_hint()
@@ -175,7 +176,7 @@ def sweep_accounts() -> int:
     """Beat's sweep over every account with something live, or not reconciled for a while. Returns how many."""
     ids = list(accounts_due(CLOCK).values_list("pk", flat=True))
     for pk in ids:
-        advance_account.delay(pk, knocks=0)  # whoever holds it looks after it
+        advance_account.delay(pk, knocks=0, hurried=False)  # whoever holds it looks after it
     return len(ids)
 
 

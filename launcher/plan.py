@@ -352,7 +352,7 @@ def _platform_services(plan: Plan) -> list[Service]:
             needs=tables,
             ready=lambda _: answers_http(f"{plan.env['LIVE_URL']}/live/health"),
         ),
-        worker("worker-orders", "orders", 1, env),
+        worker("worker-orders", "orders", 2, env),
         worker("worker", "strategies,market_data", 2, env),
         worker("worker-notify", "notifications", 2, env),  # a slow receiver must not keep a decision waiting
         worker("worker-backtests", "backtests", 2, env, nice=10),

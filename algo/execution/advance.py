@@ -106,11 +106,12 @@ def advance(
     *,
     quotes: Prices | None = None,
     reconcile_now: bool = False,
+    hurried: bool = False,
     spoken_of: Collection[str] = (),
 ) -> Advanced:
     """Do everything that is safe and due for `account` now. Failures of the exchange are recorded and end the call;
     the next trigger tries again. `spoken_of`: the exchange's ids of orders that its stream told of, to be read again
-    however young their last reading is."""
+    however young their last reading is. Who is `hurried` leaves the comparison of the books to whoever comes next."""
     if account.environment != settings.EXCHANGE_ENVIRONMENT:
         OrmLedger(account, Capabilities()).note_error(
             f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}."
@@ -136,7 +137,7 @@ def advance(
             partial(answer_tickets, account, ledger, provider, clock),
             set(spoken_of),
         )
-        done = advance_locked(worker, reconcile_now=reconcile_now)
+        done = advance_locked(worker, reconcile_now=reconcile_now, hurried=hurried)
         return _prove_flat_if_due(account, worker) if done is Advanced.DONE else done
 
 
@@ -155,7 +156,7 @@ def _prove_flat_if_due(account: Account, worker: Worker) -> Advanced:
     return Advanced.DONE
 
 
-def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
+def advance_locked(worker: Worker, *, reconcile_now: bool = False, hurried: bool = False) -> Advanced:
     """`advance` for a caller that holds the account's lock.
 
     Reconciliation comes first where it was asked for (at every start), else last: its lists may have to wait for a call
@@ -176,7 +177,7 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False) -> Advanced:
                 if ledger.is_stopped():
                     return Advanced.STOPPED
                 error = _advance_deal_safely(worker, deal_id, readings) or error
-        if not reconcile_now and _may_reconcile(worker):
+        if not (reconcile_now or hurried) and _may_reconcile(worker):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
         ledger.stop_account(str(exc), now=clock.now())

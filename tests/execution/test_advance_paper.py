@@ -331,6 +331,17 @@ def test_nobitex_without_oco_rests_a_stop_and_swaps(world: World):
 # --- nothing is done that need not be --------------------------------------------------------------------------------
 
 
+def test_who_is_hurried_leaves_the_comparison_of_the_books_to_the_next(world: World):
+    trader = world.trader()
+    counting = trader.provider = Counting(trader.client)
+    trader.plan()
+    trader.advance(hurried=True)
+    assert trader.roles(S.OPEN) == [Role.STOP]
+    assert "open_orders" not in counting.calls
+    trader.advance()
+    assert counting.calls["open_orders"] == 1
+
+
 def test_an_account_held_by_somebody_else_is_left_alone(world: World, monkeypatch):
     from contextlib import contextmanager
 

@@ -78,6 +78,15 @@ def test_a_hint_for_an_account_that_somebody_holds_comes_back_a_moment_later(mon
     )
 
 
+def test_hints_hurry_and_the_sweep_does_not(monkeypatch):
+    account, looks = make.make_account(), []
+    monkeypatch.setattr(tasks, "look_after", lambda *_, **how: looks.append(how["hurried"]))
+    monkeypatch.setattr(tasks.advance_account, "delay", tasks.advance_account)
+    tasks.advance_account(account.pk)
+    assert tasks.sweep_accounts() == 1
+    assert looks == [True, False]
+
+
 def test_it_does_not_come_back_for_ever(monkeypatch):
     sent: list[object] = []
     monkeypatch.setattr(queues.current_app, "send_task", lambda *_, **__: sent.append(1))
