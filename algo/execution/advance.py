@@ -8,7 +8,9 @@ guardian all call it, and losing any two of them costs time, not safety.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
@@ -27,9 +29,9 @@ from algo.execution.ledger_orm import OrmLedger
 from algo.execution.locks import Beating, account_lock
 from algo.execution.probe import ProbesLeft
 from algo.execution.quotes import Quotes
-from algo.execution.reconcile import Strangers, reconcile, reconcile_due
+from algo.execution.reconcile import Strangers, is_in_doubt, reconcile, reconcile_due
 from algo.execution.resolve import order_recover
-from algo.execution.submit import order_ask, order_cancel, order_submit, order_take
+from algo.execution.submit import is_as_known, order_ask, order_cancel, order_submit, order_take
 from algo.execution.times import age
 from algo.execution.views import Budgets, Control, DealView, LiveDeal, OrderView, Quote
 from algo.models import Account, Role
@@ -51,6 +53,8 @@ REPLACED_BY = 2  # orders: the other one, and the stop again if that one is refu
 WORTH_A_LIST = 8  # orders to be read: from so many on, one list of open orders is read instead
 LISTS_TO_RECONCILE = 2  # open orders, and those of every status on the market of a deal
 RECONCILE_AT_LAST = 180.0  # wall seconds
+LOOK_EVERY = 0.8  # wall seconds between two looks at the deals of an account whose reconciliation waits for a list
+LOOKS_MEANWHILE = 20  # before each of its lists, at most
 MAX_STEPS = 24  # actions on one deal in one call: more than a whole life needs, so that a defect cannot spin
 
 
@@ -72,9 +76,32 @@ class Prices(Protocol):
     def with_last(self, provider: ExchangeProvider, symbol: str, quote: Quote) -> Quote: ...
 
 
+class Turn:
+    """Of several workers of one process, one at a time reconciles an account of their exchange: lists are few, and who
+    waits for one keeps its thread from other accounts. Its own account's deals are looked after meanwhile. `had`: names
+    of the accounts that had theirs."""
+
+    def __init__(self) -> None:
+        self._taken = threading.Lock()
+        self.had: set[str] = set()
+
+    @contextmanager
+    def mine(self, account: str) -> Iterator[bool]:
+        """Whether it is; waits for nobody."""
+        is_mine = self._taken.acquire(blocking=False)
+        try:
+            if is_mine:
+                self.had.add(account)
+            yield is_mine
+        finally:
+            if is_mine:
+                self._taken.release()
+
+
 @dataclass(frozen=True, slots=True)
 class Worker:
-    """What is needed to work on one account. `beat` tells the holder of its lock that the work moves."""
+    """What is needed to work on one account. `beat` tells the holder of its lock that the work moves; `rest` waits so
+    many seconds, with such signs."""
 
     name: str
     ledger: Ledger
@@ -84,8 +111,10 @@ class Worker:
     budgets: Budgets
     strangers: Strangers | None = None
     beat: Callable[[], None] = lambda: None
+    rest: Callable[[float], None] | None = None
     inbox: Callable[[], str] = lambda: ""  # carries out what people answered; gives what kept it from that
     spoken_of: set[str] = field(default_factory=set)  # by the exchange's stream: its ids of orders not read since
+    turn: Turn | None = None  # where others of this process work on accounts of the same exchange
 
 
 def look_after(account: Account, provider_of: Callable[[Account], ExchangeProvider], clock: Clock, **more: Any) -> str:
@@ -108,10 +137,12 @@ def advance(
     reconcile_now: bool = False,
     hurried: bool = False,
     spoken_of: Collection[str] = (),
+    turn: Turn | None = None,
 ) -> Advanced:
     """Do everything that is safe and due for `account` now. Failures of the exchange are recorded and end the call;
     the next trigger tries again. `spoken_of`: the exchange's ids of orders that its stream told of, to be read again
-    however young their last reading is. Who is `hurried` leaves the comparison of the books to whoever comes next."""
+    however young their last reading is. Who is `hurried` leaves the comparison of the books to whoever comes next.
+    `turn` is shared by the threads of a process that look after accounts of one exchange."""
     if account.environment != settings.EXCHANGE_ENVIRONMENT:
         OrmLedger(account, Capabilities()).note_error(
             f"This is a {account.environment} account, and the exchanges in use are {settings.EXCHANGE_ENVIRONMENT}."
@@ -134,8 +165,10 @@ def advance(
             Budgets.of(clock),
             ProbesLeft(account, provider, clock),
             lease.beat,
+            lease.rest,
             partial(answer_tickets, account, ledger, provider, clock),
             set(spoken_of),
+            turn,
         )
         done = advance_locked(worker, reconcile_now=reconcile_now, hurried=hurried)
         return _prove_flat_if_due(account, worker) if done is Advanced.DONE else done
@@ -166,24 +199,36 @@ def advance_locked(worker: Worker, *, reconcile_now: bool = False, hurried: bool
     try:
         error = _reconcile_safely(worker) if reconcile_now else ""
         error = _safely(worker, "have its tickets answered", worker.inbox) or error
-        live = _live(worker)
-        told = _told_of(worker)
-        readings = _Readings(worker, [seen for _, seen in live if seen is not None])
-        for deal_id, seen in sorted(live, key=lambda each: each[0] not in told):
-            worker.beat()
-            with trail(deal=deal_id):
-                if deal_id not in told and seen is not None and _rests(worker, seen, readings):
-                    continue
-                if ledger.is_stopped():
-                    return Advanced.STOPPED
-                error = _advance_deal_safely(worker, deal_id, readings) or error
+        error = _look_after_deals(worker) or error
         if not (reconcile_now or hurried) and _may_reconcile(worker):
             error = _reconcile_safely(worker) or error
     except AuthFailed as exc:
         ledger.stop_account(str(exc), now=clock.now())
         return Advanced.STOPPED
+    except _Stopped:
+        return Advanced.STOPPED
     ledger.note_advanced(error, now=clock.now())
     return Advanced.DONE
+
+
+class _Stopped(Exception):
+    """The account was stopped while its deals were looked after."""
+
+
+def _look_after_deals(worker: Worker) -> str:
+    """One look at every live deal, and whatever is due for it. Returns what kept one of them from it."""
+    error = ""
+    live, told = _live(worker), _told_of(worker)
+    readings = _Readings(worker, [seen for _, seen in live if seen is not None])
+    for deal_id, seen in sorted(live, key=lambda each: each[0] not in told):
+        worker.beat()
+        with trail(deal=deal_id):
+            if deal_id not in told and seen is not None and _rests(worker, seen, readings):
+                continue
+            if worker.ledger.is_stopped():
+                raise _Stopped
+            error = _advance_deal_safely(worker, deal_id, readings) or error
+    return error
 
 
 # --- which deals need something -------------------------------------------------------------------------------------
@@ -300,8 +345,8 @@ class _Readings:
         told = [
             (deal, order, shown[order.exchange_order_id]) for deal, order in self._resting() if _is_in(order, shown)
         ]
-        same = [order for _, order, report in told if _is_as_known(order, report)]
-        news = [each for each in told if not _is_as_known(*each[1:])]
+        same = [order for _, order, report in told if is_as_known(order, report)]
+        news = [each for each in told if not is_as_known(*each[1:])]
         self.changed |= {deal.id for deal, _, _ in news}
         worker.ledger.note_read(same, now=now)
         self.read |= dict.fromkeys((order.id for order in same), now)
@@ -313,12 +358,6 @@ def _is_in(order: OrderView, shown: Mapping[str | None, OrderReport]) -> bool:
     return order.exchange_order_id is not None and order.exchange_order_id in shown
 
 
-def _is_as_known(order: OrderView, report: OrderReport) -> bool:
-    """Whether a report of an order that rests tells no more than that it still rests, untouched."""
-    untouched = not (report.filled_quantity or order.filled or order.booked or report.fee)
-    return report.status is OrderStatus.OPEN and untouched and order.accepted_at is not None
-
-
 def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
     """It should be read again now."""
     return order.checked_at is not None and age(order.checked_at, now) >= budgets.poll_resting
@@ -326,14 +365,16 @@ def _is_due(order: OrderView, now: datetime, budgets: Budgets) -> bool:
 
 def _may_reconcile(worker: Worker) -> bool:
     """Whether it is due, its lists can be had (else they would be spent one by one, and none of the comparisons ever be
-    finished), and no position waits for one of them. After long, one list that can be had is enough; and now and then
-    it is tried without any, but seldom: whoever waits for a list looks after nobody meanwhile."""
-    if not reconcile_due(worker.ledger, worker.clock):
+    finished), and no position waits for one of them. What reads what rests goes before it, unless an order may still
+    turn up. After long, one list that can be had is enough; and now and then it is tried without any."""
+    ledger, provider, clock = worker.ledger, worker.provider, worker.clock
+    if not reconcile_due(ledger, clock):
         return False
-    (last, tried), now, long = worker.ledger.reconcile_times(), worker.clock.now(), worker.clock.wall(RECONCILE_AT_LAST)
+    (last, tried), now, long = ledger.reconcile_times(), clock.now(), clock.wall(RECONCILE_AT_LAST)
     if last is None or age(last, now) >= long:
-        return tried is None or age(tried, now) >= long or worker.provider.can_list()
-    return worker.provider.can_list(LISTS_TO_RECONCILE) and not _is_searching(worker.ledger)
+        return tried is None or age(tried, now) >= long or provider.can_list()
+    with budget_priority(Priority.EXITS if is_in_doubt(ledger, clock) else Priority.NORMAL):
+        return provider.can_list(LISTS_TO_RECONCILE) and not _is_searching(ledger)
 
 
 def _is_searching(ledger: Ledger) -> bool:
@@ -345,10 +386,22 @@ def _is_searching(ledger: Ledger) -> bool:
 
 def _reconcile_safely(worker: Worker) -> str:
     def work() -> str:
-        reconcile(worker.ledger, worker.provider, worker.clock, strangers=worker.strangers)
+        before_list = partial(_look_until_listed, worker)
+        reconcile(worker.ledger, worker.provider, worker.clock, strangers=worker.strangers, before_list=before_list)
         return ""
 
-    return _safely(worker, "be reconciled", work)
+    with worker.turn.mine(worker.name) if worker.turn else nullcontext(True) as is_mine:
+        return _safely(worker, "be reconciled", work) if is_mine else ""
+
+
+def _look_until_listed(worker: Worker, lists: int) -> None:
+    """Look after the deals as long as so many lists cannot be had, but not for ever: then whoever asks for one waits as
+    everybody does. Only where one of a crew does it, for the others do the rest of the work meanwhile."""
+    looks = 0
+    while worker.turn and worker.rest and looks < LOOKS_MEANWHILE and not worker.provider.can_list(lists):
+        worker.rest(LOOK_EVERY)
+        worker.ledger.note_advanced(_look_after_deals(worker), now=worker.clock.now())
+        looks += 1
 
 
 def _safely(worker: Worker, what: str, work: Callable[[], str]) -> str:
@@ -356,7 +409,7 @@ def _safely(worker: Worker, what: str, work: Callable[[], str]) -> str:
     Returns what kept `work` from being done."""
     try:
         return work()
-    except AuthFailed:
+    except (AuthFailed, _Stopped):
         raise
     except ProviderError as exc:
         logger.warning("account=%s could not %s: %s", worker.name, what, exc)

@@ -4,7 +4,7 @@ which blocks new entries on that market only. Running it twice changes nothing t
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -14,9 +14,10 @@ from django.db.models import Exists, OuterRef, Q, QuerySet
 
 from algo.execution import questions
 from algo.execution.balances import filled_between
+from algo.execution.decide import rests
 from algo.execution.identity import is_ours
 from algo.execution.ledger import DealStands, Fenced, Ledger, Located
-from algo.execution.submit import order_ask, order_take
+from algo.execution.submit import is_as_known, order_ask, order_take
 from algo.execution.times import age, lead
 from algo.execution.views import Budgets, OrderView
 from algo.models import FINISHED_DEALS, Account, AccountState, Deal, Order, Role, Ticket
@@ -35,6 +36,7 @@ EVERY = 60.0  # wall seconds between two comparisons
 BASELINE_EVERY = 45.0  # wall seconds between two readings of balances: reconciliations in doubt come oftener
 EVERY_IN_DOUBT = 10.0  # while an order that was given up is young: it may still turn up
 QUARANTINE = 150.0  # wall seconds during which it is young, and without entries on its market
+LISTS_OF_MARKET = 2  # its orders of every status, and those of them that are open
 TRADES_SETTLE = 60.0  # wall seconds after which a trade must be booked, or somebody is asked about it
 
 
@@ -78,7 +80,12 @@ def reconcile_due(ledger: Ledger, clock: Clock) -> bool:
     since = age(last, now)
     if since < clock.wall(EVERY_IN_DOUBT):
         return False
-    return since >= clock.wall(EVERY) or bool(ledger.symbols_in_doubt(now - clock.wall(QUARANTINE)))
+    return since >= clock.wall(EVERY) or is_in_doubt(ledger, clock)
+
+
+def is_in_doubt(ledger: Ledger, clock: Clock) -> bool:
+    """Whether an order that was given up may still turn up."""
+    return bool(ledger.symbols_in_doubt(clock.now() - clock.wall(QUARANTINE)))
 
 
 def accounts_due(clock: Clock) -> QuerySet[Account]:
@@ -93,15 +100,26 @@ def accounts_due(clock: Clock) -> QuerySet[Account]:
     return Account.objects.exclude(state=AccountState.STOPPED).filter(due)
 
 
-def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, strangers: Strangers | None = None) -> None:
+def reconcile(
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+    *,
+    strangers: Strangers | None = None,
+    before_list: Callable[[int], None] = lambda lists: None,
+) -> None:
     """Compare our working orders with the exchange's, both ways; its recent orders of every status with ours; and its
     trades with our fills. Errors of the exchange's lists travel up; what is wrong with one order is logged and does
     not hide the others.
 
     The first comparison is of all markets. The others take lists for each market, and lists are few: one market has its
-    turn, and more as far as their lists can be had without waiting; the rest come first next time."""
+    turn, and more as far as their lists can be had without waiting; the rest come first next time.
+
+    `before_list` is called with how many lists are asked for next, while nothing is remembered that could grow old: the
+    account's deals may be looked after in it."""
     others = strangers or NoStrangers()
     ledger.note_reconcile_tried(now=clock.now())
+    before_list(1)
     reports = provider.open_orders()
     working = ledger.working()
     if unexpected := _unexpected(reports, working):
@@ -110,8 +128,10 @@ def reconcile(ledger: Ledger, provider: ExchangeProvider, clock: Clock, *, stran
                 _match_open(ledger, provider, clock, others, report)
         working = ledger.working()
     _ask_missing(ledger, provider, clock, reports, working)
-    _compare_markets(ledger, provider, clock, others)
+    _note_resting(ledger, clock, reports, working)
+    _compare_markets(ledger, provider, clock, others, before_list)
     others.sweep()
+    before_list(1)
     _read_balances(ledger, provider, clock)
     ledger.note_reconciled(now=clock.now())
 
@@ -137,12 +157,19 @@ def _read_balances(ledger: Ledger, provider: ExchangeProvider, clock: Clock) -> 
 # --- markets --------------------------------------------------------------------------------------------------------
 
 
-def _compare_markets(ledger: Ledger, provider: ExchangeProvider, clock: Clock, strangers: Strangers) -> None:
+def _compare_markets(
+    ledger: Ledger,
+    provider: ExchangeProvider,
+    clock: Clock,
+    strangers: Strangers,
+    before_list: Callable[[int], None],
+) -> None:
     """One market that cannot be read does not hide the others; a second one is the exchange's own trouble."""
     failed: ProviderError | None = None
     for place, symbol in enumerate(_markets_in_turn(ledger, provider, clock)):
         if place and not provider.can_list():
             break
+        before_list(LISTS_OF_MARKET)
         try:
             _compare_market(ledger, provider, clock, strangers, symbol)
         except (Unavailable, BadPayload) as exc:
@@ -264,6 +291,13 @@ def _was_given_up(order: OrderView, report: OrderReport) -> bool:
 
 def _has_grown(order: OrderView, report: OrderReport) -> bool:
     return report.filled_quantity > order.filled
+
+
+def _note_resting(ledger: Ledger, clock: Clock, reports: Sequence[OrderReport], working: Sequence[Located]) -> None:
+    """What rests in the list as in the books was read with it, and needs no call of its own soon."""
+    shown = {report.exchange_order_id: report for report in reports if report.exchange_order_id is not None}
+    told = [(found.order, shown.get(found.order.exchange_order_id or "")) for found in working if rests(found.order)]
+    ledger.note_read([order for order, report in told if report and is_as_known(order, report)], now=clock.now())
 
 
 def _match_past(

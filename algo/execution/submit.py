@@ -136,6 +136,13 @@ def order_take(
         raise refused
 
 
+def is_as_known(order: OrderView, report: OrderReport) -> bool:
+    """Whether a report of an order that rests tells no more than that it still rests, untouched: then nothing is to be
+    recorded but that it was read."""
+    untouched = not (report.filled_quantity or order.filled or order.booked or report.fee)
+    return report.status is OrderStatus.OPEN and untouched and order.accepted_at is not None
+
+
 def ref_of(deal: DealView, order: OrderView) -> OrderRef:
     """How to name an order to its exchange. The stop leg of an OCO has no client id there."""
     second_leg = order.pair_id is not None and order.role == Role.STOP

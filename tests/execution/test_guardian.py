@@ -321,13 +321,17 @@ def test_it_outlives_whatever_looking_for_accounts_meets(monkeypatch, crews, err
 
 @pytest.mark.django_db
 def test_the_first_pass_looks_at_every_account_and_reconciles_later_ones_only_at_what_is_due(crews):
-    make_account(reconciled_at=run_guardian.CLOCK.now())
+    account = make_account(reconciled_at=run_guardian.CLOCK.now())
     make_account(state="stopped")
     crews.passes(2)
     assert [more["reconcile_now"] for more in crews.more] == [True]
     Account.objects.update(reconciled_at=None)
     crews.passes()
-    assert [more["reconcile_now"] for more in crews.more] == [True, False]
+    assert [more["reconcile_now"] for more in crews.more] == [True, True]  # it was not its turn yet
+    with crews.more[-1]["turn"].mine(account.name):
+        pass
+    crews.passes()
+    assert [more["reconcile_now"] for more in crews.more] == [True, True, False]
 
 
 @pytest.mark.django_db

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -255,4 +254,50 @@ def test_reconciliation_waits_for_a_list_but_seldom(world: World):
     trader.provider.always["can_list"] = lambda call: True
     trader.wait(1)
     assert trader.provider.calls["open_orders"] == 2
-    assert timedelta(0) <= world.clock.now() - Account.objects.get(pk=trader.account.pk).reconcile_tried_at
+
+
+def test_deals_are_looked_after_while_a_reconciliation_waits_for_its_list(world: World, monkeypatch):
+    trader = resting(world, 1)
+    monkeypatch.setattr(passes, "LOOK_EVERY", 0.0)
+    order_of_things: list[str] = []
+    waits = iter([False, False, True])
+
+    def asked(name: str, call: Any) -> Any:
+        order_of_things.append(name)
+        return call()
+
+    def may_list(call: Any) -> bool:
+        there_is_one = next(waits, True)
+        if not there_is_one:
+            world.step(1)
+            world.feed.set("BTC/USDT", Decimal("98.9"))  # through the stop
+        return there_is_one
+
+    noted = {name: (lambda call, name=name: asked(name, call)) for name in ("open_orders", "fetch_order")}
+    trader.provider = Faulty(trader.client, always=noted | {"can_list": may_list})
+    trader.advance(reconcile_now=True, turn=passes.Turn())
+    assert order_of_things[0] == "fetch_order"
+    assert "open_orders" in order_of_things
+    assert closed(trader, CloseReason.STOP_LOSS)
+
+
+def test_one_account_of_an_exchange_reconciles_at_a_time(world: World):
+    trader, turn = resting(world, 1), passes.Turn()
+    trader.provider = Counting(trader.client)
+    with turn.mine("another") as is_mine:
+        assert is_mine
+        trader.advance(reconcile_now=True, turn=turn)
+    assert "open_orders" not in trader.provider.calls
+    trader.advance(reconcile_now=True, turn=turn)
+    assert trader.provider.calls["open_orders"] == 1
+    assert turn.had == {"another", trader.account.name}
+
+
+def test_what_reconciliation_lists_at_rest_is_not_asked_for_again(world: World):
+    trader = resting(world, 3)
+    trader.provider = Counting(trader.client)
+    world.step(4)
+    trader.advance(reconcile_now=True)
+    assert {order.checked_at for order in trader.orders(Role.STOP)} == {world.clock.now()}
+    trader.wait(4)
+    assert "fetch_order" not in trader.provider.calls

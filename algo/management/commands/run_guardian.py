@@ -27,7 +27,7 @@ from django.core.management.base import BaseCommand
 from django.db import DatabaseError, InterfaceError, OperationalError, close_old_connections
 
 from algo.exchanges import CLOCK, account_provider, sign_of_life
-from algo.execution.advance import look_after
+from algo.execution.advance import Turn, look_after
 from algo.execution.ledger import Fenced
 from algo.execution.locks import Beating, LetGo, let_go
 from algo.execution.quotes import Quotes
@@ -171,7 +171,7 @@ class Crew:
         self._quotes = SharedQuotes(Quotes(CLOCK))
         self._taken: set[int] = set()  # waiting for a thread, or in its hands
         self._at_work: dict[int, tuple[str, float]] = {}  # in its hands: the account's name, and when it last moved
-        self._looked_at: set[int] = set()
+        self._turn = Turn()
         self._troubles: defaultdict[int, _Trouble] = defaultdict(_Trouble)
 
     def take(self, account: Account) -> None:
@@ -197,8 +197,8 @@ class Crew:
     def _look_after(self, account: Account) -> None:
         self._note_move(account)
         try:
-            is_new = account.pk not in self._looked_at
-            look_after(account, self._client_of, CLOCK, quotes=self._quotes, reconcile_now=is_new)
+            is_new = account.name not in self._turn.had  # since this process began
+            look_after(account, self._client_of, CLOCK, quotes=self._quotes, reconcile_now=is_new, turn=self._turn)
         except LetGo as exc:
             logger.info("%s", exc)
         except Exception as exc:  # outlives one account: the others are still to be looked after
@@ -210,7 +210,6 @@ class Crew:
                 logger.exception("account=%s failed", account.name)
                 self._note_failure(account, exc)
         else:
-            self._looked_at.add(account.pk)
             self._troubles.pop(account.pk, None)
         finally:
             self._at_work.pop(account.pk, None)
