@@ -6,7 +6,7 @@ import asyncio
 import os
 import signal
 import threading
-from typing import Any
+from typing import Any, cast
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandParser
@@ -17,8 +17,10 @@ from algo.live.board import Board
 from algo.live.join import join_other_processes
 from algo.live.market_feed import WRITE_TIMEOUT, FeedWriter
 from algo.live.redis_link import connect
+from algo.live.stored_candles import StoredFirst
 from algo.live.streaming import Doors, Streaming
 from algo.models import Account
+from providers.interface import ExchangeProvider
 from providers.provider_factory import KNOWN_PROVIDERS, create_market_stream, create_order_stream
 from providers.streams import MarketStream, OrderStream
 
@@ -55,9 +57,8 @@ def _stop(stopping: asyncio.Event) -> None:
 
 
 def _market_stream(name: str) -> MarketStream | None:
-    return create_market_stream(
-        name, base_url=exchanges.base_url(name), rest=public_provider(name), clock=CLOCK, ws_url=_ws_url(name)
-    )
+    rest = cast(ExchangeProvider, StoredFirst(public_provider(name), name, CLOCK))  # all of it that a stream reads
+    return create_market_stream(name, base_url=exchanges.base_url(name), rest=rest, clock=CLOCK, ws_url=_ws_url(name))
 
 
 def _order_stream(account: Account) -> OrderStream | None:
