@@ -117,7 +117,6 @@ class Soak:
     began: float = field(default_factory=time.monotonic)
     readings: list[Reading] = field(default_factory=list)
     sends: list[dict[str, Any]] = field(default_factory=list)  # every order request the exchange saw
-    ended: list[str] = field(default_factory=list)  # what the launcher said of processes that ended
     calls: int = 0
     _log_at: int = 0
     _told_at: float = 0.0
@@ -304,16 +303,13 @@ class Soak:
             "denial_messages": self.world.denial_messages(),
             "unprotected_seconds": flat.spread(raw),
             "delays": {
-                **{f"decision {length}": each for length, each in self._decision_delays(since, until).items()},
+                **self.world.decision_delays(self.wall, since, until),
                 "entry accepted": self.world.entry_delays(self.wall, since, until),
                 "stop accepted": self.world.stop_delays(self.wall, since, until),
             },
             "tables": self.world.largest_tables(),
             "broker_keys": largest_keys(self.redis),
         }
-
-    def _decision_delays(self, since: datetime, until: datetime) -> dict[str, flat.Readings]:
-        return self.world.decision_delays(self.wall, since, until)
 
     def _venue(self, account: str) -> str:
         return next(venue for venue in self.world.VENUES if venue in account)

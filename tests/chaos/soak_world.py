@@ -167,7 +167,7 @@ class Wall:
 
 
 def decision_delays(wall: Wall, begin: datetime, end: datetime) -> dict[str, Readings]:
-    """By length of the candle: (when decided, wall seconds since the candle ended), of candles that were read."""
+    """By length of the candle, as "decision 5": (when decided, wall seconds since a candle that was read ended)."""
     rows = (
         Decision.objects.filter(decided_at__gte=begin, decided_at__lt=end)
         .exclude(outcome__in=("stale_data", "error"))
@@ -177,7 +177,7 @@ def decision_delays(wall: Wall, begin: datetime, end: datetime) -> dict[str, Rea
     found: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for resolution, opened, decided in rows.iterator():
         ended = opened + Resolution(resolution).duration
-        found[resolution].append((wall.of(decided), wall.between(ended, decided)))
+        found[f"decision {resolution}"].append((wall.of(decided), wall.between(ended, decided)))
     return dict(found)
 
 
