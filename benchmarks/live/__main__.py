@@ -42,24 +42,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--quick", action="store_true", help="two rounds of small loads: for trying out, not to believe"
     )
+    parser.add_argument("--logs", type=Path, metavar="FOLDER", help="keep there what the processes said")
     asked = parser.parse_args(argv)
     parts = asked.only.split(",")
     if unknown := sorted(set(parts) - set(PARTS)):
         parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
     end_with_the_terminal()
     with contextlib.redirect_stdout(sys.stderr):  # of what is told on the way
-        report = measure(parts, Options(quick=asked.quick))
+        report = measure(parts, Options(quick=asked.quick), asked.logs)
     print(json.dumps(report, indent=1) if asked.json else table(report))
     return 1 if report["missed"] or report["failed"] else 0
 
 
-def measure(parts: Sequence[str], options: Options) -> dict[str, Any]:
+def measure(parts: Sequence[str], options: Options, logs: Path | None = None) -> dict[str, Any]:
     """Run the parts one after the other; everything that is told of them."""
     figures: list[Figure] = []
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
     began = time.monotonic()
-    with running_platform() as platform:
+    with running_platform(logs) as platform:
         floors = bare.Floors()
         floors.measure(platform, options)
         for name in parts:

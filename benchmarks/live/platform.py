@@ -226,8 +226,9 @@ def _memory_kb(pid: int) -> int:
 
 
 @contextlib.contextmanager
-def running_platform() -> Iterator[Platform]:
-    """The servers, with this process set up on them. Ended in every case, and the folder removed."""
+def running_platform(logs: Path | None = None) -> Iterator[Platform]:
+    """The servers, with this process set up on them. Ended in every case, and the folder removed; what the processes
+    said is copied to `logs` first."""
     for name in NOT_INHERITED:
         os.environ.pop(name, None)
     folder = Path(tempfile.mkdtemp(prefix="algo-bench-"))
@@ -243,6 +244,8 @@ def running_platform() -> Iterator[Platform]:
         platform.http.headers["x-paper-control"] = plan.secrets.paper_control_token
         yield from _lived(platform)
     finally:
+        if logs is not None and (folder / "logs").exists():
+            shutil.copytree(folder / "logs", logs, dirs_exist_ok=True)
         shutil.rmtree(folder, ignore_errors=True)
 
 

@@ -32,6 +32,7 @@ PROCESSES = (1, 2, 4)
 ON_HOSTS = (2, 4)  # processes on both together
 QUEUE = "strategies"
 LOOK_SECONDS = 0.01
+COUNTED = ("commands", "transactions", "wal_bytes", "decision_bytes")
 
 
 def run(platform: Platform, floors: bare.Floors, options: Options) -> list[Figure]:
@@ -195,9 +196,9 @@ class Load:
 
     def end(self) -> dict[str, Any]:
         now = self._now()
-        numbers = {name: now[name] - self._before[name] for name in ("commands", "transactions", "wal_bytes")}
+        numbers = {name: now[name] - self._before[name] for name in COUNTED}
         cpu = {name: value - self._before["cpu"][name] for name, value in now["cpu"].items()}
-        return {**numbers, "cpu": cpu, "memory": self._memory(), "decision_bytes": self._decision_bytes()}
+        return {**numbers, "cpu": cpu, "memory": self._memory()}
 
     def _now(self) -> dict[str, Any]:
         with self.platform.database() as connection, connection.cursor() as cursor:
@@ -211,6 +212,7 @@ class Load:
             "commands": int(self.client.info("stats")["total_commands_processed"]),
             "transactions": int(transactions),
             "wal_bytes": int(wal_bytes),
+            "decision_bytes": self._decision_bytes(),
             "cpu": {each.name: cpu_seconds(each) for each in self._all()},
         }
 
