@@ -137,6 +137,7 @@ class Deal(models.Model):
         indexes = [
             models.Index(fields=("account", "status"), name="deal_live_by_account"),
             models.Index(fields=("config", "-created_at"), name="deal_by_config"),
+            models.Index(fields=("config", "-bar_open_at"), name="deal_by_bar"),  # the newest entry of a strategy
             # the lists of API and admin, newest first; a symbol's or an owner's are picked out on the way
             models.Index(fields=("-created_at", "-id"), name="deal_newest"),
             models.Index(fields=("market", "-created_at", "-id"), name="deal_newest_of_market"),

@@ -95,6 +95,15 @@ class Order(models.Model):
         ]
         indexes = [
             models.Index(fields=("account", "status"), name="order_live_by_account"),
+            # of all that ever was, the few that are asked for every second: what has not ended, and what may be lost
+            models.Index(
+                fields=("account", "market"), condition=~Q(status__in=sorted(FINAL_STATUSES)), name="order_unended"
+            ),
+            models.Index(
+                fields=("account", "market"),
+                condition=Q(unknown_since__isnull=False) | Q(negative_at__isnull=False),
+                name="order_in_doubt",
+            ),
             models.Index(fields=("-created_at", "-id"), name="order_newest"),  # the lists of API and admin
             models.Index(fields=("status", "-created_at", "-id"), name="order_newest_of_status"),  # ?status=
             models.Index(fields=("account", "-created_at", "-id"), name="order_newest_of_account"),  # ?account=
