@@ -16,10 +16,13 @@ from django.db import DatabaseError, InterfaceError, close_old_connections, conn
 
 from algo.models import Candle as StoredCandle
 from providers.clock import Clock
+from providers.errors import Unavailable
 from providers.stream_feed import MarketData
 from providers.types import Candle, OrderBook, Resolution
 
 logger = logging.getLogger("algo.feed")
+
+PATIENCE = 15.0  # wall seconds that workers may take for all candles that ended together
 
 
 class StoredFirst:
@@ -32,9 +35,13 @@ class StoredFirst:
         return self._inside.order_book(symbol)
 
     def candles(self, symbol: str, resolution: Resolution, start: datetime, end: datetime) -> Sequence[Candle]:
-        stored = self._stored(symbol, resolution, start, end)
-        if _is_whole(stored, resolution, start, min(end, self._clock.now())):
+        """Raises `Unavailable` where only the newest is missing and workers may still bring it: the stream tries again
+        in a second."""
+        stored, until = self._stored(symbol, resolution, start, end), min(end, self._clock.now())
+        if _is_whole(stored, resolution, start, until):
             return stored
+        if _is_whole(stored, resolution, start, until - self._clock.wall(PATIENCE)):
+            raise Unavailable(f"the newest candle of {symbol} is about to be stored")
         return self._inside.candles(symbol, resolution, start, end)
 
     def _stored(self, symbol: str, resolution: Resolution, start: datetime, end: datetime) -> list[Candle]:

@@ -12,6 +12,7 @@ from django.db import OperationalError
 from algo.live import stored_candles
 from algo.live.stored_candles import StoredFirst
 from algo.models import Candle as StoredCandle
+from providers.errors import Unavailable
 from providers.types import Candle, OrderBook, Resolution
 from tests.factories import make_market
 from tests.live.streams import HandClock
@@ -41,12 +42,12 @@ def candle(at: datetime) -> Candle:
     return Candle(at, *map(Decimal, ("1", "3", "1", "2", "7")))
 
 
-def read(stored: Sequence[int], *, from_: float = 0) -> tuple[list[Candle], int]:
-    """At twelve seconds past minute 3, of the candles of minutes 0 to 2: what is read when those of these minutes are
+def read(stored: Sequence[int], *, from_: float = 0, second: int = 20) -> tuple[list[Candle], int]:
+    """At so many seconds past minute 3, of the candles of minutes 0 to 2: what is read when those of these minutes are
     stored, and how often the exchange was asked."""
     clock, exchange, market = HandClock(), Exchange(), make_market("BTCUSDT", provider="nobitex")
     begin = clock.at.replace(second=0, microsecond=0)
-    clock.at = begin + 3 * MINUTE + timedelta(seconds=12)
+    clock.at = begin + 3 * MINUTE + timedelta(seconds=second)
     StoredCandle.objects.bulk_create(
         StoredCandle(
             market=market, resolution="1", open_time=begin + number * MINUTE, open=1, high=3, low=1, close=2, volume=7
@@ -75,6 +76,12 @@ def test_a_start_between_two_candles_asks_for_those_that_opened_later():
 @pytest.mark.parametrize("stored", [[], [0, 1], [1, 2], [0, 2]], ids=["nothing", "no newest", "no first", "a gap"])
 def test_where_one_is_missing_the_exchange_is_asked(stored):
     assert read(stored)[1] == 1
+
+
+@pytest.mark.django_db
+def test_the_newest_is_left_to_the_workers_for_a_while():
+    with pytest.raises(Unavailable, match="about to be stored"):
+        read([0, 1], second=14)
 
 
 def test_a_database_that_does_not_answer_costs_one_call(monkeypatch, django_db_blocker):
