@@ -64,6 +64,10 @@ class Counted(InProcessBudget):
         super().acquire(name, priority, calls)
         self.made[self.budget_of(name)] += calls
 
+    def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
+        """No call is to spare: one market of an account has its turn, and no other besides."""
+        return False
+
 
 class Desk:
     """All accounts, with the clients of one process."""
