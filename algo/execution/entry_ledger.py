@@ -45,7 +45,7 @@ class EntryWindows:
     quotes_since: datetime  # a price older than this is none
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class LiveDeal:
     """A deal of the account that ties up money: one that has not ended, or (`is_in_doubt`) one that was CANCELED whose
     entry was proven absent at or after `quarantine_since`: it may still turn up."""

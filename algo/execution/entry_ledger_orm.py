@@ -8,34 +8,30 @@ from typing import Any
 
 from django.conf import settings
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, Max, OuterRef, Q, QuerySet, Sum
 
 from algo.execution.entry_ledger import Decided, EntryCounts, EntryRequest, EntryWindows, Judge, LiveDeal
 from algo.execution.ledger_rows import order_plan, record_deal_event
 from algo.execution.lifecycle import check_deal
 from algo.models import (
-    FINISHED_DEALS,
     Account,
     AccountState,
     CloseReason,
     Deal,
     DealStatus,
     Decision,
-    MarketQuote,
-    Order,
     Outcome,
     Role,
     Signal,
     StrategyConfig,
     StrategyStatus,
-    Ticket,
 )
 from algo.risk.codes import DenialCode
 from algo.risk.values import Approval, Denial
+from algo.selectors.entry_facts import EntryFacts, entry_facts, live_deals
 from algo.selectors.halts import halt_for
 from algo.services.accounts import account_pause
 from algo.services.audit import PLATFORM
-from providers.types import ZERO, OrderType, Side
+from providers.types import OrderType, Side
 
 logger = logging.getLogger("algo.strategies")
 
@@ -58,8 +54,11 @@ class OrmEntryLedger:
         config = StrategyConfig.objects.select_for_update(no_key=True).filter(pk=request.config_id).first()
         if account is None or config is None or not _is_to_decide(config, request):
             return None
-        closing = _close_opposite(request, now)
-        answer = judge(_counts(account, config, request, windows))
+        facts = _facts(request, windows)  # before the next line, which changes none of them
+        if facts.is_decided:
+            return None
+        closing = facts.has_opposite and _close_opposite(request, now)
+        answer = judge(_counts(account, config, request, windows, facts))
         signal = _record_signal(request, answer, now)
         if isinstance(answer, Approval):
             deal = _plan_deal(request, signal, answer, now)
@@ -76,9 +75,7 @@ def _is_to_decide(config: StrategyConfig, request: EntryRequest) -> bool:
     stands = (config.status, config.account_id, config.market_id)
     if stands != (StrategyStatus.RUNNING, request.account_id, request.market_id):
         return False
-    if config.last_bar_at is not None and config.last_bar_at >= request.bar_open_at:
-        return False
-    return not Decision.objects.filter(config=config, bar_open_at=request.bar_open_at).exists()
+    return config.last_bar_at is None or config.last_bar_at < request.bar_open_at
 
 
 def _close_opposite(request: EntryRequest, now: datetime) -> bool:
@@ -105,10 +102,23 @@ def _close_opposite(request: EntryRequest, now: datetime) -> bool:
 # --- counting -------------------------------------------------------------------------------------------------------
 
 
-def _counts(account: Account, config: StrategyConfig, request: EntryRequest, windows: EntryWindows) -> EntryCounts:
-    of_account, of_config = Deal.objects.filter(account=account), Deal.objects.filter(config=config)
-    entered = of_config.exclude(status=DealStatus.CANCELED)
-    today = of_account.filter(market__quote=request.rules.quote, closed_at__gte=windows.day_start)
+def _facts(request: EntryRequest, windows: EntryWindows) -> EntryFacts:
+    return entry_facts(
+        account=request.account_id,
+        config=request.config_id,
+        market=request.market_id,
+        quote=request.rules.quote,
+        opposite=request.intent.side.opposite.value,
+        bar=request.bar_open_at,
+        day_start=windows.day_start,
+        recent_since=windows.recent_since,
+        quarantine_since=windows.quarantine_since,
+    )
+
+
+def _counts(
+    account: Account, config: StrategyConfig, request: EntryRequest, windows: EntryWindows, facts: EntryFacts
+) -> EntryCounts:
     halt = halt_for(account.pk, config.pk, request.market_id)  # asked again when it is sent, then under its lock
     return EntryCounts(
         environment=account.environment,
@@ -116,51 +126,20 @@ def _counts(account: Account, config: StrategyConfig, request: EntryRequest, win
         key_expires_at=account.key_expires_at,
         ordering_enabled=config.ordering_enabled,
         allowed_sides=config.sides,
-        live=_live(of_account, windows),
+        live=_live(account, windows),
         kill_switch=halt.level,
         kill_switch_reason=halt.reason,
-        market_blocked=market_blocked(account.pk, request.market_id, windows.quarantine_since),
-        last_entry_bar_at=entered.aggregate(newest=Max("bar_open_at"))["newest"],
-        trades_today=entered.filter(created_at__gte=windows.day_start).count(),
-        profit_today=today.aggregate(total=Sum("profit"))["total"] or ZERO,
-        entries_recently=of_account.filter(created_at__gte=windows.recent_since).count(),
+        market_blocked=facts.market_blocked,
+        last_entry_bar_at=facts.last_entry_bar_at,
+        trades_today=facts.trades_today,
+        profit_today=facts.profit_today,
+        entries_recently=facts.entries_recently,
     )
 
 
-def market_blocked(account_id: int, market_id: int, quarantine_since: datetime) -> str:
-    """Why an account must not enter a market; empty where it may."""
-    if Ticket.objects.filter(account=account_id, market=market_id, resolved_at=None).exists():
-        return "a reconciliation ticket is open for this market; resolve it first"
-    unsure = Q(unknown_since__isnull=False) | Q(negative_at__gte=quarantine_since)
-    if Order.objects.filter(unsure, account=account_id, market=market_id).exists():
-        return "the outcome of an order on this market is, or was just now, unknown"
-    return ""
-
-
-def _live(deals: QuerySet[Deal], windows: EntryWindows) -> tuple[LiveDeal, ...]:
-    absent = Order.objects.filter(deal=OuterRef("pk"), role=Role.ENTRY, negative_at__gte=windows.quarantine_since)
-    in_doubt = Q(Exists(absent), status=DealStatus.CANCELED)
-    rows = list(deals.filter(~Q(status__in=FINISHED_DEALS) | in_doubt).select_related("market"))
-    fresh = MarketQuote.objects.filter(market__in={row.market_id for row in rows}, as_of__gte=windows.quotes_since)
-    quotes = fresh.in_bulk(field_name="market_id") if rows else {}
-    return tuple(_live_deal(row, quotes.get(row.market_id)) for row in rows)
-
-
-def _live_deal(row: Deal, quote: MarketQuote | None) -> LiveDeal:
-    side = Side(row.side)
-    price = None if quote is None else quote.bid if side is Side.BUY else quote.ask
-    return LiveDeal(
-        market_id=row.market_id,
-        quote=row.market.quote,
-        side=side,
-        planned_quantity=row.planned_quantity,
-        planned_price=row.planned_price,
-        entry_price=row.entry_price,
-        opened_at=row.opened_at,
-        held=max(row.entry_quantity - row.exit_quantity, ZERO),
-        price=price,
-        is_in_doubt=row.status == DealStatus.CANCELED,
-    )
+def _live(account: Account, windows: EntryWindows) -> tuple[LiveDeal, ...]:
+    rows = live_deals(account.pk, quarantine_since=windows.quarantine_since, quotes_since=windows.quotes_since)
+    return tuple(LiveDeal(market, quote, Side(side), *rest) for market, quote, side, *rest in rows)
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from django.db import OperationalError
 
-from algo.execution.entry_ledger_orm import market_blocked
 from algo.execution.ledger_orm import OrmLedger
 from algo.models import (
     CloseReason,
@@ -24,6 +23,7 @@ from algo.models import (
     Role,
     Ticket,
 )
+from algo.selectors.entry_facts import market_blocked
 from providers.errors import OrderRejected, RejectReason
 from providers.types import OrderRef, OrderStatus
 from tests.execution.bench import Trader, World, closed, opened

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from algo.execution.entry_ledger_orm import market_blocked
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.reconcile import QUARANTINE, accounts_due, reconcile_due
 from algo.models import Account, CloseReason, Deal, DealDay, DealStatus, Order, OrderEvent, OutboxEvent, Role, Ticket
+from algo.selectors.entry_facts import market_blocked
 from algo.selectors.performance import days_differ
 from algo.services.performance import performance_rebuild
 from providers.budgets import Priority, current_priority

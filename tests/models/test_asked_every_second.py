@@ -15,10 +15,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
 from algo.exchanges import CLOCK
-from algo.execution.entry_ledger_orm import market_blocked
 from algo.execution.ledger_orm import OrmLedger
 from algo.execution.reconcile import accounts_due
-from algo.models import Deal
+from algo.selectors.entry_facts import entry_facts, market_blocked
 from providers.types import Capabilities
 from tests.factories import NOW, make_closed_deal, make_config, make_order
 
@@ -65,6 +64,16 @@ def test_what_is_at_stake_is_found_among_orders_that_have_not_ended(config):
     assert "order_unended" in plans(lambda: ledger.symbols_at_stake(NOW))
 
 
-def test_the_newest_entry_of_a_strategy_is_the_first_of_an_index(config):
-    newest = Deal.objects.filter(config=config).exclude(status="CANCELED")
-    assert "deal_by_bar" in plans(lambda: newest.order_by("-bar_open_at").values_list("bar_open_at").first())
+def test_a_signal_is_judged_by_indexes_alone(config):
+    moments = {name: NOW for name in ("bar", "day_start", "recent_since", "quarantine_since")}
+    names = {
+        "account": config.account_id,
+        "config": config.pk,
+        "market": config.market_id,
+        "quote": "USDT",
+        "opposite": "SELL",
+    }
+    told = plans(lambda: entry_facts(**names, **moments))
+    assert {"deal_by_bar", "order_in_doubt"} <= set(told.split())
+    assert "Seq Scan on algo_order" not in told
+    assert "Seq Scan on algo_deal" not in told
