@@ -4,7 +4,8 @@ What is compared never depends on how fast the machine is: of `benchmarks.live` 
 measured in the same run, and plain counts; of `benchmarks.backtest` the ratios to the others. Exit code 1 where a
 figure is worse than the baseline by more than its margin, 2 where the two cannot be compared.
 
-A margin comes from runs, not from taste: `--write` takes several results, keeps the median of each figure, and allows
+Of a run on a machine that others used (load average above 1 before it) only processor time and counts are compared and
+kept: its seconds are its neighbours'. A margin comes from runs, not from taste: `--write` takes several results, keeps the median of each figure, and allows
 twice the largest distance of a run from that median, at least 10 %; from a single run, 25 %. Write a new baseline on a
 machine that does nothing else, from five runs, and only when the change is meant.
 
@@ -28,7 +29,9 @@ from typing import Any
 BASELINE = Path(__file__).with_name("baseline.json")
 LEAST_MARGIN, MARGIN_OF_ONE_RUN = 0.10, 0.25
 COUNTS = ("x", "count")  # units that mean the same on every machine
-KEPT_OF_A_RUN = ("at", "commit", "machine", "versions")
+PROCESSOR = "python"  # the bare step of figures that are processor time
+BUSY = 1.0  # load average before a run
+KEPT_OF_A_RUN = ("at", "commit", "machine", "versions", "load")
 
 
 class CannotCompare(ValueError):
@@ -91,10 +94,11 @@ def _of_live(result: Mapping[str, Any]) -> dict[str, tuple[float, bool]]:
     if result.get("quick"):
         raise CannotCompare("this run was a --quick one: too small to compare")
     found = {}
+    is_busy = result.get("load", 0.0) > BUSY
     for name, figure in result["figures"].items():
-        if figure["ratio"] is not None:
+        if figure["ratio"] is not None and (not is_busy or figure["floor"] == PROCESSOR):
             found[name] = (float(figure["ratio"]), False)
-        elif figure["unit"] in COUNTS:
+        elif figure["unit"] in COUNTS:  # growth, requests, transactions
             found[name] = (float(figure["value"]), bool(figure["at_least"]))
     return found
 

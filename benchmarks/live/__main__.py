@@ -32,6 +32,7 @@ from launcher import ROOT
 logger = logging.getLogger("benchmarks.live")
 
 PARTS = ("decision", "reaction", "protection", "guardian", "reconcile", "scaling")
+BUSY = 1.0  # load average before the run from which on others take part in its seconds
 LIBRARIES = ("django", "celery", "redis", "psycopg2-binary", "numpy", "numba")
 
 
@@ -59,7 +60,7 @@ def measure(parts: Sequence[str], options: Options, logs: Path | None = None) ->
     figures: list[Figure] = []
     skipped: dict[str, str] = {}
     failed: dict[str, str] = {}
-    began = time.monotonic()
+    began, load = time.monotonic(), os.getloadavg()[0]
     with running_platform(logs) as platform:
         floors = bare.Floors()
         floors.measure(platform, options)
@@ -79,6 +80,7 @@ def measure(parts: Sequence[str], options: Options, logs: Path | None = None) ->
     return {
         **machine,
         "quick": options.quick,
+        "load": load,
         "seconds": round(time.monotonic() - began, 1),
         "floors": {
             name: {"what": bare.WHAT[name], "seconds": seconds[name], "rounds": floors.rounds[name]} for name in seconds
@@ -148,6 +150,8 @@ def table(report: dict[str, Any]) -> str:
     lines = [f"{machine['processor']}, {machine['cores']} cores; commit {report['commit']}; {report['seconds']:.0f} s"]
     if report["quick"]:
         lines.append("A quick run: too small to believe.")
+    if report["load"] > BUSY:
+        lines.append(f"Others used this machine (load {report['load']:.1f}): seconds say little, processor time does.")
     lines += ["", "Bare steps:"]
     lines += [
         f"  {name:<10} {floor['seconds'] * 1e3:9.3f} ms  {floor['what']}" for name, floor in report["floors"].items()

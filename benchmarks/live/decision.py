@@ -43,8 +43,8 @@ def run(platform: Platform, floors: bare.Floors, options: Options) -> list[Figur
     desk = Desk(platform, options)
     figures = [desk.step()]
     stored = list(desk.stored())
-    figures += [figure for figure, _ in stored]
-    figures.append(growth(stored))
+    figures += [figure for pair, _ in stored for figure in pair]
+    figures.append(growth([(speed, size) for (speed, _), size in stored]))
     return [*figures, *desk.whole_round()]
 
 
@@ -104,8 +104,8 @@ class Desk:
 
     # --- candles stored ---
 
-    def stored(self) -> Iterator[tuple[Figure, int]]:
-        """A figure for each number of strategies."""
+    def stored(self) -> Iterator[tuple[tuple[Figure, Figure], int]]:
+        """For each number of strategies, how many a second and what processor time one costs."""
         configs = self.prepare(max(self.sizes))
         with self.workers(self.platform.worker("decide", "strategies", PROCESSES)) as services:
             for size in self.sizes:
@@ -137,19 +137,23 @@ class Desk:
         ours.update(status="stopped")
         ours.filter(pk__in=ids).update(status="running")
 
-    def _stored(self, size: int, workers: tuple[Service, ...]) -> Figure:
+    def _stored(self, size: int, workers: tuple[Service, ...]) -> tuple[Figure, Figure]:
         self.decide(size)  # versions are looked up once, numbers compiled
-        taken, told = [], {}
+        taken, costs = [], []
         for _ in range(self.options.rounds):
-            before = self.cpu(workers)
+            before: dict[str, float] = {}
+            self.before_decide = [lambda before=before: before.update(self.cpu(workers))]  # type: ignore[misc]
             taken.append(self.decide(size))
-            told = {name: round(after - before[name], 3) for name, after in self.cpu(workers).items()}
+            costs.append({name: after - before[name] for name, after in self.cpu(workers).items()})
+        self.before_decide = []
         outcomes = _outcomes()
         rounds = tuple(size / seconds for seconds in taken)
-        detail = {"seconds": taken, "cpu_seconds_of_last": told, "outcomes": outcomes, "markets": len(self.pairs)}
+        detail = {"seconds": taken, "outcomes": outcomes, "markets": len(self.pairs)}
         detail["ms_of_a_strategy"] = 1e3 * statistics.median(taken) / size
         what = f"{size:,} strategies over {min(size, len(self.pairs))} markets, candles stored"
-        return Figure(f"decision.{size}", what, PER_SECOND, rounds, floor=bare.INSERT, detail=detail)
+        return Figure(f"decision.{size}", what, PER_SECOND, rounds, floor=bare.INSERT, detail=detail), _processor_time(
+            size, what, costs
+        )
 
     def decide(self, size: int) -> float:
         """Seconds until every running strategy has a row in the journal for its newest closed candle."""
@@ -259,6 +263,15 @@ class Desk:
         with self.platform.database() as connection, connection.cursor() as cursor:
             cursor.execute("SET session_replication_role = replica")  # the ledger's own triggers refuse, and rightly
             cursor.execute("TRUNCATE algo_decision, algo_signal, algo_deal, algo_order CASCADE")
+
+
+def _processor_time(size: int, what: str, costs: list[dict[str, float]]) -> Figure:
+    """Of workers and PostgreSQL for one strategy: what a busy neighbour hardly changes."""
+    rounds = tuple((cost["worker-decide"] + cost["postgres"]) / size for cost in costs)
+    told = {name: round(statistics.median(cost[name] for cost in costs), 3) for name in costs[0]}
+    detail = {"cpu_seconds_of_all": told}
+    what = f"processor time of one of {what}: workers and PostgreSQL"
+    return Figure(f"decision.{size}.processor", what, SECONDS, rounds, floor=bare.PYTHON, detail=detail)
 
 
 def _away_from_the_close() -> None:

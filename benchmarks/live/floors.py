@@ -2,7 +2,9 @@
 
 - `celery`: a task that does nothing, sent through Valkey to a worker with one process, until its result is back;
 - `insert`: one row into a plain table, a transaction of its own on a durable PostgreSQL, by psycopg2;
-- `http`: one GET of the paper exchange's cheapest address over a kept connection, by requests.
+- `http`: one GET of the paper exchange's cheapest address over a kept connection, by requests;
+- `python`: processor time of a fixed piece of Python, for figures that are processor time: neither waits for anybody,
+  so their ratio holds on a machine that others use too.
 """
 
 from __future__ import annotations
@@ -22,11 +24,12 @@ from benchmarks.live.platform import Platform, PlatformBroke
 from launcher import ROOT
 
 FLOOR_APP = "benchmarks.live.floor_app"
-CELERY, INSERT, HTTP = "celery", "insert", "http"
+CELERY, INSERT, HTTP, PYTHON = "celery", "insert", "http", "python"
 WHAT = {
     CELERY: "round trip of a task that does nothing",
     INSERT: "one row, one transaction",
     HTTP: "one GET over a kept connection",
+    PYTHON: "processor time of a row of 100 numbers to JSON and back",
 }
 
 
@@ -43,7 +46,7 @@ class Floors:
     def measure(self, platform: Platform, options: Options) -> None:
         """Measure all of them once more."""
         count = options.size(200, 50)
-        for name, each in ((CELERY, _celery), (INSERT, _insert), (HTTP, _http)):
+        for name, each in ((CELERY, _celery), (INSERT, _insert), (HTTP, _http), (PYTHON, _python)):
             self.rounds[name] += each(platform, options.rounds, count)
 
 
@@ -72,15 +75,24 @@ def _http(platform: Platform, rounds: int, count: int) -> list[float]:
         return _timed(rounds, count, lambda: wire.get(address, timeout=10).raise_for_status())
 
 
-def _timed(rounds: int, count: int, step: Callable[[], object]) -> list[float]:
+def _python(platform: Platform, rounds: int, count: int) -> list[float]:
+    row = {f"number {each}": str(each / 7) for each in range(100)}
+    return _timed(
+        rounds, count, lambda: [float(value) for value in json.loads(json.dumps(row)).values()], time.thread_time
+    )
+
+
+def _timed(
+    rounds: int, count: int, step: Callable[[], object], clock: Callable[[], float] = time.perf_counter
+) -> list[float]:
     """Of each round, the median of its steps; a first round warms up."""
-    return [statistics.median(_steps(count, step)) for _ in range(rounds + 1)][1:]
+    return [statistics.median(_steps(count, step, clock)) for _ in range(rounds + 1)][1:]
 
 
-def _steps(count: int, step: Callable[[], object]) -> Sequence[float]:
+def _steps(count: int, step: Callable[[], object], clock: Callable[[], float]) -> Sequence[float]:
     taken = []
     for _ in range(count):
-        began = time.perf_counter()
+        began = clock()
         step()
-        taken.append(time.perf_counter() - began)
+        taken.append(clock() - began)
     return taken

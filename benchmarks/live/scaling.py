@@ -22,7 +22,7 @@ import redis
 from benchmarks.live import floors as bare
 from benchmarks.live.decision import Desk
 from benchmarks.live.hosts import Hosts, hosts
-from benchmarks.live.measure import PER_SECOND, Figure, Options, Skipped
+from benchmarks.live.measure import PER_SECOND, SECONDS, Figure, Options, Skipped
 from benchmarks.live.platform import Platform, cpu_seconds, memory_mb, wait_for
 from launcher.supervisor import Service
 
@@ -83,6 +83,10 @@ def _measured(desk: Desk, size: int, name: str, who: str, workers: tuple[Service
     rate = tuple(size / turn.seconds for turn in turns)
     return [
         Figure(name, f"strategies a second, {who}", PER_SECOND, rate, floor=bare.INSERT, detail=details),
+        Figure(
+            f"{name}.processor", f"processor time of one strategy, workers and PostgreSQL, {who}", SECONDS,
+            tuple(turn.processor / size for turn in turns), floor=bare.PYTHON,
+        ),
         Figure(f"{name}.queue", f"deepest queue, {who}", "messages", tuple(float(turn.deepest) for turn in turns)),
         Figure(
             f"{name}.done_twice", "messages done twice or not at all, decisions more than strategies", "count",
@@ -116,6 +120,10 @@ class Turn:
     cpu: dict[str, float]
     memory: dict[str, float]
     decision_bytes: int
+
+    @property
+    def processor(self) -> float:
+        return sum(seconds for name, seconds in self.cpu.items() if name.startswith(("worker", "postgres")))
 
     @property
     def deepest(self) -> int:

@@ -10,8 +10,8 @@ import pytest
 from benchmarks.compare import CannotCompare, Known, comparable, compare, known, main, margin, worse_by, written
 
 
-def figure(ratio=None, unit="s", value=1.0, at_least=False):
-    return {"ratio": ratio, "unit": unit, "value": value, "at_least": at_least}
+def figure(ratio=None, unit="s", value=1.0, at_least=False, floor="insert"):
+    return {"ratio": ratio, "unit": unit, "value": value, "at_least": at_least, "floor": floor}
 
 
 def live(**more):
@@ -21,6 +21,12 @@ def live(**more):
 def test_ratios_and_counts_are_compared_and_seconds_are_not():
     result = live(one=figure(12.5), two=figure(None, "count", 50), three=figure(None, "s", 4), four=figure(None, "ms"))
     assert comparable(result) == {"one": (12.5, False), "two": (50.0, False)}
+
+
+def test_of_a_run_beside_others_only_processor_time_and_counts_are_compared():
+    rows = {"wall": figure(9.0), "processor": figure(8.0, floor="python"), "asked": figure(None, "count", 50)}
+    assert set(comparable(live(**rows) | {"load": 0.9})) == {"wall", "processor", "asked"}
+    assert set(comparable(live(**rows) | {"load": 1.1})) == {"processor", "asked"}
 
 
 def test_of_backtests_all_but_plain_seconds_is_compared():
