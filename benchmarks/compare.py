@@ -5,7 +5,9 @@ measured in the same run, and plain counts; of `benchmarks.backtest` the ratios 
 figure is worse than the baseline by more than its margin, 2 where the two cannot be compared.
 
 Of a run on a machine that others used (load average above 1 before it) only processor time and counts are compared and
-kept: its seconds are its neighbours'. A margin comes from runs, not from taste: `--write` takes several results, keeps the median of each figure, and allows
+kept: its seconds are its neighbours'.
+
+A margin comes from runs, not from taste: `--write` takes several results, keeps the median of each figure, and allows
 twice the largest distance of a run from that median, at least 10 %; from a single run, 25 %. Write a new baseline on a
 machine that does nothing else, from five runs, and only when the change is meant.
 
