@@ -465,6 +465,10 @@ MUTANTS: dict[str, Mutant] = {
         masked_by=("switch_not_seen_when_planned",),
         shows=at_an_entry,
     ),
+    "all_deals_rest": Mutant(
+        "of deals that were read together, all count as needing nothing",
+        (Edit(advance._rests, "return deal.is_measured(price) and", "return True or"),),
+    ),
     "switch_stops_protection": Mutant(
         "the kill switch stops protection as well",
         (
