@@ -4,7 +4,7 @@ A hundred accounts hold fifty deals each, with a stop and a target at rest. As m
 exchange reconcile all of them: the list of open orders against our working ones, one market's orders of every status
 and its trades against ours, the balance. The exchange counts the calls and refuses what is beyond its documented 100 a
 second; the clients keep below that together. Told beside it: how long the same calls take where they wait for their
-turn in the guardian's own budget, which is twenty times as careful (docs/exchanges.md says why).
+turn in the guardian's own budget, which is far more careful: about one a second.
 """
 
 from __future__ import annotations
