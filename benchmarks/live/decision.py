@@ -188,10 +188,10 @@ class Desk:
         self.forget()
         self.world.strategies(self.round, self.accounts, self.pairs, PARAMETER_SETS, name="minute")
         self.world.candles(self.pairs, Resolution.M1)
+        time.sleep(BUDGET_SECONDS)  # before anybody asks for candles: the download has spent the calls of a minute
         rounds: list[dict[str, Any]] = []
         worker = self.platform.worker("decide", "strategies", PROCESSES)
         with self.workers(worker, self.platform.service("beat")) as workers:
-            time.sleep(BUDGET_SECONDS)  # until the calls for candles are there again
             self._next_round(workers)
             for _ in range(self.options.rounds):
                 rounds.append(self._next_round(workers))
