@@ -23,7 +23,7 @@ from launcher.replay import Recording
 from launcher.session import Secrets, user_environment
 from launcher.supervisor import Service, answers_http, said
 
-FLOWER_REMEMBERS = 5_000  # tasks, about 30 MB; its own 100,000 would be a day and more of growing, to 600 MB
+FLOWER_REMEMBERS = 3_000  # tasks, about 30 MB; its own 100,000 would be a day and more of growing, to 900 MB
 WEB_PORT, LIVE_PORT, FLOWER_PORT = 8000, 8002, 5555
 EXCHANGE_URLS = ("WALLEX_BASE_URL", "NOBITEX_BASE_URL")
 STREAM_URLS = ("WALLEX_WS_URL", "NOBITEX_WS_URL")

@@ -251,13 +251,10 @@ def denial_messages() -> dict[str, int]:
 
 
 def never_covered() -> int:
-    """Deals that were open and of which no stop was ever confirmed."""
-    opened = Deal.objects.filter(opened_at__isnull=False)
-    return (
-        opened.exclude(orders__role=Role.STOP, orders__accepted_at__isnull=False)
-        .exclude(entry_quantity__lte=F("dust_quantity"))
-        .count()
-    )
+    """Deals that were open, and of which neither a stop nor an exit was ever confirmed: where the price is through the
+    stop before there is one, an exit goes out in its place."""
+    opened = Deal.objects.filter(opened_at__isnull=False).exclude(entry_quantity__lte=F("dust_quantity"))
+    return opened.exclude(orders__role__in=(Role.STOP, Role.EXIT), orders__accepted_at__isnull=False).count()
 
 
 def _counted(values: Iterable[str]) -> dict[str, int]:
