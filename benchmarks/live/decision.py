@@ -189,6 +189,7 @@ class Desk:
         self.world.strategies(self.round, self.accounts, self.pairs, PARAMETER_SETS, name="minute")
         self.world.candles(self.pairs, Resolution.M1)
         time.sleep(BUDGET_SECONDS)  # before anybody asks for candles: the download has spent the calls of a minute
+        self._as_if_running()
         rounds: list[dict[str, Any]] = []
         worker = self.platform.worker("decide", "strategies", PROCESSES)
         with self.workers(worker, self.platform.service("beat")) as workers:
@@ -205,6 +206,14 @@ class Desk:
             _counted("decision.candle_requests", "candle requests of a round", rounds, "candles", CANDLE_REQUESTS),
             _counted("decision.book_requests", "book requests of a round", rounds, "books", BOOK_REQUESTS),
         ]
+
+    def _as_if_running(self) -> None:
+        """Every strategy has seen the newest candle that is closed. Begun anew between two closes, each market would be
+        asked for twice within a minute, and the call budget of candles needs a quarter of an hour to get over that."""
+        from algo.models import StrategyConfig
+
+        minute = datetime.fromtimestamp(time.time() // 60 * 60, UTC)
+        StrategyConfig.objects.filter(resolution="1").update(last_bar_at=minute - timedelta(minutes=1))
 
     def _next_round(self, workers: tuple[Service, ...]) -> dict[str, Any]:
         from algo.models import Decision
