@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from django.core.management import call_command
 
 from algo import exchanges
@@ -121,8 +122,13 @@ def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def paper_exchange(paper, settings) -> dict[str, str]:
-    """Every address of the platform is the paper exchange's."""
+def paper_exchange(paper, settings, monkeypatch) -> dict[str, str]:
+    """Every address of the platform is the paper exchange's, and no call of the minute is spent yet."""
+    monkeypatch.setattr(exchanges, "_clients", {})
+    monkeypatch.setattr(exchanges, "_budgets", {})
+    with redis.Redis.from_url(settings.REDIS_URL) as server:
+        for key in server.scan_iter("algo:budget:*"):
+            server.delete(key)
     settings.NOBITEX_BASE_URL = f"{paper['url']}/nobitex"
     settings.WALLEX_BASE_URL = f"{paper['url']}/wallex"
     return paper
