@@ -61,6 +61,12 @@ def advance_hint(account_id: int) -> None:
     transaction.on_commit(send)
 
 
+def advance_told(account_id: int, orders: Sequence[str]) -> None:
+    """Tell a worker at once that the exchange's stream told of these orders of an account."""
+    with _or_say("hint not sent account=%s why=%s: the guardian looks anyway", account_id):
+        _send("algo.tasks.advance_account", account_id, list(orders), queue=ORDERS)
+
+
 def advance_again(account_id: int, orders: Sequence[str], knocks: int) -> None:
     """Send the hint for an account that somebody else holds once more, a moment later."""
     with _or_say("hint not sent account=%s why=%s: the guardian looks anyway", account_id):

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from celery import current_app
-from kombu.exceptions import OperationalError
-
-logger = logging.getLogger("algo.feed")
+from algo.queues import advance_told
 
 GATHER_SECONDS = 0.02  # an exchange tells of one fill in several channels, one after the other
 APART_SECONDS = 0.1
@@ -51,7 +47,7 @@ class Hints:
             self._news.wait(self._until_next())
             self._news.clear()
             for account_id, orders in self._take_due().items():
-                self._send(account_id, sorted(orders))
+                advance_told(account_id, sorted(orders))
 
     def _until_next(self) -> float | None:
         """Seconds; None where nothing waits."""
@@ -67,10 +63,3 @@ class Hints:
             self._rests_until = {pk: until for pk, until in self._rests_until.items() if until > now}
             self._rests_until |= dict.fromkeys(due, now + self._apart)
         return due
-
-    def _send(self, account_id: int, orders: list[str]) -> None:
-        try:
-            current_app.send_task("algo.tasks.advance_account", args=[account_id, orders], queue="orders", retry=False)
-        except (OperationalError, OSError, AttributeError) as exc:
-            # AttributeError: kombu trips over its own connection when the broker goes away at that moment.
-            logger.warning("hint not sent account=%s why=%s: the guardian looks anyway", account_id, exc)

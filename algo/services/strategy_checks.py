@@ -105,7 +105,7 @@ def _fingerprints(strategies: Iterable[StrategyInterface]) -> dict[Version, str]
         except Exception as exc:  # users' code
             if is_lost(exc):
                 raise
-            logger.info("version of %s cannot be told: %s", type(strategy).__name__, exc)
+            logger.info("version of %s cannot be told", type(strategy).__name__, exc_info=exc)
     return found
 
 

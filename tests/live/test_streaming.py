@@ -11,7 +11,7 @@ import pytest
 from django.conf import settings
 from django.db import OperationalError, connection
 
-from algo.live import hints as hints_module
+from algo import queues
 from algo.live import recorder as recorder_module
 from algo.live.board import Board
 from algo.live.hints import Hints
@@ -152,7 +152,7 @@ def sent(monkeypatch) -> list[tuple[Any, ...]]:
     def send_task(name: str, args: list[Any], queue: str, retry: bool) -> None:
         tasks.append((name, *args, queue))
 
-    monkeypatch.setattr(hints_module.current_app, "send_task", send_task)
+    monkeypatch.setattr(queues.current_app, "send_task", send_task)
     return tasks
 
 
@@ -186,9 +186,9 @@ def test_a_hint_for_one_account_does_not_wait_for_anothers(sent):
 
 def test_a_hint_that_cannot_be_sent_is_only_logged(monkeypatch, caplog):
     def refuse(*args: object, **more: object) -> None:
-        raise hints_module.OperationalError("Connection refused")
+        raise queues.BrokerError("Connection refused")
 
-    monkeypatch.setattr(hints_module.current_app, "send_task", refuse)
+    monkeypatch.setattr(queues.current_app, "send_task", refuse)
     hints = Hints(apart=0.01)
     hints.start()
     hints.add(1)
