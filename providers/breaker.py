@@ -38,6 +38,10 @@ class Breaker(Protocol):
         """Raises `CircuitOpen` before anything is sent."""
         ...
 
+    def would_admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> bool:
+        """Whether `admit` would raise nothing now. Takes no one's turn to try."""
+        ...
+
     def succeeded(self) -> None:
         """The exchange answered, whatever it said."""
         ...
@@ -88,6 +92,10 @@ class CircuitBreaker:
                 )
             if priority is Priority.NORMAL:
                 self._probing_until = now + self._pause
+
+    def would_admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> bool:
+        with self._lock:
+            return not self._is_open or self._wait(self._monotonic(), priority, is_read, caller) <= 0
 
     def _wait(self, now: float, priority: Priority, is_read: bool, caller: Hashable) -> float:
         if priority is Priority.EXITS:

@@ -147,10 +147,12 @@ class HttpSession:
         return f"HttpSession({self.provider}, {redact(self._base_url)})"
 
     def ready(self, endpoint: Endpoint, calls: int = 1) -> bool:
-        """Whether `calls` requests would go out now without waiting for a budget, to an exchange that answers; with the
-        priority that they would be made with."""
+        """Whether `calls` requests would go out now without waiting for a budget; with the priority that they would be
+        made with. An exchange that does not answer is ready whenever it may be tried again: who only calls when told
+        that he may would never find out that it is back."""
         priority = current_priority(endpoint.priority)
-        return not self._breaker.is_open and self._budget.ready(endpoint.budget, priority, calls)
+        may_try = self._breaker.would_admit(priority, is_read=not endpoint.write, caller=self._caller(endpoint))
+        return may_try and self._budget.ready(endpoint.budget, priority, calls)
 
     def call(
         self,

@@ -141,6 +141,20 @@ def test_any_success_closes_it_and_forgets_the_past(breaker):
     assert may(breaker, is_read=False)
 
 
+@pytest.mark.parametrize("priority", Priority)
+@pytest.mark.parametrize("is_read", [True, False])
+def test_it_says_beforehand_whether_it_would_admit_and_takes_no_turn_by_saying_so(breaker, time_, priority, is_read):
+    fail(breaker, 4)
+    breaker.failed("me")
+    said = []
+    for tenth in range(120):
+        time_.now = tenth / 10
+        said.append(breaker.would_admit(priority, is_read=is_read, caller="me"))
+        assert breaker.would_admit(priority, is_read=is_read, caller="me") == said[-1]
+        assert said[-1] == may(breaker, priority, is_read=is_read, caller="me")
+    assert set(said) == ({False} if priority is Priority.NORMAL and not is_read else {True, False})
+
+
 # --- around real requests -------------------------------------------------------------------------------------------
 
 READ = Endpoint("read", "GET", "/read")
@@ -183,6 +197,22 @@ def test_an_order_that_cannot_be_read_does_not_delay_the_exit_beside_it(breaker,
                 http.call(READ, lambda answer: answer)
             assert breaker.is_open
             assert http.call(WRITE, lambda answer: answer).payload == {"ok": 1}
+    finally:
+        exchange.stop()
+
+
+def test_who_only_calls_when_a_call_is_ready_finds_out_that_the_exchange_is_back(breaker, time_):
+    """As the guardian reads what rests: never a call that would have to wait."""
+    exchange = ScriptedExchange()
+    try:
+        http = session(exchange.url, breaker)
+        fail(breaker, 5)
+        assert not http.ready(READ)
+        time_.now = 5.0
+        assert http.ready(READ)
+        http.call(READ, lambda answer: answer)
+        assert not breaker.is_open
+        assert http.ready(READ)
     finally:
         exchange.stop()
 
