@@ -1,11 +1,12 @@
 """From the close of a candle to an order that the exchange has taken, idle and while 1,000 strategies decide.
 
-Six strategies of six accounts, three at each exchange, signal at the close of every one-minute candle (the order book
-alone decides for them, in the product's own strategy); the workers, beat, the guardian and the streams are those of
-`./run`. Time runs at speed 1. A wait begins when the candle closed, at the whole minute, and ends when the exchange had
+Five strategies of five accounts, two at Wallex and three at Nobitex, signal at the close of every one-minute candle (the
+order book alone decides for them, in the product's own strategy); the workers, beat, the guardian and the streams are
+those of `./run`. Time runs at speed 1. A wait begins when the candle closed, at the whole minute, and ends when the exchange had
 answered the request of the entry. Between two closes the market is moved through the stops, so that every deal ends by
 the order that rests for it and the call budgets are left to entries and stops; more entries at one close than the
-budgets allow would wait for them and not for us.
+budgets allow would wait for them and not for us. Wallex takes 20 orders in ten seconds from one address: of them the
+workers let through two entries with their stops at once, a third one goes by the guardian's share a second later.
 
 Busy: 1,000 more strategies over 50 markets decide at the same closes, by the same workers, and order nothing.
 """
@@ -29,7 +30,7 @@ from providers.types import Resolution
 
 NAME = "reaction"
 TARGET = 1.5
-MARKETS = 3  # for each exchange, each with an account of its own
+MARKETS = {"wallex": 2, "nobitex": 3}  # each with an account of its own
 CLOSES = 4  # of a round
 MINUTE = timedelta(minutes=1)
 ENDS_AFTER = 20.0  # seconds after a close, when its deals are ended
@@ -47,10 +48,11 @@ def run(platform: Platform, floors: Floors, options: Options) -> list[Figure]:
 
 def _measured(platform: Platform, options: Options, name: str, what: str, *, others: int) -> list[Figure]:
     pairs = world.markets()
-    chosen = pairs[:MARKETS]
+    chosen = pairs[: max(MARKETS.values())]
     entering = [
-        *trading.traders(platform, "wallex", chosen, accounts=MARKETS),
-        *trading.traders(platform, "nobitex", chosen, accounts=MARKETS),
+        config
+        for provider, count in MARKETS.items()
+        for config in trading.traders(platform, provider, pairs[:count], accounts=count)
     ]
     _crowd(platform, others, pairs[:PAIRS_OF_OTHERS])
     with platform.processes(*trading.processes(platform, streams=("nobitex", "wallex"))):
