@@ -1,12 +1,13 @@
 """From the close of a candle to an order that the exchange has taken, idle and while 1,000 strategies decide.
 
-Five strategies of five accounts, two at Wallex and three at Nobitex, signal at the close of every one-minute candle (the
-order book alone decides for them, in the product's own strategy); the workers, beat, the guardian and the streams are
-those of `./run`. Time runs at speed 1. A wait begins when the candle closed, at the whole minute, and ends when the exchange had
-answered the request of the entry. Between two closes the market is moved through the stops, so that every deal ends by
-the order that rests for it and the call budgets are left to entries and stops; more entries at one close than the
-budgets allow would wait for them and not for us. Wallex takes 20 orders in ten seconds from one address: of them the
-workers let through two entries with their stops at once, a third one goes by the guardian's share a second later.
+Five strategies of five accounts, two at Wallex and three at Nobitex, signal at the close of every one-minute candle
+(the order book alone decides for them, in the product's own strategy); the workers, beat, the guardian and the streams
+are those of `./run`. Time runs at speed 1. A wait begins when the candle closed, at the whole minute, and ends when the
+exchange had answered the request of the entry. Between two closes the market is moved through the stops, so that every
+deal ends by the order that rests for it and the call budgets are left to entries and stops. More entries at one close
+than the budgets allow would wait for them and not for us: Wallex takes 20 orders in ten seconds from one address, of
+which the workers let through two entries with their stops at once; a third one goes by the guardian's share, a second
+later.
 
 Busy: 1,000 more strategies over 50 markets decide at the same closes, by the same workers, and order nothing.
 """
