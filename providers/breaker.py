@@ -90,7 +90,7 @@ class CircuitBreaker:
                     f"{self._name} has not been answering: nothing was sent, safe to try again in {wait:.1f} s",
                     retry_after=wait,
                 )
-            if priority is Priority.NORMAL:
+            if priority is not Priority.EXITS:
                 self._probing_until = now + self._pause
 
     def would_admit(self, priority: Priority, *, is_read: bool, caller: Hashable = None) -> bool:

@@ -1,8 +1,9 @@
 """How often an exchange may be called, and who goes first when that gets tight.
 
 A budget has a name (one per address of the exchange, or shared by several), a limit, and a reserve that only what ends
-risk may use: exits, cancels, reconciliation. What is counted here is counted for one process; the platform's workers
-count together in Redis by the same protocol.
+risk may use: exits, cancels, reconciliation. Downloads of history, for which nobody waits, take only what all others
+leave. What is counted here is counted for one process; the platform's workers count together in Redis by the same
+protocol.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from providers.errors import RateLimited
 
 DEFAULT = "default"  # names without a limit of their own share this one
 RESERVE = 0.3  # of a burst, unless told
+FOR_OTHERS = 0.9  # of a burst, left to everybody else by downloads, for which nobody waits
 FOR_STOPS = 0.5  # reserve of what places orders: every entry leaves a call for the stop that follows it
 IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
@@ -31,8 +33,10 @@ LONGEST_RETRY_AFTER = 300.0
 
 
 class Priority(StrEnum):
-    """Who may touch the reserve of a budget: what ends risk (exits, cancels, reconciliation) before what begins it."""
+    """Who goes first: what ends risk (exits, cancels, reconciliation) may use the reserve of a budget, what begins or
+    watches risk all but that, and downloads of history only the top of a bucket that nobody else has used lately."""
 
+    DOWNLOADS = "downloads"
     NORMAL = "normal"
     EXITS = "exits"
 
@@ -127,6 +131,13 @@ class Limit:
     def burst(self) -> float:
         return max(self.calls * self.burst_share, 1.0)
 
+    def kept_from(self, priority: Priority) -> float:
+        """Calls of a burst that `priority` leaves to those who go before it. A burst of one has nothing to keep."""
+        if priority is Priority.EXITS:
+            return 0.0
+        share = self.reserve if priority is Priority.NORMAL else max(self.reserve, FOR_OTHERS)
+        return min(self.burst * share, self.burst - 1)
+
     @property
     def per_second(self) -> float:
         return max(self.calls - self.burst, 1.0) / self.seconds
@@ -164,8 +175,8 @@ def silence_after(stated_seconds: float | None, strikes: int, limit: Limit) -> f
 
 
 class WaitingBudget(ABC):
-    """The waiting that every budget does: NORMAL calls at most `normal_wait` seconds, EXITS at most `exits_wait`, and
-    none longer than it may still be sent; then `RateLimited` tells when to come back."""
+    """The waiting that every budget does: EXITS at most `exits_wait` seconds, the others `normal_wait`, and none longer
+    than it may still be sent; then `RateLimited` tells when to come back."""
 
     def __init__(
         self,
@@ -177,7 +188,7 @@ class WaitingBudget(ABC):
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._limits = self.documented(limits)
-        self._waits = {Priority.NORMAL: normal_wait, Priority.EXITS: exits_wait}
+        self._normal_wait, self._exits_wait = normal_wait, exits_wait
         self._monotonic, self._sleep = monotonic, sleep
 
     @staticmethod
@@ -201,7 +212,7 @@ class WaitingBudget(ABC):
     def _longest_wait(self, priority: Priority) -> float:
         """Whoever waits longer than he may still send takes a call for nothing, and the next one finds none either."""
         allowed = time_to_send()
-        usual = self._waits[priority]
+        usual = self._exits_wait if priority is Priority.EXITS else self._normal_wait
         return usual if allowed is None else min(usual, max(allowed - TO_LEAVE, 0.0))
 
     @abstractmethod
@@ -245,7 +256,7 @@ class InProcessBudget(WaitingBudget):
             for_exits = silence_after(stated_seconds, 1, bucket.limit)
             bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
             bucket.exits_silent_until = max(bucket.exits_silent_until, bucket.updated + for_exits)
-            bucket.tokens = min(bucket.tokens, self._floor(bucket, Priority.NORMAL) + 1)  # exits first, afterwards
+            bucket.tokens = min(bucket.tokens, bucket.limit.kept_from(Priority.NORMAL) + 1)  # exits first, afterwards
             return seconds
 
     def observed(self, name: str, remaining: int) -> None:
@@ -280,15 +291,9 @@ class InProcessBudget(WaitingBudget):
         silent_until = bucket.exits_silent_until if priority is Priority.EXITS else bucket.silent_until
         if silent_until > bucket.updated:
             return silent_until - bucket.updated
-        needed = min(self._floor(bucket, priority) + calls, bucket.limit.burst)
+        needed = min(bucket.limit.kept_from(priority) + calls, bucket.limit.burst)
         missing = needed - bucket.tokens
         return max(missing / bucket.limit.per_second, 0.001) if missing > 1e-9 else 0.0
-
-    def _floor(self, bucket: _Bucket, priority: Priority) -> float:
-        """What must stay in the bucket after a call of `priority`; a burst of one has nothing to reserve."""
-        if priority is Priority.EXITS:
-            return 0.0
-        return min(bucket.limit.burst * bucket.limit.reserve, bucket.limit.burst - 1)
 
     def _refilled(self, name: str) -> _Bucket:
         now = self._monotonic()

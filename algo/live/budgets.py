@@ -1,9 +1,9 @@
 """Call budgets shared through Redis by every worker, the web and the commands.
 
 An exchange counts per address of the caller, so all processes of one machine spend from the same limits. Each budget
-is one token bucket in Redis (pyrate-limiter's GCRA: one number, changed in one atomic step), asked with two burst
-sizes: NORMAL calls leave the reserve to exits, cancels and reconciliation. What an exchange refuses (429, `backOff`)
-silences the address for everybody.
+is one token bucket in Redis (pyrate-limiter's GCRA: one number, changed in one atomic step), asked with a burst size
+of each priority: NORMAL calls leave the reserve to exits, cancels and reconciliation, downloads of history leave nearly
+all of it. What an exchange refuses (429, `backOff`) silences the address for everybody.
 
 The guardian has no Redis and must not need one: it keeps a share of every limit for itself (`GUARDIAN_SHARE`), and the
 others share the rest. While Redis does not answer, each process falls back to a small share of its own; the shares
@@ -37,7 +37,6 @@ ALONE_SHARE = 0.03  # of each process, while Redis does not answer
 REDIS_LEFT_ALONE = 5.0  # seconds after a failure
 UNANSWERED = -1.0
 _ALGORITHM = GCRA()
-_SILENCE = {Priority.NORMAL: "silent", Priority.EXITS: "silent-exits"}
 
 
 class SharedBudget(WaitingBudget):
@@ -100,7 +99,7 @@ class SharedBudget(WaitingBudget):
         found = {}
         for name, limit in self._limits.items():
             rates = [rate_of(limit, Priority.EXITS)]
-            silent = self._redis.pttl(self._key(name, _SILENCE[Priority.NORMAL])) > 0
+            silent = self._redis.pttl(self._key(name, _silence(Priority.NORMAL))) > 0
             used = _ALGORITHM.consumed(rates, self._bucket(name).read(_ALGORITHM, rates), _now_ms())
             found[name] = 0.0 if silent else max(1 - used / rates[0].burst, 0.0)
         return found
@@ -130,7 +129,7 @@ class SharedBudget(WaitingBudget):
     def _told_to_wait(self, name: str, priority: Priority, calls: int) -> float:
         """Seconds, by what the exchange itself said lately."""
         ask = self._redis.pipeline(transaction=False)
-        ask.pttl(self._key(name, _SILENCE[priority]))
+        ask.pttl(self._key(name, _silence(priority)))
         ask.get(self._key(name, "left"))
         silent_ms, left = ask.execute()
         if silent_ms > 0:
@@ -144,14 +143,14 @@ class SharedBudget(WaitingBudget):
 
     def _silence(self, name: str, stated_seconds: float | None) -> float:
         """Calls in flight together are one strike: only the first of them finds the address not silenced."""
-        silent, strikes = self._key(name, _SILENCE[Priority.NORMAL]), self._key(name, "strikes")
+        silent, strikes = self._key(name, _silence(Priority.NORMAL)), self._key(name, "strikes")
         if self._redis.pttl(silent) <= 0:
             self._redis.incr(strikes)
             self._redis.expire(strikes, int(2 * LONGEST_RETRY_AFTER))
         limit = self._limits[name]
         seconds = silence_after(stated_seconds, int(self._redis.get(strikes) or 1), limit)
         self._silent_for(silent, seconds)
-        self._silent_for(self._key(name, _SILENCE[Priority.EXITS]), silence_after(stated_seconds, 1, limit))
+        self._silent_for(self._key(name, _silence(Priority.EXITS)), silence_after(stated_seconds, 1, limit))
         return seconds
 
     def _silent_for(self, key: str, seconds: float) -> None:
@@ -174,10 +173,14 @@ def _now_ms() -> int:
 
 def rate_of(limit: Limit, priority: Priority) -> Rate:
     """The bucket of a limit: some of its calls at once, the rest spread over its time, so that no window of that
-    length ever sees more; NORMAL calls see it smaller by the reserve. One call has nothing to reserve."""
+    length ever sees more; who goes later sees it smaller by what is kept from him."""
     burst = int(limit.burst)
-    reserve = 0 if priority is Priority.EXITS else min(int(burst * limit.reserve), burst - 1)
-    return Rate(max(limit.calls - burst, 1), int(limit.seconds * 1000), burst=burst - reserve)
+    kept = int(limit.kept_from(priority))
+    return Rate(max(limit.calls - burst, 1), int(limit.seconds * 1000), burst=burst - kept)
+
+
+def _silence(priority: Priority) -> str:
+    return "silent-exits" if priority is Priority.EXITS else "silent"
 
 
 def shared_budgets(url: str) -> Callable[[str, str, Mapping[str, Limit]], SharedBudget]:

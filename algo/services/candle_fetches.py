@@ -23,7 +23,7 @@ from algo.services.candles import candles_fetch_range, pages_of
 from algo.services.refused import Refused
 from providers.budgets import no_waiting
 from providers.clock import Clock
-from providers.errors import ProviderError, RateLimited
+from providers.errors import CircuitOpen, ProviderError, RateLimited
 from providers.interface import ExchangeProvider
 from providers.types import Resolution
 
@@ -87,8 +87,11 @@ def candle_fetches_work(provider_of: ProviderOf, clock: Clock) -> CandleFetch | 
         _fetch_pages(fetch, provider_of(fetch.market.provider), clock)
     except UnitJump as exc:
         _finish(fetch, RunStatus.FAILED, clock, error=f"{sentence(str(exc))} Candles fetched so far are kept.")
-    except RateLimited as exc:
+    except CircuitOpen as exc:
         _failed(fetch, exc, clock, wait=exc.retry_after)
+    except RateLimited as exc:  # no failure: others need the calls, or the exchange wants a pause
+        fetch.tries, fetch.error = 0, sentence(str(exc))[:400]
+        _wait(fetch, exc.retry_after, clock)
     except ProviderError as exc:
         _failed(fetch, exc, clock)
     return fetch

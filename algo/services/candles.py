@@ -17,6 +17,7 @@ from algo.models import Candle as StoredCandle
 from algo.models import Market
 from algo.selectors.candles import Gap, candles_coverage
 from algo.services.candle_checks import SMALLEST, UnitJump, as_floats, is_finer, unit_jumps, usable_candles
+from providers.budgets import Priority, budget_priority
 from providers.errors import BadPayload, RateLimited
 from providers.interface import ExchangeProvider
 from providers.types import Candle, Resolution
@@ -28,7 +29,7 @@ BACKFILL_ROUNDS = 8
 CLOSE_GRACE = (
     3.0  # wall seconds: answers come from caches (contract: nobitex 2.2), and our clock may be ahead of theirs
 )
-PATIENCE_SECONDS = 120.0  # how long a download waits, in all, for one page that is refused for calling too often
+PATIENCE_SECONDS = 600.0  # how long a download waits, in all, for the calls of one page
 NEIGHBOURS = 2  # stored candles on each side that a page is compared with: one may be a spike
 _AMOUNTS = ("open", "high", "low", "close", "volume")
 _WIDE = Context(prec=38)
@@ -99,8 +100,9 @@ def candles_fetch_range(
     """Store the closed candles with start <= open_time < end that are not stored yet, oldest page first.
 
     Stored stretches are not asked for again, so an interrupted download continues where it stopped: every page is kept
-    as soon as it is there. Waits when the exchange says that it is called too often. Raises `ProviderError`, of which
-    `UnitJump` for a page whose prices are in another unit than the candles beside it; `accept_unit_jump` stores it.
+    as soon as it is there. Waits when the exchange says that it is called too often, and while strategies need its
+    calls. Raises `ProviderError`, of which `UnitJump` for a page whose prices are in another unit than the candles
+    beside it; `accept_unit_jump` stores it.
     """
     end = min(end, now)
     series = _Series(market, resolution, provider, now, accept_unit_jump)
@@ -129,10 +131,12 @@ def pages_of(gaps: Iterable[Gap], resolution: Resolution) -> Iterator[tuple[date
 
 
 def _patiently(series: _Series, since: datetime, until: datetime, sleep: Callable[[float], None]) -> int:
+    """One page of a download: strategies that need their candle now go before it."""
     waited = 0.0
     while True:
         try:
-            return series.fetch(since, until)
+            with budget_priority(Priority.DOWNLOADS):
+                return series.fetch(since, until)
         except RateLimited as exc:
             pause = max(exc.retry_after, 1.0)
             waited += pause

@@ -15,6 +15,7 @@ from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, rate_of
 from algo.live.redis_link import connect
 from providers.budgets import FOR_STOPS, GUARDIAN_SHARE, IN_BURSTS, InProcessBudget, Limit, Priority
 from providers.errors import RateLimited
+from providers.nobitex.endpoints import LIMITS as NOBITEX
 
 # 50 documented calls in 10 minutes, 30 of them for those who count in Redis: 10 at once (3 of these in reserve), then
 # one every 30 seconds.
@@ -63,6 +64,21 @@ def test_entries_leave_the_reserve_to_exits(server, where):
     one = budget(server, where)
     assert taken(one, Priority.NORMAL) == 7
     assert taken(one, Priority.EXITS) == 3
+
+
+def test_a_download_takes_only_what_others_leave(server, where):
+    one = budget(server, where)
+    assert taken(one, Priority.DOWNLOADS) == 1
+    assert taken(one, Priority.NORMAL) == 6
+    assert taken(one, Priority.DOWNLOADS) == 0
+    assert taken(one, Priority.EXITS) == 3
+
+
+def test_a_download_takes_no_candle_from_fifty_markets_that_end_in_the_same_second(server, where):
+    charts = {"udf": NOBITEX["udf"]}
+    one = budget(server, where, charts)
+    taken(one, Priority.DOWNLOADS, name="udf")
+    assert taken(one, Priority.NORMAL, name="udf") >= 48  # the other two within two seconds
 
 
 def test_an_entry_leaves_a_call_for_its_stop(server, where):

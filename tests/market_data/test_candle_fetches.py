@@ -106,6 +106,21 @@ def test_an_exchange_that_is_called_too_often_gets_its_time_and_no_worker_waits(
     assert work(venue, clock, seconds=1).tries == 0
 
 
+def test_a_fetch_waits_as_long_as_others_need_the_calls(market, clock):
+    def refuse(number):
+        raise RateLimited("the call budget udf is spent", retry_after=40)
+
+    venue = FakeExchange(candles(range(BARS)))
+    venue.before = refuse
+    ask(market, clock)
+    for _ in range(MOST_TRIES + 2):
+        waiting = work(venue, clock, seconds=40)
+        assert waiting.status == RunStatus.RUNNING
+        assert waiting.error == "The exchange is called too often at the moment; nothing was sent."
+    venue.before = lambda number: None
+    assert work(venue, clock, seconds=40).reached == at(PAGES * PAGE_BARS)
+
+
 def test_an_exchange_that_stays_away_fails_the_fetch_with_its_words(market, clock):
     def away(number):
         raise Unavailable("nobitex does not answer")

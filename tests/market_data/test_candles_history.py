@@ -9,6 +9,7 @@ import pytest
 from algo.models import Candle as StoredCandle
 from algo.selectors.candles import Gap
 from algo.services.candles import PAGE_BARS, candles_fetch_range, pages_of
+from providers.budgets import Priority, current_priority
 from providers.errors import RateLimited, Unavailable
 from providers.types import Resolution
 from tests.factories import make_market
@@ -89,6 +90,14 @@ def test_called_too_often_means_waiting_as_told_and_trying_the_same_page_again(m
     exchange.before = refuse_twice
     assert fetch(market, exchange, 0, 3, sleep=waits.append).new == 3
     assert waits == [7, 7]
+
+
+def test_a_download_goes_after_whatever_else_calls_the_exchange(market):
+    seen = []
+    exchange = FakeExchange(candles(range(3)))
+    exchange.before = lambda number: seen.append(current_priority(Priority.NORMAL))
+    fetch(market, exchange, 0, 3)
+    assert set(seen) == {Priority.DOWNLOADS}
 
 
 def test_patience_ends(market):

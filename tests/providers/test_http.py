@@ -359,6 +359,14 @@ def test_the_reserve_of_a_budget_is_for_exits() -> None:
     assert clock.slept == 0
 
 
+def test_a_download_takes_only_what_others_leave() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(30, 600.0))  # burst 10, one more every 30 s
+    assert [bucket.take("orders", Priority.DOWNLOADS, 1) == 0 for _ in range(2)] == [True, False]
+    assert [bucket.take("orders", Priority.NORMAL, 1) == 0 for _ in range(7)] == [True] * 6 + [False]
+    assert bucket.take("orders", Priority.DOWNLOADS, 1) == pytest.approx(7 * 30), "when the bucket is full again"
+
+
 def test_an_entry_leaves_a_call_for_its_stop() -> None:
     bucket = budget(FakeTime(), Limit(10, 10.0, IN_BURSTS, reserve=FOR_STOPS))  # burst 6
     assert [bucket.take("orders", Priority.NORMAL, 1) == 0 for _ in range(4)] == [True, True, True, False]
