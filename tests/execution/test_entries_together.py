@@ -12,26 +12,19 @@ from django.test.utils import CaptureQueriesContext
 
 from algo.backtest.synthetic import synthetic_market
 from algo.execution import entries
-from algo.execution.entries import due_groups, evaluate_group
+from algo.execution.entries import due_groups
 from algo.models import Decision, Outcome, StrategyCheck, StrategyConfig
 from algo.services import strategy_checks
 from algo.services.decisions import Noted, as_json, decisions_record
 from algo.strategies.breakout import BreakoutStrategy
 from algo.strategies.interface import MarketData, StrategyInterface
 from algo.strategies.strategy_factory import STRATEGIES
-from providers.clock import AnchoredClock
 from providers.errors import Unavailable
-from providers.types import Resolution
+from tests.execution.deciding import DECIDES, decide
 from tests.factories import make_account, make_config, make_market
 from tests.market_data.exchange import FakeExchange, at, candles
 
 pytestmark = pytest.mark.django_db
-NOW = at(10) + timedelta(seconds=4)
-
-
-class Fixed(AnchoredClock):
-    def now(self) -> Any:
-        return NOW
 
 
 class Venue(FakeExchange):
@@ -71,17 +64,7 @@ def config(stop: str = "1", **fields: Any) -> StrategyConfig:
 
 
 def evaluate(*configs: StrategyConfig) -> list[Outcome]:
-    venue: Any = Venue(candles(range(10)))
-    return evaluate_group(
-        make_market(provider="nobitex"),
-        Resolution.M1,
-        [row.pk for row in configs],
-        data_provider=venue,
-        book_provider=lambda name: venue,
-        account_provider=lambda account: venue,
-        clock=Fixed(),
-        on_planned=lambda account: None,
-    )
+    return decide(Venue(candles(range(10))), *configs)
 
 
 def test_strategies_that_are_alike_judge_once_and_each_has_its_own_decision():
@@ -105,7 +88,7 @@ def test_as_many_queries_for_forty_strategies_as_for_four():
         rows = [config(str(1 + n % 3), account=accounts[n % 2], data_market=data) for n in range(count)]
         strategy_checks._passed.clear()
         for row in rows:
-            strategy_checks.strategy_check_current(row, now=NOW)
+            strategy_checks.strategy_check_current(row, now=DECIDES)
         strategy_checks._passed.clear()
         with CaptureQueriesContext(connection) as asked:
             assert evaluate(*rows) == [Outcome.NO_SIGNAL] * count
@@ -118,10 +101,10 @@ def test_as_many_queries_for_forty_strategies_as_for_four():
 def test_a_version_that_failed_its_newest_check_is_not_taken_for_one_that_passed():
     row = config()
     strategy = Counts(row.parameters)
-    passed = strategy_checks.strategy_check_current(row, now=NOW)
+    passed = strategy_checks.strategy_check_current(row, now=DECIDES)
     StrategyCheck.objects.create(
         config=row, fingerprint=passed.fingerprint, passed=False, summary="", findings={}, candles=3, source="",
-        checked_at=NOW + timedelta(seconds=1), seconds=0,
+        checked_at=DECIDES + timedelta(seconds=1), seconds=0,
     )  # fmt: skip
     strategy_checks._passed.clear()
     strategy_checks.versions_recall([(row, strategy)])
@@ -144,7 +127,7 @@ def test_a_journal_that_cannot_be_kept_costs_nobody_else_theirs(monkeypatch, tol
     found = {row.config_id: row for row in Decision.objects.all()}
     assert [found[row.pk].outcome for row in rows] == ["no_signal", "error", "no_signal"]
     assert kept in found[rows[1].pk].journal["error"]
-    assert due_groups(NOW) == []
+    assert due_groups(DECIDES) == []
 
 
 def test_a_strategy_edited_since_it_was_handed_out_does_not_read_its_old_market():
@@ -157,14 +140,14 @@ def test_a_strategy_edited_since_it_was_handed_out_does_not_read_its_old_market(
 def test_what_was_decided_before_stays_and_a_strategy_that_is_gone_is_left_out():
     row = config()
     first, later = at(3), at(4)
-    decisions_record([Noted(row.pk, later, Outcome.ENTERED, as_json({"n": 1}))], now=NOW)
+    decisions_record([Noted(row.pk, later, Outcome.ENTERED, as_json({"n": 1}))], now=DECIDES)
     decisions_record(
         [
             Noted(row.pk, first, Outcome.NO_SIGNAL, as_json({"n": 2})),
             Noted(row.pk, later, Outcome.NO_SIGNAL, as_json({"n": 3})),
             Noted(row.pk + 1000, later, Outcome.NO_SIGNAL, as_json({"n": 4})),
         ],
-        now=NOW,
+        now=DECIDES,
     )
     kept = {each.bar_open_at: (each.outcome, each.journal) for each in Decision.objects.all()}
     assert kept == {first: ("no_signal", {"n": 2}), later: ("entered", {"n": 1})}

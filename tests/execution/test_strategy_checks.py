@@ -14,7 +14,6 @@ from django.test.utils import CaptureQueriesContext
 
 from algo.backtest import bias
 from algo.execution import entries
-from algo.execution.entries import evaluate_group
 from algo.models import (
     CloseReason,
     Deal,
@@ -33,10 +32,10 @@ from algo.services.strategy_checks import strategy_check, strategy_check_current
 from algo.services.strategy_versions import config_fingerprint, strategy_files
 from algo.strategies import BreakoutStrategy, create_strategy
 from algo.strategies.strategy_factory import STRATEGIES
-from providers.clock import AnchoredClock
 from providers.types import Resolution
 from tests.backtest import cheats
 from tests.execution.bench import World, closed, opened
+from tests.execution.deciding import decide
 from tests.factories import NOW, make_config, make_market
 from tests.market_data.exchange import START, FakeExchange, at, candles
 
@@ -54,23 +53,8 @@ def registered(monkeypatch) -> Iterator[None]:
     strategy_checks._found.clear()
 
 
-class Fixed(AnchoredClock):
-    def now(self) -> Any:
-        return at(10) + timedelta(seconds=4)
-
-
 def evaluate(*configs: StrategyConfig, minutes: int = 10) -> list[Outcome]:
-    venue: Any = FakeExchange(candles(range(minutes)))
-    return evaluate_group(
-        make_market(provider="nobitex"),
-        Resolution.M1,
-        [config.pk for config in configs],
-        data_provider=venue,
-        book_provider=lambda name: venue,
-        account_provider=lambda account: venue,
-        clock=Fixed(),
-        on_planned=lambda account: None,
-    )
+    return decide(FakeExchange(candles(range(minutes))), *configs)
 
 
 # --- the live path --------------------------------------------------------------------------------------------------
