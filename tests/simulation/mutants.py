@@ -16,6 +16,7 @@ from algo.execution.ledger_memory import MemoryLedger
 from algo.execution.memory_store import MemoryStore
 from algo.execution.views import DealView
 from algo.risk import stops
+from providers.http import HttpSession
 from providers.nobitex import answers as nobitex_answers
 from providers.nobitex.orders import OrderReads
 from providers.wallex import answers as wallex_answers
@@ -318,6 +319,11 @@ MUTANTS: dict[str, Mutant] = {
         ),
         masked_by=("stop_moves_back",),
         shows=lambda plan: plan.setting.trailing,
+    ),
+    "silent_exchange_not_asked_again": Mutant(
+        "an exchange that did not answer is never ready to be asked again, by whoever asks first whether it is",
+        (Edit(HttpSession.ready, "may_try and", "not self._breaker.is_open and"),),
+        shows=when("stop_canceled_by_hand"),
     ),
     "crossed_stop_not_watched": Mutant(
         "a stop that is crossed and not filled is left to the exchange",
