@@ -9,12 +9,14 @@ protocol.
 from __future__ import annotations
 
 import contextvars
+import math
 import threading
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Protocol
 
@@ -23,7 +25,9 @@ from providers.errors import RateLimited
 DEFAULT = "default"  # names without a limit of their own share this one
 RESERVE = 0.3  # of a burst, unless told
 FOR_OTHERS = 0.9  # of a burst, left to everybody else by downloads, for which nobody waits
+FOR_OTHERS_AT_ONCE = 0.5  # the same of a limit that may be used at once
 FOR_STOPS = 0.5  # reserve of what places orders: every entry leaves a call for the stop that follows it
+AT_ONCE = 1.0  # burst share of what comes all together: no bucket, its calls of the last window are counted
 IN_BURSTS = 0.6  # burst share of what places orders: stops of several positions move in the same second
 GUARDIAN_SHARE = 0.3  # of every limit: for the one process that must not need Redis, where the others count together
 SHARED_SHARE = 0.6  # for the others; a tenth is left for clocks and connections that differ
@@ -118,14 +122,19 @@ class WatchedBudget(RateBudget, Protocol):
 @dataclass(frozen=True, slots=True)
 class Limit:
     """At most `calls` in any `seconds`: a share of them (a third, unless told) may come as a burst, the rest is
-    spread. `for_guardian`: whether the guardian makes such calls, so that a part has to be kept for it. `reserve`: the
-    share of a burst that only what ends risk may use."""
+    spread; or all of them may come `AT_ONCE`, where the `seconds` before saw none. `for_guardian`: whether the guardian
+    makes such calls, so that a part has to be kept for it. `reserve`: the share of a burst that only what ends risk may
+    use."""
 
     calls: int
     seconds: float
     burst_share: float = 1 / 3
     for_guardian: bool = True
     reserve: float = RESERVE
+
+    @property
+    def is_at_once(self) -> bool:
+        return self.burst_share >= AT_ONCE
 
     @property
     def burst(self) -> float:
@@ -135,7 +144,8 @@ class Limit:
         """Calls of a burst that `priority` leaves to those who go before it. A burst of one has nothing to keep."""
         if priority is Priority.EXITS:
             return 0.0
-        share = self.reserve if priority is Priority.NORMAL else max(self.reserve, FOR_OTHERS)
+        for_others = FOR_OTHERS_AT_ONCE if self.is_at_once else FOR_OTHERS
+        share = self.reserve if priority is Priority.NORMAL else max(self.reserve, for_others)
         return min(self.burst * share, self.burst - 1)
 
     @property
@@ -222,16 +232,48 @@ class WaitingBudget(ABC):
 
 @dataclass(slots=True)
 class _Bucket:
+    """A token bucket: what was spent comes back evenly."""
+
     limit: Limit
     tokens: float
     updated: float
-    silent_until: float = 0.0
-    exits_silent_until: float = 0.0
+    silent_until: float
+    exits_silent_until: float
     strikes: int = 0
+
+    def refill(self, now: float) -> None:
+        self.tokens = min(self.tokens + (now - self.updated) * self.limit.per_second, self.limit.burst)
+        self.updated = now
+
+    def spend(self, calls: float) -> None:
+        self.tokens -= calls
+
+    def seconds_until(self, tokens: float) -> float:
+        return (tokens - self.tokens) / self.limit.per_second
+
+
+@dataclass(slots=True)
+class _Window(_Bucket):
+    """A sliding window: what was spent comes back when its time is over."""
+
+    spent: deque[float] = field(default_factory=deque)
+
+    def refill(self, now: float) -> None:
+        while self.spent and self.spent[0] <= now - self.limit.seconds:
+            self.spent.popleft()
+        self.tokens = float(self.limit.calls - len(self.spent))
+        self.updated = now
+
+    def spend(self, calls: float) -> None:
+        self.spent.extend([self.updated] * math.ceil(calls))
+        self.tokens -= math.ceil(calls)
+
+    def seconds_until(self, tokens: float) -> float:
+        return self.spent[math.ceil(tokens - self.tokens) - 1] + self.limit.seconds - self.updated
 
 
 class InProcessBudget(WaitingBudget):
-    """Token buckets in this process, safe for threads."""
+    """Token buckets and windows in this process, safe for threads."""
 
     def __init__(
         self,
@@ -256,13 +298,14 @@ class InProcessBudget(WaitingBudget):
             for_exits = silence_after(stated_seconds, 1, bucket.limit)
             bucket.silent_until = max(bucket.silent_until, bucket.updated + seconds)
             bucket.exits_silent_until = max(bucket.exits_silent_until, bucket.updated + for_exits)
-            bucket.tokens = min(bucket.tokens, bucket.limit.kept_from(Priority.NORMAL) + 1)  # exits first, afterwards
+            kept = bucket.limit.kept_from(Priority.NORMAL) + 1  # exits first, afterwards
+            bucket.spend(max(bucket.tokens - kept, 0.0))
             return seconds
 
     def observed(self, name: str, remaining: int) -> None:
         with self._lock:
             bucket = self._refilled(name)
-            bucket.tokens = min(bucket.tokens, float(max(remaining, 0)))
+            bucket.spend(max(bucket.tokens - max(remaining, 0), 0.0))
 
     def ready(self, name: str, priority: Priority, calls: int = 1) -> bool:
         with self._lock:
@@ -273,7 +316,7 @@ class InProcessBudget(WaitingBudget):
             bucket = self._refilled(name)
             wait = self._wait(bucket, priority, calls)
             if not wait:
-                bucket.tokens -= calls
+                bucket.spend(calls)
             return wait
 
     def left(self) -> dict[str, float]:
@@ -292,8 +335,7 @@ class InProcessBudget(WaitingBudget):
         if silent_until > bucket.updated:
             return silent_until - bucket.updated
         needed = min(bucket.limit.kept_from(priority) + calls, bucket.limit.burst)
-        missing = needed - bucket.tokens
-        return max(missing / bucket.limit.per_second, 0.001) if missing > 1e-9 else 0.0
+        return max(bucket.seconds_until(needed), 0.001) if needed - bucket.tokens > 1e-9 else 0.0
 
     def _refilled(self, name: str) -> _Bucket:
         now = self._monotonic()
@@ -301,8 +343,7 @@ class InProcessBudget(WaitingBudget):
         bucket = self._buckets.get(key)
         if bucket is None:
             limit = self._limits[key]
-            bucket = self._buckets[key] = _Bucket(limit, limit.burst, now)
-            bucket.silent_until = bucket.exits_silent_until = now - 1
-        bucket.tokens = min(bucket.tokens + (now - bucket.updated) * bucket.limit.per_second, bucket.limit.burst)
-        bucket.updated = now
+            kind = _Window if limit.is_at_once else _Bucket
+            bucket = self._buckets[key] = kind(limit, limit.burst, now, now - 1, now - 1)
+        bucket.refill(now)
         return bucket

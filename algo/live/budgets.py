@@ -3,7 +3,8 @@
 An exchange counts per address of the caller, so all processes of one machine spend from the same limits. Each budget
 is one token bucket in Redis (pyrate-limiter's GCRA: one number, changed in one atomic step), asked with a burst size
 of each priority: NORMAL calls leave the reserve to exits, cancels and reconciliation, downloads of history leave nearly
-all of it. What an exchange refuses (429, `backOff`) silences the address for everybody.
+all of it. What may come all at once (candles, which end together) is no bucket: the calls of its last window are
+counted. What an exchange refuses (429, `backOff`) silences the address for everybody.
 
 The guardian has no Redis and must not need one: it keeps a share of every limit for itself (`GUARDIAN_SHARE`), and the
 others share the rest. While Redis does not answer, each process falls back to a small share of its own; the shares
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import logging
 import time
+import uuid
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import redis
 from pyrate_limiter import GCRA, Rate, RedisStateStore
@@ -37,6 +40,24 @@ ALONE_SHARE = 0.03  # of each process, while Redis does not answer
 REDIS_LEFT_ALONE = 5.0  # seconds after a failure
 UNANSWERED = -1.0
 _ALGORITHM = GCRA()
+
+# Makes room for ARGV[4] calls at ARGV[1] (ms) where fewer than ARGV[3] were made in the ARGV[2] ms before it, and keeps
+# them under names that begin with ARGV[5]; with an empty name it only looks. Returns the ms to wait, -1 for more calls
+# than ever fit. (The library's own log of calls is never trimmed and does not survive a restart of Redis.)
+_WINDOW = """
+local now, window, limit, calls = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), tonumber(ARGV[4])
+if calls > limit then return -1 end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], 0, now - window)
+local over = redis.call('ZCARD', KEYS[1]) + calls - limit
+if over > 0 then
+  return math.max(tonumber(redis.call('ZRANGE', KEYS[1], over - 1, over - 1, 'WITHSCORES')[2]) + window - now, 1)
+end
+if ARGV[5] ~= '' then
+  for i = 1, calls do redis.call('ZADD', KEYS[1], now, ARGV[5] .. i) end
+  redis.call('PEXPIRE', KEYS[1], window)
+end
+return 0
+"""
 
 
 class SharedBudget(WaitingBudget):
@@ -61,6 +82,7 @@ class SharedBudget(WaitingBudget):
             sleep=sleep,
         )
         self._redis, self._where = server, where
+        self._window = server.register_script(_WINDOW)
         self._alone = InProcessBudget(shares(self.documented(limits), ALONE_SHARE), monotonic=monotonic, sleep=sleep)
         self._asker = CarefulAsker(REDIS_LEFT_ALONE, self._note_failure, monotonic)
 
@@ -98,30 +120,55 @@ class SharedBudget(WaitingBudget):
     def _left_shared(self) -> dict[str, float]:
         found = {}
         for name, limit in self._limits.items():
-            rates = [rate_of(limit, Priority.EXITS)]
             silent = self._redis.pttl(self._key(name, _silence(Priority.NORMAL))) > 0
-            used = _ALGORITHM.consumed(rates, self._bucket(name).read(_ALGORITHM, rates), _now_ms())
-            found[name] = 0.0 if silent else max(1 - used / rates[0].burst, 0.0)
+            found[name] = 0.0 if silent else max(1 - self._used(name, limit), 0.0)
         return found
+
+    def _used(self, name: str, limit: Limit) -> float:
+        """The share of a burst that is spent."""
+        now = _now_ms()
+        if limit.is_at_once:
+            made: Any = self._redis.zcount(self._key(name, "window"), now - int(limit.seconds * 1000), "+inf")
+            return float(made) / limit.calls
+        rates = [rate_of(limit, Priority.EXITS)]
+        return _ALGORITHM.consumed(rates, self._bucket(name).read(_ALGORITHM, rates), now) / rates[0].burst
 
     def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
         limit = self._limits[name]
         if wait := self._told_to_wait(name, priority, calls):
             return wait
-        verdict = self._bucket(name).check(_ALGORITHM, [rate_of(limit, priority)], _now_ms(), calls)
-        if verdict.allowed:
-            return 0.0
-        if verdict.retry_after_ms is None:
+        waits_ms = self._take_ms(name, priority, calls)
+        if waits_ms is None:
             return limit.seconds  # a batch that is larger than the bucket never fits
-        wait = max(verdict.retry_after_ms, 1) / 1000
+        wait = waits_ms / 1000
         if wait > limit.seconds:  # no bucket takes so long to fill: it was written before the clock was set back
-            self._redis.delete(self._key(name, "bucket"))
+            self._redis.delete(self._key(name, "bucket"), self._key(name, "window"))
             return 0.1
         return wait
+
+    def _take_ms(self, name: str, priority: Priority, calls: int) -> int | None:
+        """Milliseconds to wait for so many calls, 0 where they were taken; None where they never fit."""
+        limit = self._limits[name]
+        if limit.is_at_once:
+            waits = self._in_window(name, priority, calls, taken_as=uuid.uuid4().hex)
+            return None if waits < 0 else waits
+        verdict = self._bucket(name).check(_ALGORITHM, [rate_of(limit, priority)], _now_ms(), calls)
+        if verdict.allowed:
+            return 0
+        return None if verdict.retry_after_ms is None else max(verdict.retry_after_ms, 1)
+
+    def _in_window(self, name: str, priority: Priority, calls: int, *, taken_as: str = "") -> int:
+        """Milliseconds to wait for so many calls, below 0 where they never fit; 0 takes them where they have a name."""
+        limit = self._limits[name]
+        most = limit.calls - int(limit.kept_from(priority))
+        arguments = [_now_ms(), int(limit.seconds * 1000), most, calls, taken_as]
+        return int(self._window(keys=[self._key(name, "window")], args=arguments))
 
     def _ready_shared(self, name: str, priority: Priority, calls: int) -> bool:
         if self._told_to_wait(name, priority, calls):
             return False
+        if self._limits[name].is_at_once:
+            return self._in_window(name, priority, calls) == 0
         rates = [rate_of(self._limits[name], priority)]
         state = self._bucket(name).read(_ALGORITHM, rates)
         return _ALGORITHM.step(rates, state, _now_ms(), calls)[1].allowed

@@ -2,7 +2,8 @@
 everything else from the exchange.
 
 At the end of a candle the workers ask for it first, for every market at once; the stream reads it back three seconds
-later. Calls for charts are few: asking twice would leave the next minute's strategies without theirs.
+later. Calls for charts are few: asking twice would leave the next minute's strategies without theirs. What workers do
+not store, the stream asks for like a download, with the calls that strategies leave.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ from itertools import pairwise
 from django.db import DatabaseError, InterfaceError, close_old_connections, connection
 
 from algo.models import Candle as StoredCandle
+from providers.budgets import Priority, budget_priority
 from providers.clock import Clock
-from providers.errors import Unavailable
+from providers.errors import RateLimited, Unavailable
 from providers.stream_feed import MarketData
 from providers.types import Candle, OrderBook, Resolution
 
@@ -35,14 +37,18 @@ class StoredFirst:
         return self._inside.order_book(symbol)
 
     def candles(self, symbol: str, resolution: Resolution, start: datetime, end: datetime) -> Sequence[Candle]:
-        """Raises `Unavailable` where only the newest is missing and workers may still bring it: the stream tries again
-        in a second."""
+        """Raises `Unavailable` where only the newest is missing and workers may still bring it, or where strategies
+        need the calls: the stream reads something else first, and tries again in a second, then later."""
         stored, until = self._stored(symbol, resolution, start, end), min(end, self._clock.now())
         if _is_whole(stored, resolution, start, until):
             return stored
         if _is_whole(stored, resolution, start, until - self._clock.wall(PATIENCE)):
             raise Unavailable(f"the newest candle of {symbol} is about to be stored")
-        return self._inside.candles(symbol, resolution, start, end)
+        try:
+            with budget_priority(Priority.DOWNLOADS):
+                return self._inside.candles(symbol, resolution, start, end)
+        except RateLimited as exc:  # of books there is another budget: they must not wait for this one
+            raise Unavailable(f"no call to spare for the candles of {symbol}: {exc}") from exc
 
     def _stored(self, symbol: str, resolution: Resolution, start: datetime, end: datetime) -> list[Candle]:
         """None of them where the database does not answer: then the exchange is asked."""

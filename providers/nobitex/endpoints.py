@@ -4,12 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from providers.budgets import FOR_STOPS, IN_BURSTS, Limit, Priority
+from providers.budgets import AT_ONCE, FOR_STOPS, IN_BURSTS, Limit, Priority
 from providers.http import Endpoint
-
-# The candles of all markets end in the same second, every minute: half of the calls at once, and as many again within
-# the minute, so that the next one finds them. Nothing that ends risk asks for candles: none are reserved.
-CANDLES_AT_ONCE = 0.5
 
 # Documented per address; where the documents are silent (marked U), as careful as for its neighbours.
 LIMITS = {
@@ -17,7 +13,8 @@ LIMITS = {
     "depth": Limit(300, 60.0),
     "trades": Limit(60, 60.0),
     "stats": Limit(20, 60.0, for_guardian=False),
-    "udf": Limit(120, 60.0, CANDLES_AT_ONCE, for_guardian=False, reserve=0.0),  # U
+    # U; the candles of all markets end in the same second, and nothing that ends risk asks for them
+    "udf": Limit(120, 60.0, AT_ONCE, for_guardian=False, reserve=0.0),
     "options": Limit(12, 60.0),  # U
     "profile": Limit(12, 60.0),  # U
     "limitations": Limit(12, 60.0),  # U

@@ -11,9 +11,10 @@ import redis
 from django.conf import settings
 
 from algo import exchanges
+from algo.live import budgets
 from algo.live.budgets import REDIS_LEFT_ALONE, SharedBudget, rate_of
 from algo.live.redis_link import connect
-from providers.budgets import FOR_STOPS, GUARDIAN_SHARE, IN_BURSTS, InProcessBudget, Limit, Priority
+from providers.budgets import AT_ONCE, FOR_STOPS, GUARDIAN_SHARE, IN_BURSTS, InProcessBudget, Limit, Priority
 from providers.errors import RateLimited
 from providers.nobitex.endpoints import LIMITS as NOBITEX
 
@@ -78,7 +79,60 @@ def test_a_download_takes_no_candle_from_fifty_markets_that_end_in_the_same_seco
     charts = {"udf": NOBITEX["udf"]}
     one = budget(server, where, charts)
     taken(one, Priority.DOWNLOADS, name="udf")
-    assert taken(one, Priority.NORMAL, name="udf") >= 48  # the other two within two seconds
+    assert taken(one, Priority.NORMAL, name="udf") >= 50
+
+
+CHARTS = {"charts": Limit(17, 60.0, AT_ONCE, reserve=0.0)}  # 10 of them for those who count in Redis
+
+
+@pytest.fixture
+def now(monkeypatch):
+    """Milliseconds since 1970, moved by hand."""
+    at = [1_700_000_000_000]
+    monkeypatch.setattr(budgets, "_now_ms", lambda: at[0])
+    return at
+
+
+def test_what_may_come_at_once_comes_back_when_its_window_is_over(server, where, now):
+    one, other = budget(server, where, CHARTS), budget(server, where, CHARTS)
+    assert taken(one, Priority.NORMAL, most=6, name="charts") == 6
+    now[0] += 20_000
+    assert taken(other, Priority.NORMAL, name="charts") == 4
+    assert one.take("charts", Priority.NORMAL, 1) == 40
+    assert one.take("charts", Priority.NORMAL, 7) == 60
+    assert one.left()["charts"] == 0
+    now[0] += 40_000
+    assert one.ready("charts", Priority.NORMAL, 6)
+    assert not one.ready("charts", Priority.NORMAL, 7)
+    assert one.left()["charts"] == pytest.approx(0.6)
+    assert taken(other, Priority.NORMAL, name="charts") == 6
+
+
+def test_a_download_leaves_half_of_what_may_come_at_once(server, where, now):
+    one = budget(server, where, CHARTS)
+    assert taken(one, Priority.DOWNLOADS, name="charts") == 5
+    assert taken(one, Priority.NORMAL, name="charts") == 5
+
+
+def test_a_batch_larger_than_what_may_come_at_once_never_fits(server, where, now):
+    one = budget(server, where, CHARTS)
+    assert one.take("charts", Priority.NORMAL, 11) == 60
+    assert taken(one, Priority.NORMAL, name="charts") == 10, "and took nothing"
+
+
+def test_calls_that_a_clock_stamped_ahead_of_its_time_are_forgotten(server, where, now):
+    one = budget(server, where, CHARTS)
+    now[0] += 3_600_000
+    taken(one, Priority.NORMAL, name="charts")
+    now[0] -= 3_600_000
+    assert one.take("charts", Priority.NORMAL, 1) == 0.1
+    assert taken(one, Priority.NORMAL, name="charts") == 10
+
+
+def test_the_candles_of_fifty_markets_pass_twice_within_a_minute(server, where):
+    """At the start of the platform, and again at the next close."""
+    one = budget(server, where, {"udf": NOBITEX["udf"]})
+    assert taken(one, Priority.NORMAL, name="udf", most=200) == 108
 
 
 def test_an_entry_leaves_a_call_for_its_stop(server, where):

@@ -12,7 +12,8 @@ from django.db import OperationalError
 from algo.live import stored_candles
 from algo.live.stored_candles import StoredFirst
 from algo.models import Candle as StoredCandle
-from providers.errors import Unavailable
+from providers.budgets import Priority, current_priority
+from providers.errors import RateLimited, Unavailable
 from providers.types import Candle, OrderBook, Resolution
 from tests.factories import make_market
 from tests.live.streams import HandClock
@@ -82,6 +83,20 @@ def test_where_one_is_missing_the_exchange_is_asked(stored):
 def test_the_newest_is_left_to_the_workers_for_a_while():
     with pytest.raises(Unavailable, match="about to be stored"):
         read([0, 1], second=14)
+
+
+@pytest.mark.django_db
+def test_the_calls_that_strategies_need_are_left_to_them_and_books_do_not_wait_for_them(monkeypatch):
+    seen = []
+
+    def refuse(*asked: object) -> Sequence[Candle]:
+        seen.append(current_priority(Priority.NORMAL))
+        raise RateLimited("the call budget udf is spent", retry_after=50)
+
+    monkeypatch.setattr(Exchange, "candles", refuse)
+    with pytest.raises(Unavailable, match="no call to spare"):
+        read([])
+    assert seen == [Priority.DOWNLOADS]
 
 
 def test_a_database_that_does_not_answer_costs_one_call(monkeypatch, django_db_blocker):

@@ -11,9 +11,20 @@ from email.utils import format_datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import providers.http as http_module
-from providers.budgets import FOR_STOPS, IN_BURSTS, InProcessBudget, Limit, Priority, budget_priority, send_within
+from providers.budgets import (
+    AT_ONCE,
+    FOR_STOPS,
+    IN_BURSTS,
+    InProcessBudget,
+    Limit,
+    Priority,
+    budget_priority,
+    send_within,
+)
 from providers.clock import HostTime
 from providers.errors import AuthFailed, BadPayload, OutcomeUnknown, ProviderError, RateLimited, Unavailable
 from providers.http import CLIENT_VERSION, Answer, Endpoint, HeaderAuth, HttpSession, stated_wait
@@ -365,6 +376,61 @@ def test_a_download_takes_only_what_others_leave() -> None:
     assert [bucket.take("orders", Priority.DOWNLOADS, 1) == 0 for _ in range(2)] == [True, False]
     assert [bucket.take("orders", Priority.NORMAL, 1) == 0 for _ in range(7)] == [True] * 6 + [False]
     assert bucket.take("orders", Priority.DOWNLOADS, 1) == pytest.approx(7 * 30), "when the bucket is full again"
+
+
+def test_what_may_come_at_once_comes_back_when_its_window_is_over() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(10, 60.0, AT_ONCE, reserve=0.0))
+    assert [bucket.take("orders", Priority.NORMAL, 1) for _ in range(6)] == [0] * 6
+    clock.now += 20
+    assert [bucket.take("orders", Priority.NORMAL, 1) for _ in range(4)] == [0] * 4
+    assert bucket.take("orders", Priority.NORMAL, 1) == pytest.approx(40), "the first six are back"
+    assert bucket.take("orders", Priority.NORMAL, 7) == pytest.approx(60), "and the next four"
+    assert bucket.left() == {"orders": 0.0}
+    clock.now += 40
+    assert bucket.ready("orders", Priority.NORMAL, 6)
+    assert not bucket.ready("orders", Priority.NORMAL, 7)
+
+
+def test_a_download_leaves_half_of_what_may_come_at_once() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(10, 60.0, AT_ONCE, reserve=0.0))
+    assert [bucket.take("orders", Priority.DOWNLOADS, 1) == 0 for _ in range(6)] == [True] * 5 + [False]
+    assert bucket.ready("orders", Priority.NORMAL, 5)
+    assert not bucket.ready("orders", Priority.NORMAL, 6)
+
+
+def test_of_what_may_come_at_once_the_exchange_knows_better_how_much_is_left() -> None:
+    clock = FakeTime()
+    bucket = budget(clock, Limit(10, 60.0, AT_ONCE))  # 3 in reserve
+    bucket.observed("orders", 4)
+    assert bucket.ready("orders", Priority.EXITS, 4)
+    assert not bucket.ready("orders", Priority.EXITS, 5)
+    bucket.observed("orders", 9)
+    assert not bucket.ready("orders", Priority.EXITS, 5), "it counts others too, and never fewer"
+    clock.now += 60
+    bucket.refused("orders", 10.0)
+    clock.now += 10
+    assert bucket.take("orders", Priority.NORMAL, 1) == 0
+    assert bucket.take("orders", Priority.NORMAL, 1) == pytest.approx(50), "after a refusal exits go first"
+
+
+STEPS = st.lists(st.tuples(st.floats(0, 40), st.integers(1, 4), st.sampled_from(Priority)), min_size=5, max_size=60)
+
+
+@given(STEPS, st.sampled_from([0.0, 0.3]))
+def test_no_window_ever_sees_more_than_may_come_at_once(steps: list[tuple[float, int, Priority]], reserve: float):
+    clock = FakeTime()
+    bucket = budget(clock, Limit(9, 60.0, AT_ONCE, reserve=reserve))
+    passed: list[float] = []
+    for pause, calls, priority in steps:
+        clock.now += pause
+        if wait := bucket.take("orders", priority, calls):
+            clock.now += wait + 1e-6
+            assert bucket.ready("orders", priority, calls), "it waits exactly so long"
+        else:
+            passed += [clock.now] * calls
+    assert all(sum(at - 60 < other <= at for other in passed) <= 9 for at in passed)
 
 
 def test_an_entry_leaves_a_call_for_its_stop() -> None:
