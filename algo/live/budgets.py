@@ -161,7 +161,7 @@ class SharedBudget(WaitingBudget):
         """Milliseconds to wait for so many calls, below 0 where they never fit; 0 takes them where they have a name."""
         limit = self._limits[name]
         most = limit.calls - int(limit.kept_from(priority))
-        arguments = [_now_ms(), int(limit.seconds * 1000), most, calls, taken_as]
+        arguments: list[int | str] = [_now_ms(), int(limit.seconds * 1000), most, calls, taken_as]
         return int(self._window(keys=[self._key(name, "window")], args=arguments))
 
     def _ready_shared(self, name: str, priority: Priority, calls: int) -> bool:
