@@ -478,6 +478,8 @@ def _protecting(deal: DealView, quote: Quote | None, now: datetime, budgets: Bud
     action = _stop_crossed(deal, quote, now, budgets) or _surplus(deal)
     if action or deal.is_dust(_valuation(deal, quote)):  # whatever took the place of what rests would be refused
         return action
+    if not deal.live(Role.STOP, Role.TARGET) and _is_too_small_for_a_stop(deal):
+        return StartExit(_close_reason(deal), "what is left is too small for a stop")
     return (_trailing(deal, quote, now, budgets) if quote else None) or _PROTECT[deal.mode](deal, quote, now, budgets)
 
 
@@ -696,6 +698,14 @@ def _place_stop(deal: DealView, quote: Quote | None, now: datetime, budgets: Bud
     if deal.capabilities.stop_market:
         return Place(Role.STOP, OrderType.STOP_MARKET, deal.closable, None, deal.stop_price, "stop")
     return Place(Role.STOP, OrderType.STOP_LIMIT, deal.closable, _stop_limit(deal), deal.stop_price, "stop")
+
+
+def _is_too_small_for_a_stop(deal: DealView) -> bool:
+    """Whether the exchange would refuse a stop for what is left, which is worth less there than at the market: no try
+    would end a position that is bare, and the market takes it now."""
+    if deal.mode is ProtectionMode.NO_STOPS:
+        return False
+    return deal.is_dust(deal.stop_price if deal.capabilities.stop_market else _stop_limit(deal))
 
 
 def _onto_tick(deal: DealView) -> MoveStop | None:

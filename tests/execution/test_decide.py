@@ -367,6 +367,36 @@ def test_mode_2_takes_down_a_target_that_is_larger_than_the_position():
     assert action.order.role is Role.TARGET
 
 
+# 0.0503 at 100 is worth 5.03, and 4.98 at its stop of 99: the exchange takes orders of 5 and more.
+TINY = "0.0503"
+
+
+@pytest.mark.parametrize("mode", [1, 2, 3])
+def test_what_is_too_small_for_its_stop_is_closed_at_once(mode):
+    note = "what is left is too small for a stop"
+    assert act(deal(entry(quantity=TINY), mode=mode), quote()) == decide.StartExit(CloseReason.EMERGENCY, note)
+    sold = target(S.CANCELED, filled=Decimal(1) - Decimal(TINY), booked=Decimal(1) - Decimal(TINY))
+    assert act(deal(entry(), sold, mode=mode), quote()) == decide.StartExit(CloseReason.TAKE_PROFIT, note)
+
+
+def test_a_limit_behind_the_trigger_is_what_counts_where_only_stop_limits_are_known():
+    # 0.052 at 96.03, where the stop's limit rests, is worth 4.99; at its trigger of 99 it would be 5.15
+    only_limits = replace(ABILITIES[3], stop_market=False)
+    assert isinstance(act(deal(entry(quantity="0.052"), capabilities=only_limits), quote()), decide.StartExit)
+    assert isinstance(act(deal(entry(quantity="0.052")), quote()), decide.Place)
+
+
+def test_what_is_worth_more_at_its_stop_gets_it():
+    action = act(deal(entry(Side.SELL, quantity=TINY), side=Side.SELL), quote())
+    assert isinstance(action, decide.Place)
+    assert action.role is Role.STOP
+
+
+def test_what_rests_is_left_alone_however_small_and_without_stops_the_guardian_watches():
+    assert act(deal(entry(quantity=TINY), stop(quantity=TINY)), quote()) == decide.Rest()
+    assert act(deal(entry(quantity=TINY), mode=4), quote()) == decide.Rest()
+
+
 # --- refused stops --------------------------------------------------------------------------------------------------
 
 

@@ -402,11 +402,12 @@ class Invariants:
             self.fail(f"I6 {order.client_order_id} is given up after {len(looks)} looks that count")
 
     def _ended(self, name: str, order: Any) -> None:
-        """What ends in our books does not work at the exchange. One that arrived after the last look is no exception to
-        that which anybody could have known: it is found by the next comparison."""
+        """What ends in our books does not work at the exchange. One that arrived after the last look, or that the
+        exchange still hid from it, is no exception to that which anybody could have known: it is found by the next
+        comparison."""
         looked = self.looks[order.client_order_id]
         for each in self._live(self._by_id(order.id).account.name):
-            if looked and self._seconds_of(each) > looked[-1]:
+            if looked and self._shown_at(each) > looked[-1]:
                 continue
             if each.client_id == order.client_order_id or str(each.id) == order.exchange_order_id:
                 self.fail(f"I3 {name} of {order.client_order_id}, and it is {each.state} at the exchange")
@@ -550,6 +551,12 @@ class Invariants:
     def _just_came(self, order: Any) -> bool:
         """Whether it arrived so late that nobody has looked for it again before the world ended."""
         return self.now - self._seconds_of(order) < LOOKED_FOR_WITHIN
+
+    def _shown_at(self, order: Any) -> float:
+        """When the exchange's lists and look-ups may begin to show an order: after it arrived, some time later."""
+        arrived = self._seconds_of(order)
+        lags = [e for e in self.world.plan.events if e.kind == "read_lag" and e.at <= arrived <= e.at + e.seconds]
+        return arrived + max((float(e.params["seconds"]) for e in lags), default=0.0)
 
     def _seconds_of(self, order: Any) -> float:
         """When the exchange took an order, in seconds of this world."""
