@@ -29,7 +29,7 @@ BACKFILL_ROUNDS = 8
 CLOSE_GRACE = (
     3.0  # wall seconds: answers come from caches (contract: nobitex 2.2), and our clock may be ahead of theirs
 )
-PATIENCE_SECONDS = 600.0  # how long a download waits, in all, for the calls of one page
+PATIENCE_SECONDS = 120.0  # how long a download waits, in all, for the calls of one page
 NEIGHBOURS = 2  # stored candles on each side that a page is compared with: one may be a spike
 _AMOUNTS = ("open", "high", "low", "close", "volume")
 _WIDE = Context(prec=38)
