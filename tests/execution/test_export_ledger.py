@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections import defaultdict
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -103,7 +103,7 @@ def test_what_came_from_outside_is_a_row_of_its_own_dated_by_the_reading_that_sa
     assert sums(rows, "outside") == {"USDT": D("250.5")}
     assert sums(rows) == held(trader)
     (row,) = (row for row in rows if row["kind"] == "outside")
-    assert datetime.fromisoformat(row["time"]) == trader.world.clock.now()
+    assert row["time"] == trader.world.clock.now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
     assert (row["order"], row["market"]) == ("", "")
     assert "Of USDT something came or went outside the platform" in said
 

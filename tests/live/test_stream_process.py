@@ -74,7 +74,7 @@ def test_it_feeds_redis_and_the_guardian_and_stops_at_once(server, market, reade
         assert abs(quote.bid / book.best_bid - 1) < Decimal("0.05")
         running = lambda: reader.running_candle("nobitex", "BTCUSDT", Resolution.M1)  # noqa: E731 - told every 10 s
         wait_for(lambda: running() is not None, 15, "a running candle", folder=tmp_path)
-        assert seconds_to_stop(process) < 5
+        assert seconds_to_stop(process) < 2.5
     assert "Traceback" not in said(tmp_path)
     assert reader.health("nobitex").is_up is False
 
@@ -138,7 +138,7 @@ def test_it_outlives_a_dead_redis_and_a_restart_of_the_exchange(server, market, 
         restarted(server)
         wait_for(lambda: quote_age() < 2, 30, "a fresh quote after the restart", folder=tmp_path)
         assert process.poll() is None, said(tmp_path)
-        assert seconds_to_stop(process) < 5
+        assert seconds_to_stop(process) < 2.5
     assert "Traceback" not in said(tmp_path)
 
 
@@ -147,5 +147,5 @@ def test_it_waits_for_a_database_that_is_not_there(server, tmp_path):
     with started(tmp_path, *COMMAND, "nobitex", "wallex", env=environment(server, DATABASE_URL=url)) as process:
         wait_for(lambda: "no database" in said(tmp_path), 15, "its complaint", folder=tmp_path)
         assert process.poll() is None
-        assert seconds_to_stop(process) < 5
+        assert seconds_to_stop(process) < 2.5
     assert "hunter2" not in said(tmp_path)
