@@ -17,10 +17,12 @@ import logging
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import redis
 from pyrate_limiter import GCRA, Rate, RedisStateStore
+from redis.commands.core import Script
 
 from algo.live.redis_link import CarefulAsker, connect
 from providers.budgets import (
@@ -58,6 +60,62 @@ if ARGV[5] ~= '' then
 end
 return 0
 """
+
+
+@dataclass(frozen=True, slots=True)
+class _Bucket:
+    """A token bucket at `key`."""
+
+    server: redis.Redis
+    key: str
+    limit: Limit
+
+    def used(self) -> float:
+        """The share of a burst that is spent."""
+        rates = [rate_of(self.limit, Priority.EXITS)]
+        return _ALGORITHM.consumed(rates, self._store().read(_ALGORITHM, rates), _now_ms()) / rates[0].burst
+
+    def take(self, priority: Priority, calls: int) -> int | None:
+        """Milliseconds to wait for so many calls, 0 where they were taken; None where they never fit."""
+        verdict = self._store().check(_ALGORITHM, [rate_of(self.limit, priority)], _now_ms(), calls)
+        if verdict.allowed:
+            return 0
+        return None if verdict.retry_after_ms is None else max(verdict.retry_after_ms, 1)
+
+    def is_ready(self, priority: Priority, calls: int) -> bool:
+        rates = [rate_of(self.limit, priority)]
+        return _ALGORITHM.step(rates, self._store().read(_ALGORITHM, rates), _now_ms(), calls)[1].allowed
+
+    def _store(self) -> RedisStateStore:
+        return RedisStateStore(self.server, self.key)
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """The calls of the last window at `key`, by their times."""
+
+    server: redis.Redis
+    key: str
+    limit: Limit
+    script: Script
+
+    def used(self) -> float:
+        """The share of all calls that is spent."""
+        made: Any = self.server.zcount(self.key, _now_ms() - int(self.limit.seconds * 1000), "+inf")
+        return float(made) / self.limit.calls
+
+    def take(self, priority: Priority, calls: int) -> int | None:
+        """Milliseconds to wait for so many calls, 0 where they were taken; None where they never fit."""
+        waits = self._run(priority, calls, taken_as=uuid.uuid4().hex)
+        return None if waits < 0 else waits
+
+    def is_ready(self, priority: Priority, calls: int) -> bool:
+        return self._run(priority, calls, taken_as="") == 0
+
+    def _run(self, priority: Priority, calls: int, *, taken_as: str) -> int:
+        most = self.limit.calls - int(self.limit.kept_from(priority))
+        arguments: list[int | str] = [_now_ms(), int(self.limit.seconds * 1000), most, calls, taken_as]
+        return int(self.script(keys=[self.key], args=arguments))
 
 
 class SharedBudget(WaitingBudget):
@@ -119,59 +177,29 @@ class SharedBudget(WaitingBudget):
 
     def _left_shared(self) -> dict[str, float]:
         found = {}
-        for name, limit in self._limits.items():
+        for name in self._limits:
             silent = self._redis.pttl(self._key(name, _silence(Priority.NORMAL))) > 0
-            found[name] = 0.0 if silent else max(1 - self._used(name, limit), 0.0)
+            found[name] = 0.0 if silent else max(1 - self._count(name).used(), 0.0)
         return found
-
-    def _used(self, name: str, limit: Limit) -> float:
-        """The share of a burst that is spent."""
-        now = _now_ms()
-        if limit.is_at_once:
-            made: Any = self._redis.zcount(self._key(name, "window"), now - int(limit.seconds * 1000), "+inf")
-            return float(made) / limit.calls
-        rates = [rate_of(limit, Priority.EXITS)]
-        return _ALGORITHM.consumed(rates, self._bucket(name).read(_ALGORITHM, rates), now) / rates[0].burst
 
     def _take_shared(self, name: str, priority: Priority, calls: int) -> float:
         limit = self._limits[name]
         if wait := self._told_to_wait(name, priority, calls):
             return wait
-        waits_ms = self._take_ms(name, priority, calls)
+        count = self._count(name)
+        waits_ms = count.take(priority, calls)
         if waits_ms is None:
             return limit.seconds  # a batch that is larger than the bucket never fits
         wait = waits_ms / 1000
         if wait > limit.seconds:  # no bucket takes so long to fill: it was written before the clock was set back
-            self._redis.delete(self._key(name, "bucket"), self._key(name, "window"))
+            self._redis.delete(count.key)
             return 0.1
         return wait
-
-    def _take_ms(self, name: str, priority: Priority, calls: int) -> int | None:
-        """Milliseconds to wait for so many calls, 0 where they were taken; None where they never fit."""
-        limit = self._limits[name]
-        if limit.is_at_once:
-            waits = self._in_window(name, priority, calls, taken_as=uuid.uuid4().hex)
-            return None if waits < 0 else waits
-        verdict = self._bucket(name).check(_ALGORITHM, [rate_of(limit, priority)], _now_ms(), calls)
-        if verdict.allowed:
-            return 0
-        return None if verdict.retry_after_ms is None else max(verdict.retry_after_ms, 1)
-
-    def _in_window(self, name: str, priority: Priority, calls: int, *, taken_as: str = "") -> int:
-        """Milliseconds to wait for so many calls, below 0 where they never fit; 0 takes them where they have a name."""
-        limit = self._limits[name]
-        most = limit.calls - int(limit.kept_from(priority))
-        arguments: list[int | str] = [_now_ms(), int(limit.seconds * 1000), most, calls, taken_as]
-        return int(self._window(keys=[self._key(name, "window")], args=arguments))
 
     def _ready_shared(self, name: str, priority: Priority, calls: int) -> bool:
         if self._told_to_wait(name, priority, calls):
             return False
-        if self._limits[name].is_at_once:
-            return self._in_window(name, priority, calls) == 0
-        rates = [rate_of(self._limits[name], priority)]
-        state = self._bucket(name).read(_ALGORITHM, rates)
-        return _ALGORITHM.step(rates, state, _now_ms(), calls)[1].allowed
+        return self._count(name).is_ready(priority, calls)
 
     def _told_to_wait(self, name: str, priority: Priority, calls: int) -> float:
         """Seconds, by what the exchange itself said lately."""
@@ -185,8 +213,11 @@ class SharedBudget(WaitingBudget):
         # too few left: the exchange counts calls that we do not know of
         return 0.5 if left is not None and int(left) < calls + kept else 0.0
 
-    def _bucket(self, name: str) -> RedisStateStore:
-        return RedisStateStore(self._redis, self._key(name, "bucket"))
+    def _count(self, name: str) -> _Bucket | _Window:
+        limit = self._limits[name]
+        if limit.is_at_once:
+            return _Window(self._redis, self._key(name, "window"), limit, self._window)
+        return _Bucket(self._redis, self._key(name, "bucket"), limit)
 
     def _silence(self, name: str, stated_seconds: float | None) -> float:
         """Calls in flight together are one strike: only the first of them finds the address not silenced."""
