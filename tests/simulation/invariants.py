@@ -84,6 +84,7 @@ class Invariants:
         self.claimed: dict[int, float] = {}
         self.left: dict[str, float] = {}  # by our name: when an order was last on its way
         self.looks: dict[str, list[float]] = defaultdict(list)  # by our name: when the exchange was asked for an order
+        self.hidden: dict[str, set[int]] = {}  # by our name: what the exchange hid when it was asked for that last
         self.is_skewed = any(event.kind == "skew" for event in world.plan.events)  # then nobody's seconds are right
         self.planned: dict[int, float] = {}  # deals to when they were decided
         self.in_swap_since: dict[str, float] = {}
@@ -375,6 +376,8 @@ class Invariants:
         asked = _looked_up(request)
         if asked is not None:
             self.looks[asked].append(self.now)
+            hides = self.world.venue.faults.is_hidden
+            self.hidden[asked] = {each.id for each in self.records.working(pair=PAIR) if hides(each.id)}
 
     def written(self, name: str, args: tuple[Any, ...]) -> None:
         lease = self.world.leases.get(self.world.current)
@@ -405,9 +408,9 @@ class Invariants:
         """What ends in our books does not work at the exchange. One that arrived after the last look, or that the
         exchange still hid from it, is no exception to that which anybody could have known: it is found by the next
         comparison."""
-        looked = self.looks[order.client_order_id]
+        looked, hidden = self.looks[order.client_order_id], self.hidden.get(order.client_order_id, set())
         for each in self._live(self._by_id(order.id).account.name):
-            if looked and self._shown_at(each) > looked[-1]:
+            if looked and (self._seconds_of(each) > looked[-1] or each.id in hidden):
                 continue
             if each.client_id == order.client_order_id or str(each.id) == order.exchange_order_id:
                 self.fail(f"I3 {name} of {order.client_order_id}, and it is {each.state} at the exchange")
@@ -551,12 +554,6 @@ class Invariants:
     def _just_came(self, order: Any) -> bool:
         """Whether it arrived so late that nobody has looked for it again before the world ended."""
         return self.now - self._seconds_of(order) < LOOKED_FOR_WITHIN
-
-    def _shown_at(self, order: Any) -> float:
-        """When the exchange's lists and look-ups may begin to show an order: after it arrived, some time later."""
-        arrived = self._seconds_of(order)
-        lags = [e for e in self.world.plan.events if e.kind == "read_lag" and e.at <= arrived <= e.at + e.seconds]
-        return arrived + max((float(e.params["seconds"]) for e in lags), default=0.0)
 
     def _seconds_of(self, order: Any) -> float:
         """When the exchange took an order, in seconds of this world."""
